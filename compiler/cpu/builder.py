@@ -1,0 +1,52 @@
+"""Writes MLIR text: fresh names, indentation, constants hoisted to the top of the function and shared."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Builder:
+    """Collects the lines of one function's body.  Values are SSA names ("%12")."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.constants: dict[tuple[str, str], str] = {}
+        self._next, self._indent = 0, 1
+
+    def name(self) -> str:
+        self._next += 1
+        return f"%{self._next}"
+
+    def line(self, text: str) -> None:
+        self.lines.append("  " * self._indent + text)
+
+    def op(self, text: str) -> str:
+        """Append `%n = text` and return `%n`."""
+        name = self.name()
+        self.line(f"{name} = {text}")
+        return name
+
+    def constant(self, literal: str, type: str) -> str:
+        """An `arith.constant`, one for equal ones: constant("dense<1.0>", "vector<16xf32>"), constant("4", "index")."""
+        key = (literal, type)
+        if key not in self.constants:
+            self.constants[key] = f"%c{len(self.constants)}"
+        return self.constants[key]
+
+    def index(self, value: int) -> str:
+        return self.constant(str(value), "index")
+
+    @contextmanager
+    def block(self, head: str, tail: str = "}") -> Iterator[None]:
+        """Indented lines between `head` (ending in "{") and `tail`."""
+        self.line(head)
+        self._indent += 1
+        yield
+        self._indent -= 1
+        self.line(tail)
+
+    def text(self) -> str:
+        """Constants first, then the lines."""
+        head = [f"  {name} = arith.constant {literal} : {type}" if type not in ("i1",) else
+                f"  {name} = arith.constant {literal}" for (literal, type), name in self.constants.items()]
+        return "\n".join(head + self.lines)

@@ -1,0 +1,51 @@
+"""What can go wrong, as classes.  A message is one lower-case line with the value shown; then the user's line and a hint."""
+from __future__ import annotations
+
+from jtc.dialects.graph import Location
+
+
+class JtcError(Exception):
+    """Base of all errors that jtc raises on purpose.
+
+    message   one line, lower case, with the offending value
+    location  the line of the user's program that led here
+    hint      what to do instead
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, location: Location | None = None, hint: str | None = None):
+        self.message, self.location, self.hint = message, location, hint
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        text = self.message
+        if self.location:
+            text += f"\n  at {self.location}"
+        if self.hint:
+            text += f"\n  hint: {self.hint}"
+        return text
+
+
+class InputError(JtcError, ValueError):
+    """A program, file or argument that jtc cannot take (exit code 1): wrong shape, dtype, index map, model file..."""
+
+
+class TraceError(JtcError, TypeError):
+    """Python code that cannot be traced, such as control flow on a traced value (exit code 1)."""
+
+
+class UsageError(JtcError):
+    """A command line that makes no sense (exit code 2)."""
+
+    exit_code = 2
+
+
+class InternalError(JtcError):
+    """A bug of jtc (exit code 70).  `reproducer` is the file that replays it and `command` the command that does."""
+
+    exit_code = 70
+
+    def __init__(self, message: str, reproducer: str | None = None, command: str | None = None):
+        super().__init__(message, hint=f"this is a bug of jtc; replay it with: {command}" if command else None)
+        self.reproducer, self.command = reproducer, command

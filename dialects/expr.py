@@ -1,0 +1,114 @@
+"""Scalar expressions: what a stage computes at one point of its iteration space.
+
+Expressions are immutable and interned: two equal expressions are the same object, so sharing is free and `is` compares.
+
+| fn           | args | attr                  | value |
+|---|---|---|---|
+| "read"       | -    | number of the access  | the element that `stage.reads[attr]` addresses at this point, or its fill |
+| "const"      | -    | Python bool/int/float | the number |
+| "acc"        | -    | -                     | the finished reduction (only in an epilogue) |
+| "index"      | -    | Affine                | the integer value of the form at this point (dtype i64 or i32) |
+| "inbounds"   | -    | tuple of Guard        | true where every guard holds (dtype i1) |
+| "cast"       | x    | -                     | x converted to `dtype` |
+| scalar fn    | ...  | -                     | a row of `optable.SCALAR_FUNCTIONS` |
+"""
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+from weakref import WeakValueDictionary
+
+from jtc.dialects.dtypes import DType
+
+_interned: WeakValueDictionary[tuple, Expr] = WeakValueDictionary()
+
+
+class Expr:
+    """See the module's table.  Make one with `expr`, `read`, `const`..., never directly."""
+
+    __slots__ = ("fn", "args", "dtype", "attr", "__weakref__")
+    fn: str
+    args: tuple[Expr, ...]
+    dtype: DType
+    attr: Any
+
+    def __str__(self) -> str:
+        if self.fn == "read":
+            return f"%{self.attr}"
+        if self.fn == "const":
+            return repr(self.attr)
+        if self.fn == "acc":
+            return "acc"
+        if self.fn in ("index", "inbounds"):
+            return f"{self.fn}({self.attr})"
+        name = f"cast[{self.dtype}]" if self.fn == "cast" else self.fn
+        return f"{name}({', '.join(map(str, self.args))})"
+
+    __repr__ = __str__
+
+    def __reduce__(self):
+        return expr, (self.fn, self.args, self.dtype, self.attr)
+
+
+def expr(fn: str, args: tuple[Expr, ...], dtype: DType, attr: Any = None) -> Expr:
+    """The interned expression."""
+    tag = (type(attr).__name__, struct.pack("<d", attr)) if isinstance(attr, float) else (type(attr).__name__, attr)
+    key = (fn, tuple(map(id, args)), dtype.name, tag)
+    found = _interned.get(key)
+    if found is None:
+        found = Expr()
+        found.fn, found.args, found.dtype, found.attr = fn, args, dtype, attr
+        _interned[key] = found
+    return found
+
+
+def read(number: int, dtype: DType) -> Expr:
+    return expr("read", (), dtype, number)
+
+
+def const(value, dtype: DType) -> Expr:
+    """A literal, normalised to the Python type of its kind (bool, int, float)."""
+    python = {"bool": bool, "float": float}.get(dtype.kind, int)
+    return expr("const", (), dtype, python(value))
+
+
+def acc(dtype: DType) -> Expr:
+    return expr("acc", (), dtype)
+
+
+def index(form, dtype: DType) -> Expr:
+    return expr("index", (), dtype, form)
+
+
+def cast(x: Expr, dtype: DType) -> Expr:
+    return x if x.dtype is dtype else expr("cast", (x,), dtype)
+
+
+def walk(root: Expr) -> Iterator[Expr]:
+    """Every distinct expression below `root`, arguments before users."""
+    seen: set[int] = set()
+    stack: list[tuple[Expr, bool]] = [(root, False)]
+    while stack:
+        node, ready = stack.pop()
+        if ready:
+            yield node
+        elif id(node) not in seen:
+            seen.add(id(node))
+            stack.append((node, True))
+            stack.extend((arg, False) for arg in reversed(node.args))
+
+
+def rewrite(root: Expr, leaf: Callable[[Expr], Expr | None]) -> Expr:
+    """Replace expressions from the leaves up: `leaf(e)` gives a replacement for `e`, or None to keep it."""
+    done: dict[int, Expr] = {}
+    for node in walk(root):
+        args = tuple(done[id(a)] for a in node.args)
+        new = node if args == node.args else expr(node.fn, args, node.dtype, node.attr)
+        done[id(node)] = leaf(new) or new
+    return done[id(root)]
+
+
+def reads_of(root: Expr | None) -> list[int]:
+    """Numbers of the accesses that the expression reads, in order of first use."""
+    return [] if root is None else list(dict.fromkeys(e.attr for e in walk(root) if e.fn == "read"))

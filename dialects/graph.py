@@ -1,0 +1,150 @@
+"""The graph level in memory: a program as meta-ops on whole tensors.
+
+`Node` is one operation with one result; a `Graph` lists the nodes that lead to its outputs.  The same graph as text is the
+`jtc` dialect (see `text.py` for writing it, `reader.py` for reading it back); `optable.py` says what each op means.
+
+A node's affine maps are tuples of `Affine` over the axes "d0", "d1", ... of the op's iteration domain.
+"""
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from jtc.dialects.dtypes import DType
+
+DYNAMIC = -1          # a dimension printed as `?`
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType:
+    """Element type and shape (row-major).  A dimension of -1 is unknown (`?`)."""
+
+    dtype: DType
+    shape: tuple[int, ...]
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        total = 1
+        for n in self.shape:
+            total *= n
+        return total
+
+    @property
+    def bytes(self) -> int:
+        return self.size * self.dtype.bytes
+
+    def __str__(self) -> str:
+        dims = "".join(("?" if n == DYNAMIC else str(n)) + "x" for n in self.shape)
+        return f"tensor<{dims}{self.dtype.name}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A place in the user's program."""
+
+    file: str
+    line: int
+    function: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+_numbers = itertools.count()
+
+
+class Node:
+    """One operation: name from the op table, arguments, attributes, result type, and the user's line.
+
+    Compared by identity.  `number` grows with creation, so arguments always have smaller numbers than their users.
+    `data` carries what is not part of the graph: the weights of a large constant, or the value the front end attached.
+    """
+
+    __slots__ = ("op", "args", "attrs", "type", "loc", "number", "data", "__weakref__")
+
+    def __init__(self, op: str, args: Sequence[Node], attrs: dict[str, Any], type: TensorType,
+                 loc: Location | None = None, data: Any = None):
+        self.op, self.args, self.attrs, self.type, self.loc = op, tuple(args), attrs, type, loc
+        self.data, self.number = data, next(_numbers)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.type.shape
+
+    @property
+    def dtype(self) -> DType:
+        return self.type.dtype
+
+    def __repr__(self) -> str:
+        return f"<{self.op} #{self.number} {self.type}>"
+
+
+@dataclass
+class Graph:
+    """A function on tensors.  `inputs` are "input" nodes in argument order; every other node is reached from `outputs`."""
+
+    name: str
+    inputs: list[Node]
+    outputs: list[Node]
+    input_names: list[str] = field(default_factory=list)
+    output_names: list[str] = field(default_factory=list)
+
+    def nodes(self) -> list[Node]:
+        """All nodes, arguments before users; the inputs come first, also those without a user."""
+        return topological(self.outputs, self.inputs)
+
+    def constants(self) -> list[Node]:
+        """Constants that hold an array (weights), in order of first use; splats and scalars are not among them."""
+        return [n for n in self.nodes() if n.op == "constant" and isinstance(n.attrs["value"], Weights)]
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The value of a constant too large for the text: a name in the weight table.  The array is `Node.data`."""
+
+    name: str
+
+
+def topological(outputs: Sequence[Node], first: Sequence[Node] = ()) -> list[Node]:
+    """Nodes reached from `outputs`, arguments before users."""
+    order: dict[int, Node] = {id(n): n for n in first}
+    stack: list[tuple[Node, Iterator[Node]]] = []
+    entered: set[int] = set(order)
+    for root in outputs:
+        if id(root) in entered:
+            continue
+        entered.add(id(root))
+        stack.append((root, iter(root.args)))
+        while stack:
+            node, rest = stack[-1]
+            for arg in rest:
+                if id(arg) not in entered:
+                    entered.add(id(arg))
+                    stack.append((arg, iter(arg.args)))
+                    break
+            else:
+                stack.pop()
+                order[id(node)] = node
+    return list(order.values())
+
+
+def users(nodes: Sequence[Node]) -> dict[int, list[Node]]:
+    """id of a node -> the nodes that take it as an argument (once per use)."""
+    result: dict[int, list[Node]] = {id(n): [] for n in nodes}
+    for node in nodes:
+        for arg in node.args:
+            result[id(arg)].append(node)
+    return result
+
+
+def array_bytes(value: np.ndarray) -> int:
+    return int(value.nbytes)

@@ -1,0 +1,230 @@
+"""The kernel level in memory.  Every kernel has this one form, whatever it computes:
+
+    kernel: shared outer axes, a list of stages, local buffers that live for one block of the shared axes
+    stage:  iteration space (parallel | reduction axes), reads, body, reduction, epilogue, one write, a schedule
+
+A stage means, for every point of its parallel axes:
+
+    acc = identity(reduce)
+    for every point of the reduction axes:   value = body(reads);  keep[...] = value;  acc = reduce(acc, value)
+    write[...] = epilogue(acc, reads)
+
+Without `reduce` the body is written as it is.  With `accumulate` the write is `write[...] = reduce(write[...], body)`, in
+the order of the axes, once per point of *all* axes: a scatter (its write index may hold reduction axes or `gather`).
+
+All classes are frozen: a pass returns new ones (`dataclasses.replace`), so a refused edit leaves nothing behind.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from jtc.dialects.affine import Affine, flatten
+from jtc.dialects.dtypes import DType
+from jtc.dialects.expr import Expr
+from jtc.dialects.graph import Location, TensorType
+
+PARALLEL, REDUCTION = "parallel", "reduction"
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    name: str
+    size: int
+    kind: str = PARALLEL
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.size}" + ("r" if self.kind == REDUCTION else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """The condition 0 <= index < size."""
+
+    index: Affine
+    size: int
+
+    def __str__(self) -> str:
+        return f"0 <= {self.index} < {self.size}"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Element `index` of `buffer`, seen through the row-major view `shape`.
+
+    guards  where one does not hold, a read gives `fill` (and touches nothing) and a write is dropped
+    gather  (dimension, integer expression) pairs: the expression's value is added to `index[dimension]`; a sum outside
+            the dimension counts as a guard that does not hold
+    """
+
+    buffer: str
+    dtype: DType
+    shape: tuple[int, ...]
+    index: tuple[Affine, ...]
+    guards: tuple[Guard, ...] = ()
+    fill: bool | int | float = 0
+    gather: tuple[tuple[int, Expr], ...] = ()
+
+    @property
+    def flat(self) -> Affine:
+        """Row-major offset in elements, without the gathered part."""
+        return flatten(self.index, self.shape)
+
+    @property
+    def size(self) -> int:
+        total = 1
+        for n in self.shape:
+            total *= n
+        return total
+
+    @property
+    def axes(self) -> set[str]:
+        return set().union(*(form.axes for form in self.index), *(g.index.axes for g in self.guards))
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """A copy of what one read needs inside a loop, in the order the register tile reads it; made at the top of that loop.
+
+    read    number of the read
+    inside  the (axis, step) loop whose body starts with the copy
+    order   outer..inner: "i" is a whole axis, "i//" the number of its register tile, "i%" the place in the tile
+    pad     extra elements on the second-innermost stride (against cache-set conflicts)
+    """
+
+    read: int
+    inside: tuple[str, int]
+    order: tuple[str, ...]
+    pad: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How a stage is run.  Data only: loops become real in the emitter.
+
+    vector     axis on the vector lanes: a parallel one, or the innermost unblocked reduction axis
+    lanes      vector length in elements
+    loops      (axis, step) outer to inner: order, cache blocks and register tile in one list.  A parallel axis's last step is
+               its register tile.  Parallel axes without a loop become step-1 loops outside all of these, in axis order;
+               reduction axes without a loop run inside the register tile.
+    reduction  all reduction axes in the order they run inside the register tile, outer to inner
+    unroll     (reduction axis, factor); for a vector reduction axis: the number of vector accumulators
+    packs      copies made inside loops
+    split      axes whose loops are cut where guards begin and end to hold, so that the interior runs without them
+    threads    this many outermost loops may be spread over threads (0: the kernel runs on one)
+    stream     the write bypasses the caches (non-temporal stores)
+    """
+
+    vector: str
+    lanes: int
+    loops: tuple[tuple[str, int], ...] = ()
+    reduction: tuple[str, ...] = ()
+    unroll: tuple[tuple[str, int], ...] = ()
+    packs: tuple[Pack, ...] = ()
+    split: tuple[str, ...] = ()
+    threads: int = 0
+    stream: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """See the module's text.  `locs` are the user's lines that ended up in this stage, `ops` the names of those ops."""
+
+    name: str
+    axes: tuple[Axis, ...]
+    reads: tuple[Access, ...]
+    body: Expr
+    write: Access
+    reduce: str | None = None
+    epilogue: Expr | None = None
+    keep: Access | None = None
+    accumulate: bool = False
+    schedule: Schedule | None = None
+    locs: tuple[Location, ...] = ()
+    ops: tuple[str, ...] = ()
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {a.name: a.size for a in self.axes}
+
+    @property
+    def parallel(self) -> list[str]:
+        return [a.name for a in self.axes if a.kind == PARALLEL]
+
+    @property
+    def reductions(self) -> list[str]:
+        return [a.name for a in self.axes if a.kind == REDUCTION]
+
+    def factors(self) -> tuple[int, int] | None:
+        """Numbers of the two reads where the stage is a contraction: a sum of products of two reads, each of which misses
+        some parallel axis of size > 1 that the other has.  None otherwise."""
+        body = self.body
+        if self.reduce != "add" or self.accumulate or body.fn != "mul" or any(a.fn != "read" for a in body.args):
+            return None
+        first, second = (a.attr for a in body.args)
+        wide = {a.name for a in self.axes if a.kind == PARALLEL and a.size > 1}
+        one, two = self.reads[first].axes & wide, self.reads[second].axes & wide
+        return (first, second) if first != second and one - two and two - one else None
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """A buffer that lives for one block of the shared axes."""
+
+    name: str
+    type: TensorType
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One launch.  In stages, a shared axis has the name and size given in `shared`.
+
+    shared  (axis, block) outer to inner: the stages run one after the other for each block of these axes.  A shared axis is
+            parallel in every stage but the last, where it may be a reduction.  A buffer in `locals` is indexed by the
+            other axes and by the place inside the block of a shared axis with block > 1.
+    reasons why this kernel ends where it does: (buffer or op, text) pairs that `explain` prints
+    """
+
+    name: str
+    stages: tuple[Stage, ...]
+    shared: tuple[tuple[Axis, int], ...] = ()
+    locals: tuple[Local, ...] = ()
+    reasons: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def operands(self) -> list[str]:
+        """Names of the global buffers it touches: those read, then those written."""
+        local = {b.name for b in self.locals}
+        read = [a.buffer for s in self.stages for a in s.reads]
+        read += [a.buffer for s in self.stages if s.accumulate for a in [s.write]]
+        written = self.written
+        return [b for b in dict.fromkeys(read) if b not in local and b not in written] + written
+
+    @property
+    def read(self) -> list[str]:
+        written, local = set(self.written), {b.name for b in self.locals}
+        return [b for b in dict.fromkeys(a.buffer for s in self.stages for a in s.reads)
+                if b not in local and b not in written]
+
+    @property
+    def written(self) -> list[str]:
+        local = {b.name for b in self.locals}
+        writes = [a.buffer for s in self.stages for a in (s.write, s.keep) if a is not None]
+        return [b for b in dict.fromkeys(writes) if b not in local]
+
+
+@dataclass
+class Program:
+    """A module at the kernel level: buffers and the kernels in launch order.
+
+    constants  buffer name -> array (weights), bool/int/float (splat), or None where only the type is known
+    """
+
+    name: str
+    inputs: list[str]
+    outputs: list[str]
+    buffers: dict[str, TensorType]
+    kernels: list[Kernel] = field(default_factory=list)
+    constants: dict[str, Any] = field(default_factory=dict)
+    input_names: list[str] = field(default_factory=list)
+    output_names: list[str] = field(default_factory=list)

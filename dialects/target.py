@@ -1,0 +1,30 @@
+"""What schedules and code generation need to know of a machine."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jtc.dialects.dtypes import DType
+
+
+@dataclass(frozen=True, slots=True)
+class CpuTarget:
+    """An x86-64 processor.
+
+    name         LLVM's CPU name; features: LLVM's feature string ("+avx2,+fma,...")
+    vector_bits  width of a vector register (128, 256 or 512); registers: how many there are
+    masks        whether loads and stores take lane masks (AVX-512)
+    l1, l2       data cache sizes of one core in bytes
+    """
+
+    name: str = "x86-64-v4"
+    features: str = ""
+    vector_bits: int = 512
+    registers: int = 32
+    masks: bool = True
+    l1: int = 32 << 10
+    l2: int = 1 << 20
+    threads: int = 1
+
+    def lanes(self, dtype: DType) -> int:
+        """Elements of `dtype` in one vector register (bools count as 32-bit)."""
+        return self.vector_bits // max(32, dtype.bits)
