@@ -1,0 +1,111 @@
+"""jtc under the shared peer benchmark: the primitives its workloads use, and how one workload is built.
+
+The benchmark's runner imports this module and calls `build(w)`; see `build` for what a workload offers.
+"""
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+
+import jtc
+from jtc.nn import functional as fn
+
+VERSION = f"jtc {jtc.__version__}"
+EPS = 1e-5
+
+
+class F:
+    """Primitives on jtc tensors, each a thin name for a public function."""
+
+    matmul, linear, reshape, transpose = jtc.matmul, fn.linear, jtc.reshape, jtc.permute_dims
+    relu, sigmoid, sqrt, abs, tanh, minimum = fn.relu, fn.sigmoid, jtc.sqrt, jtc.abs, jtc.tanh, jtc.minimum
+    leaky_relu, gelu = fn.leaky_relu, fn.gelu
+
+    @staticmethod
+    def index0(x, i):
+        return x[i]
+
+    @staticmethod
+    def gelu_tanh(x):
+        return fn.gelu(x, approximate="tanh")
+
+    @staticmethod
+    def softmax(x):
+        return fn.softmax(x, axis=-1)
+
+    @staticmethod
+    def layernorm(x, g, b):
+        return fn.layer_norm(x, x.shape[-1:], g, b, EPS)
+
+    @staticmethod
+    def sum(x, axis):
+        return jtc.sum(x, axis=axis)
+
+    @staticmethod
+    def mean_square(x):
+        return jtc.mean(x * x)
+
+    @staticmethod
+    def conv2d(x, w, stride=1, padding=0, groups=1):
+        return fn.conv2d(x, w, stride=stride, padding=padding, groups=groups)
+
+    @staticmethod
+    def conv_transpose2d(x, w, stride, padding):
+        return fn.conv_transpose2d(x, w, stride=stride, padding=padding)
+
+    @staticmethod
+    def batchnorm_train(x, g, b):
+        return fn.batch_norm(x, None, None, g, b, training=True, eps=EPS)
+
+    @staticmethod
+    def batchnorm_infer(x, g, b, mean, var):
+        return fn.batch_norm(x, mean, var, g, b, eps=EPS)
+
+    @staticmethod
+    def maxpool(x, k, s, p):
+        return fn.max_pool2d(x, k, s, p)
+
+    @staticmethod
+    def global_avgpool(x):
+        return jtc.mean(x, axis=(2, 3))
+
+    @staticmethod
+    def attention(q, k, v, causal):
+        return fn.scaled_dot_product_attention(q, k, v, is_causal=causal)
+
+    @staticmethod
+    def cross_entropy(logits, labels):
+        return fn.cross_entropy(logits, labels)
+
+
+def build(w) -> Callable[[], list] | None:
+    """`run()` for a workload, or None where it needs derivatives.
+
+    w offers inputs() (name -> array), const(arrays) (names that may be compiled in), fwd(F, tensors) and training.
+    """
+    if w.training:
+        return None
+    jtc.knobs.set(threads=int(os.environ.get("BENCH_THREADS", "1")))
+    arrays = w.inputs()
+    constant = w.const(arrays)
+    names = [n for n in arrays if n not in constant]
+
+    @jtc.jit
+    def forward(*inputs):
+        tensors = {n: jtc.asarray(arrays[n]) for n in constant} | dict(zip(names, inputs, strict=True))
+        return w.fwd(F, tensors)
+
+    inputs = [jtc.array(arrays[n]) for n in names]
+
+    def run():
+        out = forward(*inputs)
+        jtc.sync(out)
+        return out
+
+    return run
+
+
+def to_numpy(result) -> list[np.ndarray]:
+    return [np.asarray(r) for r in result]
