@@ -1,0 +1,211 @@
+"""Every setting of jtc, declared once: environment variable, keyword, context manager, type, meaning, part of the cache key or not.
+
+    JTC_THREADS=2 python program.py            # environment
+    with knobs.use(threads=2): ...             # context manager; also keywords of `jit` and `compile`
+    knobs.get("threads")                       # what holds here; `knobs.threads` is the same
+
+Environment variables are read when a value is asked for, so a change of `os.environ` is seen.  A value that does not parse
+raises UsageError with one line that names the variable, the value and what is allowed.
+"""
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jtc.dialects.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """One setting.
+
+    parse      text or Python value -> value; raises ValueError for anything else
+    default    the value, or a function that finds it
+    allowed    what a value may be, in words (for errors and `jtc doctor`)
+    cache_key  whether compiled code depends on it
+    """
+
+    name: str
+    parse: Callable[[Any], Any]
+    default: Any
+    allowed: str
+    doc: str
+    cache_key: bool = False
+
+    @property
+    def env(self) -> str:
+        return "JTC_" + self.name.rstrip("_").upper()
+
+    def value(self) -> Any:
+        """The value of the environment variable, else the default."""
+        text = os.environ.get(self.env)
+        if text is None or text == "":
+            return self.default() if callable(self.default) else self.default
+        return self.check(text, self.env)
+
+    def check(self, value: Any, source: str) -> Any:
+        try:
+            return self.parse(value)
+        except (ValueError, TypeError, KeyError):
+            raise UsageError(f"{source}={value!r} is not valid", hint=f"{self.name} is {self.allowed}: {self.doc}") from None
+
+
+def _integer(low: int, high: int = 1 << 62) -> Callable[[Any], int]:
+    def parse(value: Any) -> int:
+        if isinstance(value, (bool, float)):
+            raise TypeError
+        number = int(value)
+        if not low <= number <= high:
+            raise ValueError
+        return number
+    return parse
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, (bool, int)) and value in (0, 1):
+        return bool(value)
+    return {"1": True, "on": True, "true": True, "yes": True, "0": False, "off": False, "false": False,
+            "no": False}[value.strip().lower()]
+
+
+def _choice(*names: str) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        return {name: name for name in names}[value.strip().lower()]
+    return parse
+
+
+def _async(value: Any) -> str | bool:
+    return "auto" if isinstance(value, str) and value.strip().lower() == "auto" else _boolean(value)
+
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def _bytes(value: Any) -> int:
+    if isinstance(value, str):
+        text = value.strip().lower().removesuffix("ib").removesuffix("b")
+        digits = text.rstrip("kmgt")
+        return _integer(0)(int(float(digits) * _UNITS[text[len(digits):]]))
+    return _integer(0)(value)
+
+
+def _path(value: Any) -> Path:
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise TypeError
+    return Path(value).expanduser()
+
+
+def _optional_path(value: Any) -> Path | None:
+    return None if value is None else _path(value)
+
+
+def _word(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise TypeError
+    return value.strip()
+
+
+def default_threads() -> int:
+    """Processors that this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+def _default_pool_limit() -> int:
+    """A quarter of the machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+
+
+def _default_cache_dir() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "jtc"
+
+
+_FLAG = "1 or 0 (on or off)"
+KNOBS: dict[str, Knob] = {
+    knob.name: knob
+    for knob in (
+        Knob("threads", _integer(1, 1024), default_threads, "a count of at least 1",
+             "threads that run one kernel; the default is the number of processors the process may use"),
+        Knob("async_", _async, "auto", "auto, 1 or 0",
+             "run programs on the stream's own thread: always, never, or (auto) when they are large enough to gain"),
+        Knob("spin_us", _integer(0, 1_000_000), 50, "a number of microseconds",
+             "how long a worker or a waiting thread spins before it sleeps"),
+        Knob("pool_limit", _bytes, _default_pool_limit, "a number of bytes (suffixes k, m, g)",
+             "freed memory that is kept for reuse"),
+        Knob("target", _word, "native", "the name of a target", "the processor that code is generated for", cache_key=True),
+        Knob("optimize", _integer(0, 3), 1, "0 to 3", "effort of LLVM on the generated code", cache_key=True),
+        Knob("verify", _boolean, True, _FLAG, "verify the IR between phases"),
+        Knob("strict", _boolean, False, _FLAG, "refuse what would run slowly or differently instead of warning"),
+        Knob("cache", _choice("on", "off", "readonly"), "on", "on, off or readonly", "use of the disk cache of compiled code"),
+        Knob("cache_dir", _path, _default_cache_dir, "a directory", "where the disk cache is"),
+        Knob("dump_dir", _optional_path, None, "a directory", "write every phase of every compiled program there"),
+        Knob("log", _choice("debug", "info", "warning", "error"), "warning", "debug, info, warning or error",
+             "level of the logger `jtc`"),
+    )
+}
+
+_overrides: ContextVar[Mapping[str, Any]] = ContextVar("jtc_knobs", default={})
+_listeners: list[Callable[[str, Any], None]] = []
+
+
+def get(name: str) -> Any:
+    """The value that holds here: innermost `use`, else the environment, else the default."""
+    overrides = _overrides.get()
+    return overrides[name] if name in overrides else _find(name).value()
+
+
+def __getattr__(name: str) -> Any:
+    if name in KNOBS:
+        return get(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _find(name: str) -> Knob:
+    try:
+        return KNOBS[name]
+    except KeyError:
+        raise UsageError(f"unknown knob {name!r}", hint=f"one of {', '.join(KNOBS)}") from None
+
+
+def check(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Keyword values in their final types.  Raises UsageError."""
+    return {name: _find(name).check(value, name) for name, value in values.items()}
+
+
+@contextmanager
+def use(**values: Any) -> Iterator[None]:
+    """Set knobs inside a `with` block.  threads, async_, spin_us and pool_limit act on the whole process meanwhile."""
+    checked = check(values)
+    token = _overrides.set({**_overrides.get(), **checked})
+    try:
+        _announce(checked)
+        yield
+    finally:
+        _overrides.reset(token)
+        _announce(checked)
+
+
+def _announce(names: Mapping[str, Any]) -> None:
+    for name in names:
+        for listener in _listeners:
+            listener(name, get(name))
+
+
+def listen(listener: Callable[[str, Any], None]) -> None:
+    """Call `listener(name, value)` whenever `use` begins or ends for a knob."""
+    _listeners.append(listener)
+
+
+def key() -> dict[str, Any]:
+    """The values that compiled code depends on."""
+    return {name: get(name) for name, knob in KNOBS.items() if knob.cache_key}
+
+
+def describe() -> list[tuple[str, str, Any, str]]:
+    """(environment variable, keyword, value here, doc) of every knob, for `jtc doctor`."""
+    return [(knob.env, name, get(name), knob.doc) for name, knob in KNOBS.items()]
