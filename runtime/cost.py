@@ -1,0 +1,44 @@
+"""What a kernel computes and moves, counted from its form; and a rough time for it."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+
+from jtc.dialects.expr import Expr, walk
+from jtc.dialects.graph import TensorType
+from jtc.dialects.kernel import Kernel
+
+_FREE = {"read", "const", "acc", "index", "inbounds", "cast"}
+# One slow core: enough to tell what is worth a second thread, not meant to predict.
+FLOPS_PER_NS = 16
+BYTES_PER_NS = 8
+
+
+def kernel_cost(kernel: Kernel, buffers: Mapping[str, TensorType]) -> tuple[int, int]:
+    """(floating-point and integer operations, bytes moved) of one launch.
+
+    Every scalar function counts as one operation, a reduction step as one more.  A global buffer is moved once, and only as
+    much of it as the accesses can touch.
+    """
+    operations = 0
+    local = {b.name for b in kernel.locals}
+    touched: dict[str, int] = {}
+    for stage in kernel.stages:
+        points = prod(axis.size for axis in stage.axes)
+        results = prod(axis.size for axis in stage.axes if axis.kind == "parallel")
+        operations += points * (_count(stage.body) + (stage.reduce is not None)) + results * _count(stage.epilogue)
+        for access in (*stage.reads, stage.write, *(() if stage.keep is None else (stage.keep,))):
+            if access.buffer not in local:
+                axes = access.axes
+                reach = points if access.gather else prod(a.size for a in stage.axes if a.name in axes)
+                touched[access.buffer] = touched.get(access.buffer, 0) + reach * access.dtype.bytes
+    return operations, sum(min(size, buffers[name].bytes) for name, size in touched.items())
+
+
+def estimate_ns(flops: int, moved: int) -> int:
+    """Rough time on one thread in nanoseconds."""
+    return max(flops // FLOPS_PER_NS, moved // BYTES_PER_NS)
+
+
+def _count(body: Expr | None) -> int:
+    return 0 if body is None else sum(e.fn not in _FREE for e in walk(body))

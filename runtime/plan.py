@@ -1,0 +1,399 @@
+"""The plan of a module: its buffers and where they lie, what to launch in which order, what to prepare once.
+
+A plan is data, kept as JSON beside the machine code.  Every buffer has a kind:
+
+| kind     | memory                                                        | `place`                     |
+|---|---|---|
+| input    | the caller's                                                  | number of the input         |
+| output   | fresh for every run                                           | number of the output        |
+| constant | weights, bound once; or a number that fills the buffer        | number of the constant      |
+| prepared | written once by the `prepare` launches, from constants only   | offset in the prepared block|
+| scratch  | like prepared, but needed only while preparing                | offset in the scratch block |
+| arena    | intermediate values; one block per run, shared by liveness    | offset in the arena         |
+
+Launches with equal `wave` do not depend on each other and may run at the same time; waves run in order.
+"""
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Protocol
+
+import numpy as np
+
+from jtc.dialects.errors import InputError, InternalError
+from jtc.dialects.graph import TensorType
+from jtc.dialects.kernel import Kernel, Program
+from jtc.dialects.target import CpuTarget
+from jtc.runtime.cost import estimate_ns, kernel_cost
+
+VERSION = 1
+ALIGNMENT = 64
+KINDS = ("input", "output", "constant", "prepared", "scratch", "arena")
+# A launch below one of these cannot keep several threads busy, so it may share a wave with others.
+SMALL_NS = 100_000
+SMALL_UNITS = 4
+# Moving a launch forward keeps its result alive for longer; results above this size stay where they are.
+WAVE_BYTES = 4 << 20
+
+
+class Function(Protocol):
+    """What `build_plan` needs to know of a kernel's machine code (`compiler.cpu.emit.Emitted` has it)."""
+
+    symbol: str
+    operands: list[str]
+    units: int
+    workspace_bytes: int
+
+
+@dataclass(slots=True)
+class BufferPlan:
+    """One buffer.  dtype: name in the IR; bytes: its size; kind and place: see the module's table."""
+
+    name: str
+    dtype: str
+    shape: list[int]
+    bytes: int
+    kind: str
+    place: int
+
+
+@dataclass(slots=True)
+class ConstantPlan:
+    """Where the value of a constant buffer comes from: `splat` fills it, else `bytes` bytes at `offset` of the weight blob.
+
+    name is the name in the weight table; two constants with the same array share one offset.
+    """
+
+    name: str
+    buffer: int
+    splat: bool | int | float | None
+    offset: int
+    bytes: int
+
+
+@dataclass(slots=True)
+class LaunchPlan:
+    """One call of a kernel function: `operands` are buffer numbers, `units` its iterations that threads share.
+
+    workspace: bytes of private memory per thread; wave: see the module's text; flops, bytes: what it computes and moves.
+    """
+
+    kernel: str
+    symbol: str
+    operands: list[int]
+    units: int
+    workspace: int
+    wave: int
+    flops: int
+    bytes: int
+
+
+@dataclass(slots=True)
+class Plan:
+    """Everything the runtime needs besides machine code and weights.
+
+    inputs, outputs      buffer numbers; input_names, output_names: as the user knows them
+    weight_bytes         size of the weight blob
+    target, features     LLVM names of the processor and of the features that the code may use
+    tree                 how results are put together for the caller (JSON written by the front end), or None
+    report               what `jtc explain` prints, as the driver gives it
+    """
+
+    name: str
+    inputs: list[int]
+    outputs: list[int]
+    input_names: list[str]
+    output_names: list[str]
+    buffers: list[BufferPlan]
+    constants: list[ConstantPlan]
+    prepare: list[LaunchPlan]
+    launches: list[LaunchPlan]
+    arena_bytes: int = 0
+    prepared_bytes: int = 0
+    scratch_bytes: int = 0
+    weight_bytes: int = 0
+    target: str = ""
+    features: str = ""
+    tree: str | None = None
+    report: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def cost_ns(self) -> int:
+        """Rough time of one run on one thread in nanoseconds."""
+        return sum(estimate_ns(launch.flops, launch.bytes) for launch in self.launches)
+
+    def to_json(self) -> str:
+        return json.dumps({"format": "jtc-plan", "version": VERSION, **asdict(self)}, separators=(",", ":"))
+
+    @staticmethod
+    def from_json(text: str | bytes, source: str = "plan") -> Plan:
+        """Raises InputError for text that is not a plan, or one of a newer format."""
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise InputError(f"{source}: the plan is not readable: {error}") from None
+        if not isinstance(data, dict) or data.pop("format", None) != "jtc-plan":
+            raise InputError(f"{source}: this is not a jtc plan")
+        version = data.pop("version", None)
+        if version != VERSION:
+            newer = isinstance(version, int) and version > VERSION
+            raise InputError(f"{source}: plan format {version!r}, this jtc reads format {VERSION}",
+                             hint="update jtc" if newer else "compile the model again")
+        try:
+            for key, cls in (("buffers", BufferPlan), ("constants", ConstantPlan), ("prepare", LaunchPlan),
+                             ("launches", LaunchPlan)):
+                data[key] = [cls(**row) for row in data[key]]
+            plan = Plan(**data)
+            plan.check(source)
+            return plan
+        except (TypeError, KeyError) as error:
+            known = {f.name for f in fields(Plan)}
+            odd = sorted(set(data) - known)
+            raise InputError(f"{source}: the plan is damaged: {f'unknown field {odd[0]!r}' if odd else error}") from None
+
+    def check(self, source: str = "plan") -> None:
+        """Raise InputError where a number points outside: afterwards native code may trust the plan."""
+        def need(condition: bool, what: str) -> None:
+            if not condition:
+                raise InputError(f"{source}: the plan is damaged: {what}")
+
+        count = len(self.buffers)
+        blocks = {"prepared": self.prepared_bytes, "scratch": self.scratch_bytes, "arena": self.arena_bytes}
+        limits = {"input": len(self.inputs), "output": len(self.outputs), "constant": len(self.constants)}
+        for b in self.buffers:
+            need(b.kind in KINDS, f"buffer {b.name} has kind {b.kind!r}")
+            fits = b.place + b.bytes <= blocks[b.kind] if b.kind in blocks else b.place < limits[b.kind]
+            need(b.place >= 0 and b.bytes >= 0 and fits, f"buffer {b.name} lies outside its memory")
+        for launch in self.prepare + self.launches:
+            need(all(0 <= i < count for i in launch.operands), f"{launch.kernel} names a buffer that is not there")
+            need(launch.units >= 0 and launch.workspace >= 0, f"{launch.kernel} has negative sizes")
+        need(all(0 <= i < count for i in self.inputs + self.outputs), "an input or output names no buffer")
+        need(len(self.input_names) == len(self.inputs) and len(self.output_names) == len(self.outputs), "names are missing")
+        for c in self.constants:
+            need(0 <= c.buffer < count and (c.splat is not None or c.offset + c.bytes <= self.weight_bytes),
+                 f"constant {c.name} lies outside the weights")
+
+
+def build_plan(program: Program, functions: Mapping[str, Function], target: CpuTarget | None = None,
+               tree: str | None = None, report: Mapping[str, Any] | None = None) -> Plan:
+    """The plan of `program`; `functions` has one entry for every kernel, by kernel name.
+
+    Raises InputError for unknown dimensions, InternalError for a program that is not in order (a buffer read before it is
+    written, a kernel that writes an input or a constant).
+    """
+    _check_program(program, functions)
+    once = _constant_kernels(program)
+    launches = [_launch(k, functions[k.name], program) for k in program.kernels]
+    prepare = [launch for launch, k in zip(launches, program.kernels, strict=True) if k.name in once]
+    repeated = [(launch, k) for launch, k in zip(launches, program.kernels, strict=True) if k.name not in once]
+    _assign_waves([launch for launch, _ in repeated], [k for _, k in repeated], program)
+    runs = sorted((launch for launch, _ in repeated), key=lambda launch: launch.wave)
+    for number, launch in enumerate(prepare):
+        launch.wave = number
+
+    buffers, constants, weight_bytes = _describe(program, prepare, runs, once)
+    order = {b.name: i for i, b in enumerate(buffers)}
+    plan = Plan(program.name, [order[n] for n in program.inputs], [order[n] for n in program.outputs],
+                list(program.input_names or program.inputs), list(program.output_names or program.outputs),
+                buffers, constants, prepare, runs, weight_bytes=weight_bytes, tree=tree, report=dict(report or {}))
+    if target is not None:
+        plan.target, plan.features = target.name, target.features
+    old = {name: i for i, name in enumerate(program.buffers)}
+    renumber = {old[b.name]: i for i, b in enumerate(buffers)}
+    for launch in prepare + runs:
+        launch.operands = [renumber[i] for i in launch.operands]
+    plan.arena_bytes = place([b for b in buffers if b.kind == "arena"], lifetimes(runs), order)
+    plan.scratch_bytes = place([b for b in buffers if b.kind == "scratch"], lifetimes(prepare), order)
+    for b in buffers:
+        if b.kind == "prepared":
+            b.place = plan.prepared_bytes
+            plan.prepared_bytes = _align(plan.prepared_bytes + b.bytes)
+    plan.check()
+    return plan
+
+
+def weights(plan: Plan, constants: Mapping[str, Any]) -> Iterable[tuple[int, np.ndarray]]:
+    """(offset in the blob, array) of every weight, in the order of their offsets, each once."""
+    seen: set[int] = set()
+    for c in sorted(plan.constants, key=lambda c: c.offset):
+        if c.splat is None and c.offset not in seen:
+            seen.add(c.offset)
+            yield c.offset, np.ascontiguousarray(constants[c.name])
+
+
+def lifetimes(launches: Sequence[LaunchPlan]) -> dict[int, tuple[int, int]]:
+    """Buffer number -> (first, last) wave that touches it."""
+    result: dict[int, tuple[int, int]] = {}
+    for launch in launches:
+        for number in launch.operands:
+            first, last = result.get(number, (launch.wave, launch.wave))
+            result[number] = (min(first, launch.wave), max(last, launch.wave))
+    return result
+
+
+def place(buffers: Sequence[BufferPlan], live: Mapping[int, tuple[int, int]], number: Mapping[str, int]) -> int:
+    """Give every buffer an offset such that no two that live at the same time overlap; return the size of the block.
+
+    Largest first; each goes into the smallest gap that holds it between those already placed that live at the same time
+    (Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020).
+    """
+    placed: list[tuple[int, int, int, int]] = []        # offset, end, first wave, last wave; sorted by offset
+    total = 0
+    for b in sorted(buffers, key=lambda b: (-b.bytes, number[b.name])):
+        first, last = live[number[b.name]]
+        size = _align(b.bytes)
+        best, best_gap, cursor = -1, -1, 0
+        for offset, end, start, stop in placed:
+            if stop < first or last < start:
+                continue
+            gap = offset - cursor
+            if gap >= size and (best < 0 or gap < best_gap):
+                best, best_gap = cursor, gap
+            cursor = max(cursor, end)
+        b.place = cursor if best < 0 else best
+        total = max(total, b.place + size)
+        placed.append((b.place, b.place + size, first, last))
+        placed.sort()
+    return total
+
+
+def _align(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def _check_program(program: Program, functions: Mapping[str, Function]) -> None:
+    for name, type in program.buffers.items():
+        if any(n < 0 for n in type.shape):
+            raise InputError(f"{program.name}: {name} has an unknown dimension in {type}",
+                             hint="compile for one fixed shape")
+    fixed = {*program.inputs, *program.constants}
+    known = set(fixed)
+    for kernel in program.kernels:
+        if kernel.name not in functions:
+            raise InternalError(f"{program.name}: kernel {kernel.name} has no function")
+        for name in kernel.read:
+            if name not in known:
+                raise InternalError(f"{program.name}: {kernel.name} reads {name} before it is written")
+        for name in kernel.written:
+            if name in fixed:
+                raise InternalError(f"{program.name}: {kernel.name} writes {name}, which is an input or a constant")
+        known.update(kernel.written)
+    for name in program.outputs:
+        if name not in known:
+            raise InternalError(f"{program.name}: the output {name} is never written")
+
+
+def _constant_kernels(program: Program) -> set[str]:
+    """Kernels that depend on weights and on nothing else, and write no output: they run once.
+
+    Kernels that read nothing at all (iota, random) are not among them: keeping their results would cost memory for good
+    where computing them is cheap.
+    """
+    arrays = {n for n, value in program.constants.items() if not isinstance(value, (bool, int, float))}
+    outputs = set(program.outputs)
+    candidates = {k.name for k in program.kernels if not outputs & set(k.written)}
+    while True:
+        changing = {*program.inputs, *(n for k in program.kernels if k.name not in candidates for n in k.written)}
+        rest = {k.name for k in program.kernels if k.name in candidates
+                and not changing & {*k.read, *k.written}}
+        if rest == candidates:
+            break
+        candidates = rest
+    from_weights, result = set(arrays), set[str]()
+    for kernel in program.kernels:
+        if kernel.name in candidates and from_weights & {*kernel.read, *kernel.written}:
+            from_weights.update(kernel.written)
+    # A kernel that initialises a buffer which a later one accumulates into belongs to the later one.
+    changed = True
+    while changed:
+        changed = False
+        for kernel in program.kernels:
+            if kernel.name in candidates - result and from_weights & set(kernel.written):
+                result.add(kernel.name)
+                from_weights.update(kernel.written)
+                changed = True
+    by_name = {k.name: k for k in program.kernels}
+    made = {n for name in result for n in by_name[name].written}
+    needed = {n for name in result for n in by_name[name].read if n not in program.constants}
+    for kernel in reversed(program.kernels):            # what prepared kernels read must be prepared, too
+        if kernel.name not in result and needed & set(kernel.written):
+            result.add(kernel.name)
+            needed |= {n for n in kernel.read if n not in program.constants}
+            made |= set(kernel.written)
+    return result
+
+
+def _launch(kernel: Kernel, function: Function, program: Program) -> LaunchPlan:
+    numbers = {name: i for i, name in enumerate(program.buffers)}
+    flops, moved = kernel_cost(kernel, program.buffers)
+    return LaunchPlan(kernel.name, function.symbol, [numbers[n] for n in function.operands], function.units,
+                      function.workspace_bytes, 0, flops, moved)
+
+
+def _assign_waves(launches: Sequence[LaunchPlan], kernels: Sequence[Kernel], program: Program) -> None:
+    """Waves in launch order; a launch too small to fill the threads joins the latest wave of small ones it may."""
+    writer: dict[str, int] = {}             # last wave that wrote the buffer
+    reader: dict[str, int] = {}             # last wave that read it
+    small_waves: list[bool] = []
+    for launch, kernel in zip(launches, kernels, strict=True):
+        touched = {*kernel.read, *kernel.written}
+        earliest = 1 + max((writer.get(n, -1) for n in touched), default=-1)
+        earliest = max([earliest, *(reader.get(n, -1) + 1 for n in kernel.written)])
+        written = sum(program.buffers[n].bytes for n in kernel.written)
+        small = (estimate_ns(launch.flops, launch.bytes) < SMALL_NS or launch.units < SMALL_UNITS) and written <= WAVE_BYTES
+        last = len(small_waves) - 1
+        joins = small and earliest <= last and small_waves[last]
+        launch.wave = last if joins else last + 1
+        if not joins:
+            small_waves.append(small)
+        for n in kernel.read:
+            reader[n] = max(reader.get(n, -1), launch.wave)
+        for n in kernel.written:
+            writer[n] = launch.wave
+
+
+def _describe(program: Program, prepare: Sequence[LaunchPlan], runs: Sequence[LaunchPlan], once: set[str],
+              ) -> tuple[list[BufferPlan], list[ConstantPlan], int]:
+    """Buffers that are used (arena and prepared ones still without an offset), constants, size of the weight blob."""
+    names = list(program.buffers)
+    used_once = {names[i] for launch in prepare for i in launch.operands}
+    used_often = {names[i] for launch in runs for i in launch.operands} | set(program.outputs)
+    written_once = {n for k in program.kernels if k.name in once for n in k.written}
+    inputs = {n: i for i, n in enumerate(program.inputs)}
+    outputs = {n: i for i, n in reversed(list(enumerate(program.outputs)))}
+    buffers: list[BufferPlan] = []
+    constants: list[ConstantPlan] = []
+    offsets: dict[int, int] = {}
+    weight_bytes = 0
+    for name, type in program.buffers.items():
+        if name not in used_once | used_often and name not in inputs:
+            continue
+        if name in inputs:
+            kind, where = "input", inputs[name]
+        elif name in program.constants:
+            kind, where = "constant", len(constants)
+            value = program.constants[name]
+            if isinstance(value, (bool, int, float)):
+                constants.append(ConstantPlan(name, len(buffers), value, 0, type.bytes))
+            else:
+                _check_weight(program, name, type, value)
+                shared = id(value) if value is not None else -1 - len(constants)
+                if shared not in offsets:
+                    offsets[shared] = weight_bytes
+                    weight_bytes = _align(weight_bytes + type.bytes)
+                constants.append(ConstantPlan(name, len(buffers), None, offsets[shared], type.bytes))
+        elif name in written_once:
+            kind, where = ("prepared" if name in used_often else "scratch"), 0
+        elif name in outputs:
+            kind, where = "output", outputs[name]
+        else:
+            kind, where = "arena", 0
+        buffers.append(BufferPlan(name, type.dtype.name, list(type.shape), type.bytes, kind, where))
+    return buffers, constants, weight_bytes
+
+
+def _check_weight(program: Program, name: str, type: TensorType, value: Any) -> None:
+    if value is not None and (tuple(value.shape) != type.shape or value.nbytes != type.bytes):
+        raise InternalError(f"{program.name}: the weight {name} is {value.dtype}{list(value.shape)}, its buffer {type}")
