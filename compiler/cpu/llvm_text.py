@@ -1,0 +1,164 @@
+"""LLVM IR text as MLIR's LLVM prints it -> text that llvmlite's older LLVM parses and that every x86-64 can run.
+
+Two rewrites.  `downgrade`: the newer LLVM prints floating-point literals in forms (`f0x3F800000`, shortest decimals, `+inf`)
+that the older one does not read.  `expand_intrinsics`: rounding and fused multiply-add become libm calls on processors
+without the instruction, so there they are replaced by short functions of baseline instructions.
+"""
+from __future__ import annotations
+
+import re
+import struct
+
+_LITERAL = re.compile(r"""(?<![\w.%"@$-])(?:f0x(?P<bits>[0-9A-Fa-f]+)
+                      |(?P<decimal>[-+]?\d+\.\d+(?:[eE][-+]?\d+)?)
+                      |(?P<inf>[-+]inf)
+                      |(?P<nan>[-+]?[sq]?nan(?:\((?P<payload>0x[0-9A-Fa-f]+)\))?))(?![\w.])""", re.VERBOSE)
+_TYPE = re.compile(r"\b(half|bfloat|float|double)\b")
+_WIDTH = {"half": 16, "bfloat": 16, "float": 32, "double": 64}
+_QUIET_NAN = {"half": 0x7E00, "bfloat": 0x7FC0, "float": 0x7FC00000, "double": 0x7FF8 << 48}
+
+
+def _from_bits(bits: int, kind: str) -> str:
+    """The older LLVM's literal: half and bfloat by their own bits, float and double by those of the equal double."""
+    if kind == "half":
+        return f"0xH{bits:04X}"
+    if kind == "bfloat":
+        return f"0xR{bits:04X}"
+    if kind == "float":
+        if bits & 0x7F800000 == 0x7F800000 and bits & 0x7FFFFF:  # a NaN: widen its payload by hand to keep it
+            bits = bits >> 31 << 63 | 0x7FF << 52 | (bits & 0x7FFFFF) << 29
+        else:
+            bits, = struct.unpack("<Q", struct.pack("<d", struct.unpack("<f", struct.pack("<I", bits))[0]))
+    return f"0x{bits:016X}"
+
+
+def _from_value(value: float, kind: str) -> str:
+    if kind == "half":
+        return _from_bits(struct.unpack("<H", struct.pack("<e", value))[0], kind)
+    if kind == "double":
+        return _from_bits(struct.unpack("<Q", struct.pack("<d", value))[0], kind)
+    bits, = struct.unpack("<I", struct.pack("<f", value))
+    return _from_bits((bits + 0x7FFF + (bits >> 16 & 1)) >> 16 if kind == "bfloat" else bits, kind)
+
+
+def downgrade(text: str) -> str:
+    """Floating-point literals in the forms that LLVM 22 reads; everything else as it was."""
+    def rewrite(line: str) -> str:
+        def literal(match: re.Match) -> str:
+            kinds = _TYPE.findall(line, 0, match.start())
+            if not kinds:
+                return match[0]
+            kind = kinds[-1]
+            if match["bits"]:
+                return _from_bits(int(match["bits"], 16), kind)
+            if match["decimal"] or match["inf"]:
+                return _from_value(float(match[0]), kind)
+            bits = _QUIET_NAN[kind] | int(match["payload"] or "0", 16)
+            return _from_bits(bits | (match["nan"][0] == "-") << _WIDTH[kind] - 1, kind)
+        return _LITERAL.sub(literal, line)
+
+    return "\n".join(rewrite(line) if line[:1] in (" ", "@") and ("." in line or "f0x" in line or "inf" in line
+                                                                  or "nan" in line) else line
+                     for line in text.split("\n"))
+
+
+_DECLARE = re.compile(r"^declare (?P<type>.*?) @llvm\.(?P<op>fma|floor|ceil|trunc|roundeven|rint|nearbyint)\."
+                      r"(?P<suffix>\w+)\(.*$", re.MULTILINE)
+
+
+def expand_intrinsics(text: str, features: str) -> str:
+    """Give the intrinsics that `features` has no instruction for a body of baseline instructions, to be inlined."""
+    have = set(features.split(","))
+    missing = set() if "+fma" in have else {"fma"}
+    if "+sse4.1" not in have:
+        missing |= {"floor", "ceil", "trunc", "roundeven", "rint", "nearbyint"}
+    bodies, names = [], {}
+    for match in _DECLARE.finditer(text):
+        if match["op"] in missing:
+            old, new = f"@llvm.{match['op']}.{match['suffix']}", f"@jtc.{match['op']}.{match['suffix']}"
+            names[old] = new
+            body = _fma(match["type"]) if match["op"] == "fma" else _rounding(match["op"], match["type"], match["suffix"])
+            arguments = ", ".join(f"{match['type']} %{a}" for a in ("a", "b", "c")[: 3 if match["op"] == "fma" else 1])
+            bodies.append(f"define internal {match['type']} {new}({arguments}) alwaysinline {{\n{body}}}\n")
+    if not names:
+        return text
+    text = _DECLARE.sub(lambda m: "" if m["op"] in missing else m[0], text)
+    for old, new in names.items():
+        text = text.replace(old + "(", new + "(")
+    needed = sorted({d for body in bodies for d in re.findall(r"call (\S.*? @llvm\.\w+\.\w+)\((.*)\)", body)})
+    declares = []
+    for head, arguments in needed:
+        types = ", ".join(a.rsplit(" ", 1)[0] for a in re.findall(r"(?:<[^>]*>|\w+) %\w+", arguments))
+        if f"{head.split(' ')[-1]}(" not in text:
+            declares.append(f"declare {head}({types})\n")
+    return _insert(text, "".join(bodies + declares))
+
+
+def _insert(text: str, functions: str) -> str:
+    """Put functions before the module's metadata."""
+    place = text.find("\n!")
+    return f"{text}\n{functions}" if place < 0 else f"{text[:place]}\n{functions}{text[place:]}"
+
+
+def _splat(kind: str, value: float) -> str:
+    """A constant of a float or vector type."""
+    element = "double" if "double" in kind else "float"
+    number = f"{element} {_from_value(value, element)}"
+    if not kind.startswith("<"):
+        return number.split(" ")[1]
+    return "<" + ", ".join([number] * int(kind[1:].split(" ")[0])) + ">"
+
+
+def _rounding(op: str, kind: str, suffix: str) -> str:
+    """floor, ceil, trunc or round-half-to-even: adding and subtracting 2^23 (2^52) leaves no bits below the point."""
+    big, one = _splat(kind, 2.0 ** (52 if "double" in kind else 23)), _splat(kind, 1.0)
+    mask = f"<{kind[1:].split(' ')[0]} x i1>" if kind.startswith("<") else "i1"
+    lines = [f"%abs = call {kind} @llvm.fabs.{suffix}({kind} %a)",
+             f"%small = fcmp olt {kind} %abs, {big}",
+             f"%up = fadd {kind} %abs, {big}",
+             f"%near = fsub {kind} %up, {big}"]
+    if op in ("floor", "ceil"):
+        move, sign = ("fsub", "ogt") if op == "floor" else ("fadd", "olt")
+        lines += [f"%signed = call {kind} @llvm.copysign.{suffix}({kind} %near, {kind} %a)",
+                  f"%past = fcmp {sign} {kind} %signed, %a",
+                  f"%moved = {move} {kind} %signed, {one}",
+                  f"%value = select {mask} %past, {kind} %moved, {kind} %signed"]
+    elif op == "trunc":
+        lines += [f"%past = fcmp ogt {kind} %near, %abs",
+                  f"%moved = fsub {kind} %near, {one}",
+                  f"%value = select {mask} %past, {kind} %moved, {kind} %near"]
+    else:
+        lines += [f"%value = fadd {kind} %near, {_splat(kind, -0.0)}"]
+    lines += [f"%result = call {kind} @llvm.copysign.{suffix}({kind} %value, {kind} %a)",
+              f"%kept = select {mask} %small, {kind} %result, {kind} %a",  # large, infinite, NaN: an integer already
+              f"ret {kind} %kept"]
+    return "".join(f"  {line}\n" for line in lines)
+
+
+def _fma(kind: str) -> str:
+    """a * b + c with the product's rounding error kept: in double for float, by Dekker's product for double.
+
+    Source: T. J. Dekker, "A floating-point technique for extending the available precision", 1971.  Products within
+    2^27 of overflow lose the error term.
+    """
+    if "float" in kind:
+        wide = kind.replace("float", "double")
+        lines = [f"%{x}w = fpext {kind} %{x} to {wide}" for x in "abc"]
+        lines += [f"%p = fmul {wide} %aw, %bw", f"%s = fadd {wide} %p, %cw",
+                  f"%r = fptrunc {wide} %s to {kind}", f"ret {kind} %r"]
+        return "".join(f"  {line}\n" for line in lines)
+    lines = [f"%p = fmul {kind} %a, %b"]
+    for x in "ab":
+        lines += [f"%{x}1 = fmul {kind} %{x}, {_splat(kind, 134217729.0)}", f"%{x}2 = fsub {kind} %{x}1, %{x}",
+                  f"%{x}h = fsub {kind} %{x}1, %{x}2", f"%{x}l = fsub {kind} %{x}, %{x}h"]
+    lines += [f"%e1 = fmul {kind} %ah, %bh", f"%e2 = fsub {kind} %e1, %p",
+              f"%e3 = fmul {kind} %ah, %bl", f"%e4 = fadd {kind} %e2, %e3",
+              f"%e5 = fmul {kind} %al, %bh", f"%e6 = fadd {kind} %e4, %e5",
+              f"%e7 = fmul {kind} %al, %bl", f"%e = fadd {kind} %e6, %e7",
+              f"%s = fadd {kind} %p, %c", f"%t = fsub {kind} %s, %p",
+              f"%u1 = fsub {kind} %s, %t", f"%u2 = fsub {kind} %p, %u1", f"%u3 = fsub {kind} %c, %t",
+              f"%u = fadd {kind} %u2, %u3", f"%low = fadd {kind} %u, %e", f"%r = fadd {kind} %s, %low"]
+    mask = f"<{kind[1:].split(' ')[0]} x i1>" if kind.startswith("<") else "i1"
+    lines += [f"%sound = fcmp ord {kind} %low, %low", f"%kept = select {mask} %sound, {kind} %r, {kind} %s",
+              f"ret {kind} %kept"]
+    return "".join(f"  {line}\n" for line in lines)

@@ -1,0 +1,174 @@
+"""From the emitter's MLIR text to machine code: upstream lowerings, LLVM IR text, llvmlite's code generator.
+
+MLIR and LLVM are entered under one lock: creating contexts and initialising targets from several threads crashes.
+"""
+from __future__ import annotations
+
+import functools
+import re
+
+from jtc.compiler.cpu.llvm_text import downgrade, expand_intrinsics
+from jtc.dialects.errors import InternalError
+from jtc.dialects.target import CpuTarget
+
+TRIPLE = "x86_64-unknown-linux-gnu"
+
+PIPELINE = (
+    "canonicalize",                    # folds the emitter's index arithmetic while it is still on `index`
+    "cse",                             # and shares it, before every use is expanded
+    "convert-vector-to-scf",           # transfers of more than one dimension become loops of one
+    "expand-strided-metadata",         # views become base, offset, strides; leaves affine.apply for the offsets
+    "lower-affine",                    # those, and affine.apply of the emitter, to arith
+    "convert-scf-to-cf",               # loops to branches; after all passes that make loops
+    "convert-vector-to-llvm{vector-transpose-lowering=shuffle16x16}",  # 16x16 transposes as shuffles in registers
+    "convert-math-to-llvm",            # fma, sqrt, floor...: intrinsics (what has no instruction: llvm_text.py)
+    "convert-arith-to-llvm",
+    "finalize-memref-to-llvm",         # loads and stores to addresses, after the vector ones
+    "convert-func-to-llvm{use-bare-ptr-memref-call-conv=1}",  # memref arguments are plain pointers
+    "convert-cf-to-llvm",              # after func: block arguments have their final types
+    "convert-ub-to-llvm",              # poison left by vector lowering
+    "canonicalize",                    # folds pairs of casts and dead addresses
+    "cse",
+    "reconcile-unrealized-casts",      # last: what it cannot remove is an op that nobody lowered
+)
+
+# What `optimize` means: (LLVM IR optimisation level or None, code generation level).
+_LEVELS: dict[int, tuple[int | None, int]] = {0: (None, 1), 1: (None, 2), 2: (1, 2), 3: (3, 3)}
+
+
+def to_llvm(text: str, symbol: str, operands: int) -> str:
+    """LLVM IR of one kernel.
+
+    text      MLIR module with one `func.func @symbol`: `operands` flat memrefs, the workspace memref, begin and end (index)
+    returns   a module whose only external function is `void symbol(ptr operands, ptr workspace, i64 begin, i64 end)`
+    Raises InternalError where the text does not parse, verify or lower: the emitter wrote something wrong.
+    """
+    from jtc.dialects import mlir
+    with mlir.lock:
+        from jtc.dialects.mlir import ir, llvm, passmanager
+        with ir.Context() as context, ir.Location.unknown():
+            try:
+                module = ir.Module.parse(text)
+            except ir.MLIRError as error:
+                raise InternalError(f"kernel {symbol}: generated code does not parse: {_first(error)}") from error
+            try:
+                pipeline = f"builtin.module({','.join(PIPELINE)})"
+                passmanager.PassManager.parse(pipeline, context).run(module.operation)
+            except ir.MLIRError as error:
+                raise InternalError(f"kernel {symbol}: lowering to llvm failed: {_first(error)}") from error
+            # The translation crashes the process on an op that it does not know.
+            foreign = _foreign_ops(module.operation)
+            if foreign:
+                raise InternalError(f"kernel {symbol}: no lowering to llvm for {', '.join(foreign)}")
+            llvm_ir = llvm.translate_module_to_llvmir(module.operation)
+    return _with_entry(downgrade(llvm_ir), symbol, operands)
+
+
+def _first(error: Exception) -> str:
+    """The first diagnostic of an MLIR error, without its quotation of the source."""
+    lines = [line.strip() for line in str(error).splitlines() if "error:" in line]
+    return lines[0].removeprefix("error:").strip() if lines else str(error).splitlines()[0]
+
+
+def _foreign_ops(operation) -> list[str]:
+    """Names of the ops below `operation` that are not of the llvm dialect."""
+    found: dict[str, None] = {}
+
+    def visit(op) -> None:
+        for region in op.regions:
+            for block in region:
+                for inner in block:
+                    if not inner.operation.name.startswith("llvm."):
+                        found[inner.operation.name] = None
+                    visit(inner.operation)
+
+    visit(operation)
+    return list(found)
+
+
+def _with_entry(llvm_ir: str, symbol: str, operands: int) -> str:
+    """Make the kernel's function internal, with pointers that do not alias, and add the packed entry that calls it."""
+    head = re.search(rf"^define void @{re.escape(symbol)}\((.*)\) \{{$", llvm_ir, re.MULTILINE)
+    if head is None:
+        raise InternalError(f"kernel {symbol}: the module defines no function {symbol}")
+    arguments = head[1].split(", ")
+    if [a.split(" ")[0] for a in arguments] != ["ptr"] * (operands + 1) + ["i64"] * 2:
+        raise InternalError(f"kernel {symbol}: takes ({head[1]}), not {operands} operands, workspace, begin and end")
+    inner = ", ".join(a.replace("ptr ", "ptr noalias nonnull ", 1) if i < operands else a for i, a in enumerate(arguments))
+    llvm_ir = llvm_ir.replace(head[0], f"define internal void @{symbol}.body({inner}) noinline {{")
+    lines = [f"define void @{symbol}(ptr %operands, ptr %workspace, i64 %begin, i64 %end) {{"]
+    for i in range(operands):
+        lines += [f"  %slot{i} = getelementptr ptr, ptr %operands, i64 {i}", f"  %operand{i} = load ptr, ptr %slot{i}"]
+    passed = "".join(f"ptr %operand{i}, " for i in range(operands))
+    lines += [f"  call void @{symbol}.body({passed}ptr %workspace, i64 %begin, i64 %end)", "  ret void", "}", ""]
+    place = llvm_ir.find("\n!")
+    entry = "\n".join(lines)
+    return f"{llvm_ir}\n{entry}" if place < 0 else f"{llvm_ir[:place]}\n{entry}{llvm_ir[place:]}"
+
+
+@functools.cache
+def _llvm():
+    """llvmlite's binding with the x86 code generator ready.  Call under the lock."""
+    import llvmlite.binding as llvm
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    return llvm
+
+
+def _machine(llvm, target: CpuTarget, level: int):
+    # Position-independent, small code model: the object can go into a shared object without text relocations.
+    return llvm.Target.from_triple(TRIPLE).create_target_machine(
+        cpu=target.name, features=target.features, opt=level, reloc="pic", codemodel="small")
+
+
+def _attributes(llvm_ir: str, target: CpuTarget) -> str:
+    """Every function compiled for the target, with vectors as wide as the schedule chose them."""
+    attributes = (f'nounwind "target-cpu"="{target.name}" "target-features"="{target.features}" '
+                  f'"prefer-vector-width"="{target.vector_bits}" "min-legal-vector-width"="{target.vector_bits}" '
+                  '"no-trapping-math"="true" "frame-pointer"="none"')
+    return re.sub(r"^(define .*) \{$", rf"\1 {attributes} {{", llvm_ir, flags=re.MULTILINE)
+
+
+def _compile(llvm_ir: str, target: CpuTarget, optimize: int):
+    """(target machine, LLVM module ready for code generation)."""
+    if optimize not in _LEVELS:
+        raise ValueError(f"optimize must be one of {', '.join(map(str, _LEVELS))}, got {optimize}")
+    llvm = _llvm()
+    ir_level, code_level = _LEVELS[optimize]
+    expanded = expand_intrinsics(llvm_ir, target.features)
+    try:
+        module = llvm.parse_assembly(_attributes(expanded, target))
+        module.verify()
+    except RuntimeError as error:
+        raise InternalError(f"llvm does not accept the generated code: {str(error).splitlines()[0]}") from error
+    machine = _machine(llvm, target, code_level)
+    module.triple, module.data_layout = TRIPLE, str(machine.target_data)
+    options = llvm.create_pipeline_tuning_options(speed_level=ir_level or 0)
+    builder = llvm.create_pass_builder(machine, options)
+    if ir_level is not None:
+        builder.getModulePassManager().run(module, builder)
+    elif expanded is not llvm_ir:
+        passes = llvm.create_new_module_pass_manager()
+        passes.add_always_inliner_pass()
+        passes.run(module, builder)
+    return machine, module
+
+
+def to_object(llvm_ir: str, target: CpuTarget, optimize: int = 1) -> bytes:
+    """A relocatable, position-independent x86-64 ELF object of the module that `to_llvm` made.
+
+    optimize  0: fastest compilation; 1: full instruction selection and scheduling, no IR passes, which code in explicit
+              vectors does not need; 2: and LLVM's O1 passes; 3: and its O3 passes
+    """
+    from jtc.dialects import mlir
+    with mlir.lock:
+        machine, module = _compile(llvm_ir, target, optimize)
+        return machine.emit_object(module)
+
+
+def to_assembly(llvm_ir: str, target: CpuTarget, optimize: int = 1) -> str:
+    """As `to_object`, but the assembly text."""
+    from jtc.dialects import mlir
+    with mlir.lock:
+        machine, module = _compile(llvm_ir, target, optimize)
+        return machine.emit_assembly(module)

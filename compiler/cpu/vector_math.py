@@ -1,0 +1,54 @@
+"""The scalar functions of the op table as arith, math and vector ops: no calls, one code path for all lanes.
+
+`apply` looks a function up in FUNCTIONS; the expansions live in vector_math_<family>.py.  Accuracy and special values:
+docs/vector-math.md, and the table ULP in vector_math_accuracy.py that the tests check.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from jtc.compiler.cpu import vector_math_arithmetic as arithmetic
+from jtc.compiler.cpu import vector_math_exponential as exponential
+from jtc.compiler.cpu.builder import Builder
+from jtc.compiler.cpu.vector_math_value import Value, type_name
+from jtc.dialects.dtypes import DType
+from jtc.dialects.optable import SCALAR_FUNCTIONS, OpError
+
+# name of a row of SCALAR_FUNCTIONS -> its expansion: Values in, Value out
+FUNCTIONS: dict[str, Callable[..., Value]] = {**arithmetic.FUNCTIONS, **exponential.FUNCTIONS}
+
+
+def type_of(dtype: DType, lanes: int | None) -> str:
+    """MLIR type of a value in registers: "f32", "vector<16xf32>"; a bool is i1."""
+    return type_name(dtype.name, lanes)
+
+
+def apply(builder: Builder, fn: str, args: list[str], dtype: DType, lanes: int | None) -> str:
+    """Append the ops that compute scalar function `fn` and return the result's SSA name.
+
+    args   SSA names of the arguments, all of type_of(dtype, lanes); where's first is a bool
+    dtype  of the value arguments; must be one that is compiled (f32, f64, i32, i64, bool) and that `fn` takes
+    lanes  vector length, None for scalars
+    Raises OpError where `fn` is unknown or does not take `dtype`.
+    """
+    row = SCALAR_FUNCTIONS.get(fn)
+    if row is None:
+        raise OpError(f"unknown scalar function {fn!r}")
+    if dtype.kind not in row.kinds or not dtype.compiled:
+        raise OpError(f"no code for {fn} on {dtype.public}")
+    elements = [dtype.name] * len(args)
+    if row.arguments == "where":
+        elements[0] = "i1"
+    values = [Value(builder, name, element, lanes) for name, element in zip(args, elements, strict=True)]
+    return FUNCTIONS[fn](*values).name
+
+
+def convert(builder: Builder, x: str, source: DType, to: DType, lanes: int | None) -> str:
+    """Append the ops that convert `x` of type_of(source, lanes) to `to` as NumPy does on x86-64; returns the SSA name.
+
+    Floats become integers towards zero; where the integer cannot hold the value (NaN too) it is the smallest integer.
+    Integers wrap.  A number becomes True unless it is 0; NaN is True.
+    """
+    if not (source.compiled and to.compiled):
+        raise OpError(f"no code to convert {source.public} to {to.public}")
+    return arithmetic.convert(Value(builder, x, source.name, lanes), to.name).name

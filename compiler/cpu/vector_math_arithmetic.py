@@ -1,0 +1,190 @@
+"""Arithmetic, comparison, bits, rounding and conversion, with NumPy's answers in the corner cases."""
+from __future__ import annotations
+
+import math
+
+from jtc.compiler.cpu.vector_math_value import Value
+
+
+def maximum(a: Value, b: Value) -> Value:
+    if a.element == "i1":
+        return a | b
+    larger = (a > b).select(a, b)  # b where either is NaN: right but for a NaN in a
+    return a.is_nan().select(a, larger) if a.is_float else larger
+
+
+def minimum(a: Value, b: Value) -> Value:
+    if a.element == "i1":
+        return a & b
+    smaller = (a < b).select(a, b)
+    return a.is_nan().select(a, smaller) if a.is_float else smaller
+
+
+def sign(x: Value) -> Value:
+    if x.is_float:
+        nonzero = x.const(1.0).copysign(x)
+        return (x.abs() > 0.0).select(nonzero, x)  # zeros and NaN are their own sign
+    return (x > 0).select(x.const(1), (x < 0).select(x.const(-1), x.const(0)))
+
+
+# ------------------------------------------------------------------------------------------------ division
+def _int_divide(a: Value, b: Value) -> tuple[Value, Value]:
+    """Floor quotient and remainder; 0 for both where b is 0.
+
+    Division by 0 and of the smallest integer by -1 trap on x86, so those divisors are replaced first: a / -1 is -a.
+    """
+    zero, minus_one = b.eq(0), b.eq(-1)
+    safe = (zero | minus_one).select(1, b)
+    quotient, remainder = a / safe, a.remainder(safe)
+    fix = remainder.ne(0) & ((remainder ^ safe) < 0)
+    quotient = fix.select(quotient - 1, quotient)
+    remainder = fix.select(remainder + safe, remainder)
+    quotient = minus_one.select(-a, zero.select(0, quotient))
+    return quotient, (zero | minus_one).select(0, remainder)
+
+
+def _float_remainder(a: Value, b: Value) -> Value:
+    """C's fmod, exact.
+
+    Subtracts multiples of b: a quotient of at most half the significand's bits makes the fused product exact, so each
+    turn takes as many bits off the remainder; one turn is enough where |a / b| < 2^12 (f32) or 2^26 (f64).
+    """
+    half, infinity = (12, math.inf) if a.element == "f32" else (26, math.inf)
+    keep = -1 << (24 if a.element == "f32" else 53) - half
+    builder, divisor = a.builder, b.abs()
+    start = a.abs()
+    valid = (start < infinity) & (divisor > 0.0) & (divisor < infinity)
+    safe_divisor = valid.select(divisor, 1.0)
+    first = valid.select(start, 0.0)
+    result, before, after = builder.name(), builder.name(), builder.name()
+    builder.line(f"{result} = scf.while ({before} = {first.name}) : ({a.type}) -> {a.type} {{")
+    current = Value(builder, before, a.element, a.lanes)
+    more = (current >= safe_divisor).any()
+    builder.line(f"  scf.condition({more.name}) {before} : {a.type}")
+    builder.line("} do {")
+    builder.line(f"^bb0({after}: {a.type}):")
+    rest = Value(builder, after, a.element, a.lanes)
+    quotient = ((rest / safe_divisor).bitcast(a.integer) & keep).bitcast(a.element).unary("trunc")
+    # A quotient past the largest float would be infinite: the largest power of two below it serves as well.
+    quotient = quotient.at_most(2.0 ** (127 if a.element == "f32" else 1023))
+    left = (-quotient).exact_fma(safe_divisor, rest)
+    left = (left < 0.0).select(left + safe_divisor, left)  # the division had rounded up
+    builder.line(f"  scf.yield {left.name} : {a.type}")
+    builder.line("}")
+    exact = Value(builder, result, a.element, a.lanes)
+    finite = valid.select(exact, (start < infinity).select(a, math.nan))  # a itself where b is infinite
+    bad = divisor.eq(0.0) | b.is_nan()
+    return bad.select(math.nan, finite.copysign(a))
+
+
+def _float_divide(a: Value, b: Value) -> tuple[Value, Value]:
+    """Floor quotient and remainder as NumPy's divmod defines them (numpy/_core/src/npymath: npy_divmod)."""
+    remainder = _float_remainder(a, b)
+    quotient = (a - remainder) / b
+    wrong_sign = (remainder < 0.0) ^ (b < 0.0)
+    nonzero = remainder.ne(0.0)
+    fix = nonzero & wrong_sign
+    mod = nonzero.select(fix.select(remainder + b, remainder), remainder.const(0.0).copysign(b))
+    quotient = fix.select(quotient - 1.0, quotient)
+    floor = quotient.unary("floor")
+    floor = (quotient - floor > 0.5).select(floor + 1.0, floor)
+    floor = quotient.ne(0.0).select(floor, quotient.const(0.0).copysign(a / b))
+    return b.eq(0.0).select(a / b, floor), mod
+
+
+def floordiv(a: Value, b: Value) -> Value:
+    return (_float_divide if a.is_float else _int_divide)(a, b)[0]
+
+
+def mod(a: Value, b: Value) -> Value:
+    return (_float_divide if a.is_float else _int_divide)(a, b)[1]
+
+
+# ------------------------------------------------------------------------------------------------ bits
+def shift_left(a: Value, b: Value) -> Value:
+    """0 where b is not in 0..bits-1."""
+    inside = b.unsigned_below(int(a.element[1:]))
+    return inside.select(a << inside.select(b, 0), 0)
+
+
+def shift_right(a: Value, b: Value) -> Value:
+    """The sign in every bit where b is not in 0..bits-1."""
+    bits = int(a.element[1:])
+    return a >> b.unsigned_below(bits).select(b, bits - 1)
+
+
+# ------------------------------------------------------------------------------------------------ conversion
+def _float_to_int(x: Value, to: str) -> Value:
+    """Towards zero; the smallest integer where the value does not fit, as x86's conversion gives."""
+    limit = 2.0 ** (int(to[1:]) - 1)
+    fits = (x < limit) & (x >= -limit) if x.element == "f32" or to == "i64" else (x < limit) & (x > -limit - 1)
+    smallest = x.const(-1 << int(to[1:]) - 1, to)
+    return fits.select(fits.select(x, 0.0).cast("fptosi", to), smallest)
+
+
+def convert(x: Value, to: str) -> Value:
+    """See vector_math.convert."""
+    source = x.element
+    if source == to:
+        return x
+    if to == "i1":
+        return x.ne(0.0 if x.is_float else 0)
+    if source == "i1":
+        return x.select(x.const(1.0 if to[0] == "f" else 1, to), x.const(0.0 if to[0] == "f" else 0, to))
+    if x.is_float:
+        if to[0] == "f":
+            return x.cast("extf" if to == "f64" else "truncf", to)
+        return _float_to_int(x, to)
+    if to[0] == "f":
+        return x.cast("sitofp", to)
+    return x.cast("extsi" if to == "i64" else "trunci", to)
+
+
+def _philox(counter: Value, key: Value) -> Value:
+    """optable.philox_4x32 on 64-bit lanes that hold 32-bit words."""
+    low = 0xFFFFFFFF
+    block = counter.shift_right_logical(2)
+    zero = counter.const(0)
+    words = [block & low, block.shift_right_logical(32), zero, zero]
+    k0, k1 = key & low, key.shift_right_logical(32)
+    for turn in range(10):
+        if turn:
+            k0, k1 = (k0 + 0x9E3779B9) & low, (k1 + 0xBB67AE85) & low
+        p0, p1 = words[0] * 0xD2511F53, words[2] * 0xCD9E8D57
+        words = [p1.shift_right_logical(32) ^ words[1] ^ k0, p1 & low,
+                 p0.shift_right_logical(32) ^ words[3] ^ k1, p0 & low]
+    odd, high = (counter & 1).ne(0), (counter & 2).ne(0)
+    word = high.select(odd.select(words[3], words[2]), odd.select(words[1], words[0]))
+    return word.cast("trunci", "i32")
+
+
+FUNCTIONS = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b,
+    "floordiv": floordiv,
+    "mod": mod,
+    "max": maximum,
+    "min": minimum,
+    **{name: lambda a, b, name=name: a.compare(name, b) for name in ("eq", "ne", "lt", "le", "gt", "ge")},
+    "and": lambda a, b: a & b,
+    "or": lambda a, b: a | b,
+    "xor": lambda a, b: a ^ b,
+    "shl": shift_left,
+    "shr": shift_right,
+    "neg": lambda x: -x,
+    "abs": Value.abs,
+    "sign": sign,
+    "not": lambda x: ~x,
+    "sqrt": lambda x: x.unary("sqrt"),
+    "rsqrt": lambda x: 1.0 / x.unary("sqrt"),
+    "floor": lambda x: x.unary("floor"),
+    "ceil": lambda x: x.unary("ceil"),
+    "trunc": lambda x: x.unary("trunc"),
+    "round": lambda x: x.unary("roundeven"),
+    "isnan": Value.is_nan,
+    "isinf": lambda x: x.abs().eq(math.inf),
+    "where": Value.select,
+    "philox": _philox,
+}
