@@ -8,14 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from jtc.compiler.cpu import vector_math_arithmetic as arithmetic
+from jtc.compiler.cpu import vector_math_erf as error_function
 from jtc.compiler.cpu import vector_math_exponential as exponential
+from jtc.compiler.cpu import vector_math_power as power
+from jtc.compiler.cpu import vector_math_trigonometric as trigonometric
 from jtc.compiler.cpu.builder import Builder
 from jtc.compiler.cpu.vector_math_value import Value, type_name
 from jtc.dialects.dtypes import DType
 from jtc.dialects.optable import SCALAR_FUNCTIONS, OpError
 
 # name of a row of SCALAR_FUNCTIONS -> its expansion: Values in, Value out
-FUNCTIONS: dict[str, Callable[..., Value]] = {**arithmetic.FUNCTIONS, **exponential.FUNCTIONS}
+FUNCTIONS: dict[str, Callable[..., Value]] = {
+    **arithmetic.FUNCTIONS, **exponential.FUNCTIONS, **trigonometric.FUNCTIONS, **error_function.FUNCTIONS,
+    **power.FUNCTIONS}
 
 
 def type_of(dtype: DType, lanes: int | None) -> str:

@@ -49,32 +49,26 @@ def _float_remainder(a: Value, b: Value) -> Value:
     Subtracts multiples of b: a quotient of at most half the significand's bits makes the fused product exact, so each
     turn takes as many bits off the remainder; one turn is enough where |a / b| < 2^12 (f32) or 2^26 (f64).
     """
-    half, infinity = (12, math.inf) if a.element == "f32" else (26, math.inf)
-    keep = -1 << (24 if a.element == "f32" else 53) - half
-    builder, divisor = a.builder, b.abs()
-    start = a.abs()
-    valid = (start < infinity) & (divisor > 0.0) & (divisor < infinity)
-    safe_divisor = valid.select(divisor, 1.0)
-    first = valid.select(start, 0.0)
+    digits, half, top = (24, 12, 127) if a.element == "f32" else (53, 26, 1023)
+    builder, start, divisor = a.builder, a.abs(), b.abs()
+    finite = start < math.inf
+    valid = finite & (divisor > 0.0) & (divisor < math.inf)
+    divisor = valid.select(divisor, 1.0)
     result, before, after = builder.name(), builder.name(), builder.name()
-    builder.line(f"{result} = scf.while ({before} = {first.name}) : ({a.type}) -> {a.type} {{")
-    current = Value(builder, before, a.element, a.lanes)
-    more = (current >= safe_divisor).any()
-    builder.line(f"  scf.condition({more.name}) {before} : {a.type}")
-    builder.line("} do {")
-    builder.line(f"^bb0({after}: {a.type}):")
-    rest = Value(builder, after, a.element, a.lanes)
-    quotient = ((rest / safe_divisor).bitcast(a.integer) & keep).bitcast(a.element).unary("trunc")
-    # A quotient past the largest float would be infinite: the largest power of two below it serves as well.
-    quotient = quotient.at_most(2.0 ** (127 if a.element == "f32" else 1023))
-    left = (-quotient).exact_fma(safe_divisor, rest)
-    left = (left < 0.0).select(left + safe_divisor, left)  # the division had rounded up
-    builder.line(f"  scf.yield {left.name} : {a.type}")
-    builder.line("}")
-    exact = Value(builder, result, a.element, a.lanes)
-    finite = valid.select(exact, (start < infinity).select(a, math.nan))  # a itself where b is infinite
-    bad = divisor.eq(0.0) | b.is_nan()
-    return bad.select(math.nan, finite.copysign(a))
+    with builder.block(f"{result} = scf.while ({before} = {valid.select(start, 0.0).name}) : ({a.type}) -> {a.type} {{"):
+        more = (Value(builder, before, a.element, a.lanes).abs() >= divisor).any()
+        builder.line(f"scf.condition({more.name}) {before} : {a.type}")
+    with builder.block("do {"):
+        builder.line(f"^bb0({after}: {a.type}):")
+        rest = Value(builder, after, a.element, a.lanes)
+        quotient = ((rest / divisor).bitcast(a.integer) & (-1 << digits - half)).bitcast(a.element).unary("trunc")
+        # A quotient past the largest float is infinite: the largest power of two serves as well.
+        left = (-quotient.at_most(2.0 ** top)).exact_fma(divisor, rest)
+        builder.line(f"scf.yield {left.name} : {a.type}")
+    rest = Value(builder, result, a.element, a.lanes)
+    rest = (rest < 0.0).select(rest + divisor, rest)  # the last division had rounded up
+    kept = (finite & b.abs().eq(math.inf)).select(start, math.nan)
+    return valid.select(rest, kept).copysign(a)
 
 
 def _float_divide(a: Value, b: Value) -> tuple[Value, Value]:

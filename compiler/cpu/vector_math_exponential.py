@@ -1,8 +1,8 @@
-"""Exponentials, logarithms, hyperbolic functions, erf and pow.
+"""Exponentials, logarithms and hyperbolic functions.
 
 exp(x) = 2^n exp(r) with n = round(x / ln 2) and |r| <= ln(2) / 2; log(x) = n ln 2 + log(m) with m in [sqrt(1/2), sqrt(2)).
 Sources: "Cephes" is S. Moshier's Cephes library (single/expf.c, logf.c), "fdlibm" is Sun's freely distributable libm
-(e_log.c, s_erf.c...), "Taylor" the series itself.
+(e_log.c), "Taylor" the series itself.
 """
 from __future__ import annotations
 
@@ -79,12 +79,13 @@ def _exp_reduced(r: Value) -> Value:
     return (r * r).fma(r.polynomial(format_of(r).exp_tail), r) + 1.0
 
 
-def exp(x: Value, offset: int = 0) -> Value:
-    """exp(x) * 2^offset, without overflow on the way"""
+def exp(x: Value, offset: int = 0, tail: Value | None = None) -> Value:
+    """exp(x + tail) * 2^offset, without overflow on the way; `tail` is below x's last place"""
     form = format_of(x)
     x = x.at_least(form.exp_low).at_most(form.exp_high - offset)
     t, n = _split(x)
-    return _scale(_exp_reduced(_reduced(x, n)), t, offset)
+    r = _reduced(x, n)
+    return _scale(_exp_reduced(r if tail is None else r + tail), t, offset)
 
 
 def exp_small(x: Value) -> Value:
@@ -123,7 +124,7 @@ _LOG_F64 = (1.479819860511658591e-01, 1.531383769920937332e-01, 1.81835721616180
             2.857142874366239149e-01, 3.999999999940941908e-01, 6.666666666666735130e-01)  # fdlibm, Lg7..Lg1
 
 
-def _exponent(x: Value) -> tuple[Value, Value]:
+def exponent_and_fraction(x: Value) -> tuple[Value, Value]:
     """(n, f): x = 2^n (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)), for x positive and finite."""
     form = format_of(x)
     small = x < form.tiny
@@ -155,7 +156,7 @@ def _log_domain(x: Value, y: Value) -> Value:
 
 def log(x: Value) -> Value:
     form = format_of(x)
-    n, f = _exponent(x)
+    n, f = exponent_and_fraction(x)
     return _log_domain(x, n.fma(form.ln2_high, f + n.fma(form.ln2_low, _log_parts(f))))
 
 
@@ -164,7 +165,7 @@ _LOG10_2 = {"f32": (0.30102539, 4.6050390e-6), "f64": (3.01029995663611771306e-0
 
 
 def log2(x: Value) -> Value:
-    n, f = _exponent(x)
+    n, f = exponent_and_fraction(x)
     tail = _log_parts(f)
     inverse = math.log2(math.e)
     high = x.const(inverse)
@@ -174,7 +175,7 @@ def log2(x: Value) -> Value:
 
 
 def log10(x: Value) -> Value:
-    n, f = _exponent(x)
+    n, f = exponent_and_fraction(x)
     tail = _log_parts(f)
     high, low = _LOG10_2[x.element]
     inverse = math.log10(math.e)
@@ -230,7 +231,7 @@ def acosh(x: Value) -> Value:
     large = x > 2.0 ** 28
     t = large.select(1.0, x - 1.0)
     near = log1p(t + (t * 2.0 + t * t).unary("sqrt"))
-    return large.select(log(x) + math.log(2), near)
+    return (x < 1.0).select(math.nan, large.select(log(x) + math.log(2), near))
 
 
 def atanh(x: Value) -> Value:
@@ -238,21 +239,5 @@ def atanh(x: Value) -> Value:
     return (log1p(a * 2.0 / (1.0 - a)) * 0.5).copysign(x)
 
 
-# ------------------------------------------------------------------------------------------------ erf
-# N. Juffa, "my_erff", stackoverflow.com/questions/35148198: erf(x) = x + x p(x^2) near 0, 1 - exp(-x - x q(x)) beyond.
-_ERF_F32_NEAR = (-5.96761703e-4, 4.99119423e-3, -2.67681349e-2, 1.12819925e-1, -3.76125336e-1, 1.28379166e-1)
-_ERF_F32_FAR = (-1.72853470e-5, 3.83197126e-4, -3.88396438e-3, 2.42546219e-2, -1.06777877e-1, -6.34846687e-1,
-                -1.28717512e-1)
-
-
-def erf(x: Value) -> Value:
-    a, square = x.abs(), x * x
-    near = x.fma(square.polynomial(_ERF_F32_NEAR), x)
-    bounded = a.at_most(4.0)
-    power = bounded.fma(bounded.polynomial(_ERF_F32_FAR), -bounded)
-    far = (1.0 - exp_small(power)).copysign(x)
-    return (a > 0.927734375).select(far, near)
-
-
 FUNCTIONS = {"exp": exp, "exp2": exp2, "expm1": expm1, "log": log, "log2": log2, "log10": log10, "log1p": log1p,
-             "tanh": tanh, "sinh": sinh, "cosh": cosh, "asinh": asinh, "acosh": acosh, "atanh": atanh, "erf": erf}
+             "tanh": tanh, "sinh": sinh, "cosh": cosh, "asinh": asinh, "acosh": acosh, "atanh": atanh}
