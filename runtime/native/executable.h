@@ -1,0 +1,110 @@
+// A compiled program: kernel functions, where their operands lie, and the order of the launches.
+#pragma once
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "buffer.h"
+
+namespace jtc {
+
+// One kernel: units [begin, end) on the given operands, with memory private to the thread.
+using Entry = void (*)(void* const* operands, void* workspace, int64_t begin, int64_t end);
+
+enum class Kind : uint8_t { input, output, constant, prepared, scratch, arena };
+
+struct BufferSpec {
+    std::string name;
+    const TensorType* type;
+    Kind kind;
+    int64_t place;           // number of the input, output or constant; offset in its block otherwise
+};
+
+struct LaunchSpec {
+    Entry entry;
+    std::vector<int> operands;
+    int64_t units;
+    size_t workspace;
+    int wave;
+    int64_t nanoseconds;     // rough time on one thread
+};
+
+// Launches in the form in which they run: operands are slots of one array of pointers.
+struct Schedule {
+    struct Launch {
+        Entry entry;
+        size_t slot;         // its first operand
+        int64_t units, nanoseconds;
+    };
+    struct Wave {
+        size_t begin, end;   // launches
+        int64_t nanoseconds;
+    };
+    struct Operand {
+        size_t slot;
+        Kind kind;
+        int64_t place;
+    };
+    std::vector<Launch> launches;
+    std::vector<Wave> waves;
+    std::vector<Operand> operands;
+    size_t workspace = 0;
+    int64_t nanoseconds = 0;
+
+    Schedule(const std::vector<LaunchSpec>& launches, const std::vector<BufferSpec>& buffers);
+    void run(void* const* pointers) const;
+};
+
+enum class Async { never, always, automatic };
+struct Settings {
+    std::atomic<Async> async{Async::automatic};
+};
+extern Settings settings;
+
+class Executable : public std::enable_shared_from_this<Executable> {
+public:
+    Executable(std::string name, std::vector<BufferSpec> buffers, std::vector<int> inputs, std::vector<int> outputs,
+               std::vector<std::string> input_names, std::vector<std::string> output_names, std::vector<int> constants,
+               std::vector<LaunchSpec> prepare, std::vector<LaunchSpec> launches, size_t arena, size_t prepared, size_t scratch,
+               std::shared_ptr<void> code);
+
+    // Give the constants, in plan order, and run what depends on them alone.  Calls under way keep the old ones.
+    void bind(std::vector<Buffer> constants);
+    bool bound() const { return std::atomic_load(&bound_) != nullptr; }
+
+    // Throws InputError where a buffer does not fit the program's input.
+    void check(const Buffer* inputs, size_t count) const;
+    // Runs the program, now or on the current stream; the results may not be ready yet.  Inputs have been checked.  Gives the
+    // GIL back while it runs or waits, if it holds it and the program is not tiny.
+    std::vector<Buffer> run(const Buffer* inputs, size_t count) const;
+
+    const std::string name;
+    const std::vector<BufferSpec> buffers;
+    const std::vector<int> inputs, outputs;
+    const std::vector<std::string> input_names, output_names;
+    const std::vector<int> constants;
+
+    // Programs that take less than this run on the calling thread: handing them over costs more than it gains.
+    static constexpr int64_t inline_ns = 200'000;
+    // Below this, giving the GIL back costs more than it gains.
+    static constexpr int64_t gil_ns = 20'000;
+
+private:
+    struct Bound {
+        std::vector<Buffer> constants;        // those that launches or outputs refer to
+        StorageRef prepared;
+    };
+
+    const Schedule prepare_, schedule_;
+    const size_t arena_, prepared_, scratch_;
+    const std::shared_ptr<void> code_;        // keeps the kernel functions loaded
+    std::shared_ptr<const Bound> bound_;
+    std::mutex bind_mutex_;
+    std::vector<bool> needed_;                // constants that are still read after binding
+
+    void execute(const Bound& bound, const Buffer* inputs, const std::vector<Buffer>& results) const;
+};
+
+}  // namespace jtc

@@ -1,0 +1,169 @@
+#include "stream.h"
+
+#include "memory.h"
+#include "threads.h"
+
+namespace jtc {
+namespace {
+
+struct Registry {
+    std::mutex mutex;
+    std::vector<std::weak_ptr<Stream>> streams;
+    StreamRef first = std::make_shared<Stream>("default");
+};
+
+Registry& registry() {
+    static Registry* all = new Registry;      // never destroyed: threads of streams may outlive static objects
+    return *all;
+}
+
+thread_local StreamRef current;
+thread_local std::vector<StreamRef> outer;
+
+}  // namespace
+
+void Event::wait() const {
+    Spinner spinner(spin_us.load(std::memory_order_relaxed));
+    while (!ready()) {
+        if (spinner.spin()) continue;
+        std::unique_lock<std::mutex> lock(mutex_);
+        wake_.wait(lock, [&] { return ready(); });
+    }
+}
+
+void Event::check() const {
+    if (!failed()) return;
+    observed_ = true;
+    std::rethrow_exception(error_);
+}
+
+void Event::finish(std::exception_ptr failure) {
+    {
+        std::lock_guard<std::mutex> lock(mutex_);
+        error_ = failure;
+        state_.store(failure ? error : done, std::memory_order_release);
+    }
+    wake_.notify_all();
+}
+
+Stream::~Stream() { stop(); }
+
+void Stream::submit(std::string what, std::function<void()> work, std::vector<EventRef> after, EventRef event) {
+    bool asleep;
+    {
+        std::unique_lock<std::mutex> lock(mutex_);
+        drained_.wait(lock, [&] { return pending_.load() < limit; });
+        if (!thread_.joinable()) {
+            stop_ = false;
+            thread_ = std::thread(&Stream::loop, this);
+        }
+        queue_.push_back(Task{std::move(what), std::move(work), std::move(after), std::move(event)});
+        pending_++;
+        asleep = sleeping_.load();
+    }
+    if (asleep) wake_.notify_one();
+}
+
+void Stream::loop() {
+    for (;;) {
+        Spinner spinner(spin_us.load(std::memory_order_relaxed));
+        while (pending_.load(std::memory_order_acquire) == 0 && spinner.spin()) {
+        }
+        std::unique_lock<std::mutex> lock(mutex_);
+        sleeping_ = true;
+        wake_.wait(lock, [&] { return stop_ || !queue_.empty(); });
+        sleeping_ = false;
+        if (queue_.empty()) return;
+        Task task = std::move(queue_.front());
+        queue_.pop_front();
+        lock.unlock();
+        std::exception_ptr error;
+        try {
+            for (auto& event : task.after) {
+                event->wait();
+                event->check();
+            }
+            task.work();
+        } catch (const OutOfMemory& full) {
+            error = std::make_exception_ptr(OutOfMemory(task.what + ": " + full.what()));
+        } catch (...) {                       // an error of an earlier piece of work, or of Python: it says where it comes from
+            error = std::current_exception();
+        }
+        task.work = nullptr;                  // gives its buffers back before anybody learns that it is finished
+        task.after.clear();
+        task.event->finish(error);
+        lock.lock();
+        if (error && !failure_) failure_ = task.event;
+        pending_--;
+        lock.unlock();
+        drained_.notify_all();
+    }
+}
+
+void Stream::drain() {
+    Spinner spinner(spin_us.load(std::memory_order_relaxed));
+    while (!idle() && spinner.spin()) {
+    }
+    std::unique_lock<std::mutex> lock(mutex_);
+    drained_.wait(lock, [&] { return pending_.load() == 0; });
+}
+
+void Stream::synchronize() {
+    drain();
+    EventRef failure;
+    {
+        std::lock_guard<std::mutex> lock(mutex_);
+        failure.swap(failure_);
+    }
+    if (failure && !failure->observed()) failure->check();
+}
+
+void Stream::stop() {
+    {
+        std::lock_guard<std::mutex> lock(mutex_);
+        stop_ = true;
+    }
+    wake_.notify_all();
+    if (thread_.joinable()) thread_.join();
+}
+
+void Stream::after_fork() {
+    new (&mutex_) std::mutex;
+    new (&wake_) std::condition_variable;
+    new (&drained_) std::condition_variable;
+    new (&thread_) std::thread;               // the thread exists only in the parent
+    sleeping_ = false;
+    stop_ = false;
+}
+
+StreamRef default_stream() { return registry().first; }
+
+StreamRef make_stream(std::string name) {
+    auto stream = std::make_shared<Stream>(std::move(name));
+    Registry& all = registry();
+    std::lock_guard<std::mutex> lock(all.mutex);
+    all.streams.push_back(stream);
+    return stream;
+}
+
+std::vector<StreamRef> all_streams() {
+    Registry& all = registry();
+    std::lock_guard<std::mutex> lock(all.mutex);
+    std::vector<StreamRef> result{all.first};
+    std::vector<std::weak_ptr<Stream>> alive;
+    for (auto& weak : all.streams)
+        if (auto stream = weak.lock()) {
+            alive.push_back(weak);
+            result.push_back(std::move(stream));
+        }
+    all.streams.swap(alive);
+    return result;
+}
+
+StreamRef current_stream() { return current ? current : default_stream(); }
+
+std::vector<StreamRef>& stream_stack() { return outer; }
+
+void set_current_stream(StreamRef stream) { current = std::move(stream); }
+
+}  // namespace jtc

@@ -1,0 +1,85 @@
+// Streams: queues of work that run in order on a thread of their own; events: when a piece of work is finished, and how.
+#pragma once
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace jtc {
+
+
+class Event {
+public:
+    bool ready() const { return state_.load(std::memory_order_acquire) != pending; }
+    bool failed() const { return state_.load(std::memory_order_acquire) == error; }
+    void wait() const;                        // until it is ready; the caller must not hold the GIL
+    void check() const;                       // rethrow the error of the work, if it has failed
+    void finish(std::exception_ptr error = nullptr);
+    bool observed() const { return observed_.load(); }
+
+private:
+    enum State { pending, done, error };
+    std::atomic<int> state_{pending};
+    mutable std::atomic<bool> observed_{false};
+    std::exception_ptr error_;
+    mutable std::mutex mutex_;
+    mutable std::condition_variable wake_;
+};
+using EventRef = std::shared_ptr<Event>;
+
+class Stream {
+public:
+    explicit Stream(std::string name) : name(std::move(name)) {}
+    ~Stream();                                // finishes the queue; the caller must not hold the GIL
+
+    // Run `work` after everything submitted before and after the events in `after`, then finish `event`; where one of those
+    // failed, `event` fails alike and `work` is dropped.  `what` names the work in errors.  Waits while `limit` pieces are queued; the caller must not hold the GIL.
+    void submit(std::string what, std::function<void()> work, std::vector<EventRef> after, EventRef event);
+    bool idle() const { return pending_.load(std::memory_order_acquire) == 0; }
+    // Wait for the queue; rethrow the first error that nobody has seen.  The caller must not hold the GIL.
+    void synchronize();
+    void drain();                             // wait for the queue, whatever comes of it; without the GIL
+    void stop();                              // finish the queue and end the thread; a later submit starts it again
+    void after_fork();                        // in the child of a fork (where the queue is empty)
+
+    const std::string name;
+    static constexpr int64_t limit = 64;      // keeps a program that runs ahead from filling the memory
+
+private:
+    struct Task {
+        std::string what;
+        std::function<void()> work;
+        std::vector<EventRef> after;
+        EventRef event;
+    };
+
+    std::mutex mutex_;
+    std::condition_variable wake_, drained_;
+    std::deque<Task> queue_;
+    std::atomic<int64_t> pending_{0};
+    std::atomic<bool> sleeping_{false};
+    bool stop_ = false;
+    std::thread thread_;
+    EventRef failure_;
+
+    void loop();
+};
+using StreamRef = std::shared_ptr<Stream>;
+
+// All streams of the process; the default one comes first.
+StreamRef default_stream();
+StreamRef make_stream(std::string name);
+std::vector<StreamRef> all_streams();
+// The stream that this thread submits to.
+StreamRef current_stream();
+void set_current_stream(StreamRef stream);
+std::vector<StreamRef>& stream_stack();       // of this thread: what to return to when a `with stream:` ends
+
+}  // namespace jtc
