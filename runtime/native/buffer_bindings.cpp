@@ -229,7 +229,7 @@ void bind_buffer(nb::module_& m) {
             "numpy", [](nb::handle self) {
                 const Buffer& buffer = *nb::inst_ptr<Buffer>(self);
                 wait(buffer);
-                static PyObject* ndarray = nb::module_::import_("numpy").attr("ndarray").release().ptr();
+                static PyObject* ndarray = nb::object(nb::module_::import_("numpy").attr("ndarray")).release().ptr();
                 return nb::handle(ndarray)(shape_tuple(*buffer.type), numpy_dtype(buffer.type->dtype), self);
             },
             "A read-only NumPy array on the same memory, which it keeps alive.  Waits for the value and raises its error.")

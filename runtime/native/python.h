@@ -18,6 +18,9 @@ void wait(const Buffer& buffer);
 // The exported memory of a Python object, borrowed until the storage goes.  Takes over `view`.
 StorageRef borrow(Py_buffer&& view);
 
+// Set the Python error for a C++ exception of ours.
+void set_python_error(std::exception_ptr error);
+
 void bind_buffer(nb::module_& m);
 void bind_stream(nb::module_& m);
 void bind_executable(nb::module_& m);
