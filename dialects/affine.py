@@ -6,7 +6,10 @@ an operand into panels; everything before that is plainly affine.
 """
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
+
+_TERM = re.compile(r"\s*([+-]?)\s*(?:(\d+)(?![\w*])|(?:(\d+)\*)?([A-Za-z_][\w.$]*(?:(?://|%)[1-9]\d*)?))")
 
 
 class Affine:
@@ -23,6 +26,23 @@ class Affine:
     @staticmethod
     def axis(name: str) -> Affine:
         return Affine({name: 1})
+
+    @staticmethod
+    def parse(text: str) -> Affine:
+        """The form that `str` writes: "2*i + p - 1", "-k//48 + 3".  Raises ValueError where the text is not one."""
+        terms, const, end = {}, 0, 0
+        for match in _TERM.finditer(text):
+            sign, number, coef, name = match.groups()
+            if match.start() != end or not sign and end:
+                break
+            end, factor = match.end(), -1 if sign == "-" else 1
+            if name is None:
+                const += factor * int(number)
+            else:
+                terms[name] = terms.get(name, 0) + factor * int(coef or 1)
+        if end != len(text) or not text:
+            raise ValueError(f"{text!r} is not an affine form")
+        return Affine(terms, const)
 
     @staticmethod
     def of(value: Affine | int) -> Affine:

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from weakref import WeakValueDictionary
 
+import numpy as np
+
 from jtc.dialects.dtypes import DType
 
 _interned: WeakValueDictionary[tuple, Expr] = WeakValueDictionary()
@@ -68,7 +70,10 @@ def read(number: int, dtype: DType) -> Expr:
 
 
 def const(value, dtype: DType) -> Expr:
-    """A literal, normalised to the Python type of its kind (bool, int, float)."""
+    """A literal, normalised to the Python type of its kind (bool, int, float) and rounded to its dtype."""
+    if dtype.is_float and dtype.bits < 64:
+        with np.errstate(over="ignore"):
+            value = np.asarray(value).astype(dtype.numpy)
     python = {"bool": bool, "float": float}.get(dtype.kind, int)
     return expr("const", (), dtype, python(value))
 
