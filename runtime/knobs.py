@@ -157,6 +157,9 @@ KNOBS: dict[str, Knob] = {
 }
 
 _overrides: ContextVar[Mapping[str, Any]] = ContextVar("jtc_knobs", default={})
+# What `use` has set here among the knobs that decide which code runs; None where it has set none of them.  Native code
+# asks this one variable to know whether a call may take the code that was compiled for the process's own settings.
+code_overrides: ContextVar[tuple[tuple[str, Any], ...] | None] = ContextVar("jtc_code_knobs", default=None)
 _listeners: list[Callable[[str, Any], None]] = []
 
 
@@ -188,11 +191,15 @@ def check(values: Mapping[str, Any]) -> dict[str, Any]:
 def use(**values: Any) -> Iterator[None]:
     """Set knobs inside a `with` block.  threads, async_, spin_us and pool_limit act on the whole process meanwhile."""
     checked = check(values)
-    token = _overrides.set({**_overrides.get(), **checked})
+    merged = {**_overrides.get(), **checked}
+    token = _overrides.set(merged)
+    code = tuple(sorted((n, str(v)) for n, v in merged.items() if KNOBS[n].cache_key or n == "backend"))
+    code_token = code_overrides.set(code or None)
     try:
         _announce(checked)
         yield
     finally:
+        code_overrides.reset(code_token)
         _overrides.reset(token)
         _announce(checked)
 
