@@ -9,9 +9,9 @@ A graph is a function on tensors, one op of the op table per node:
     }
 
 A program is one op that holds its buffers and kernels.  In a kernel, axes and indices are strings in the notation of
-`affine.py` and `kernel.py`, so that the axes keep their names; the body, the epilogue and the gathered indices of a stage
-are regions of scalar ops, whose arguments are the values that the stage's reads give (in the epilogue after the
-accumulator):
+`affine.py` and `kernel.py`, so that the axes keep their names; the body, the epilogue and the gathered indices of a
+stage are regions of scalar ops, whose arguments are the values that the stage's reads give (in the epilogue after the
+accumulator).  `gather = ["dim 0: value 1"]` adds the second value of the third region to the index of dimension 0.
 
     "jtc.program"() ({
       "jtc.buffer"() {name = "x", type = tensor<4x8xf32>} : () -> ()
@@ -39,11 +39,11 @@ from typing import Any
 
 import numpy as np
 
-from jtc.dialects.affine import Affine, axis_of
+from jtc.dialects.affine import Affine
 from jtc.dialects.dtypes import DType
 from jtc.dialects.expr import Expr, walk
 from jtc.dialects.graph import Graph, Location, Node, TensorType, Weights
-from jtc.dialects.kernel import Access, Axis, Guard, Kernel, Pack, Program, Schedule, Stage
+from jtc.dialects.kernel import Access, Kernel, Pack, Program, Schedule, Stage
 from jtc.dialects.optable import META_OPS
 
 VERSION = 1               # of the text; a reader refuses newer ones
@@ -52,8 +52,10 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][\w$.]*")
 
 
 def graph_text(graph: Graph, locations: bool = True) -> str:
-    """The graph as MLIR text.  Without locations, two graphs of the same structure, names and splats give the same text;
-    the arrays of weights are named, not written."""
+    """The graph as MLIR text; the arrays of weights are named, not written.
+
+    Without locations, two graphs of the same structure, names and splats give the same text.
+    """
     where = _location if locations else _no_location
     names: dict[int, str] = {}
     arguments = []
@@ -138,7 +140,7 @@ def _value(value: Any, node: Node) -> str:
 
 
 def _domain_rank(node: Node) -> int:
-    """Rank of the domain of a node's map: the indices where it is a gather, the elements written where it is a scatter."""
+    """Rank of the domain of a node's map: that of the result, or of what is written into it."""
     if node.op == "reindex_reduce":
         return node.args[0].type.rank
     return node.args[1].type.rank if node.op == "scatter" else node.type.rank
