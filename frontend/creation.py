@@ -1,0 +1,229 @@
+"""Tensors from data, and from nothing but a shape."""
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from jtc.dialects.dtypes import BOOL, F32, F64, I64, DType, dtype_of
+from jtc.dialects.graph import Node, TensorType
+from jtc.frontend.operands import array_node, convert, normalize_axis, normalize_shape, to_node
+from jtc.frontend.promotion import check_range, is_scalar, scalar_dtype
+from jtc.frontend.tensor import Tensor, is_tensor_like, leaf
+from jtc.frontend.trace import current_tracer, input_error, public_dtype, record, splat
+
+
+def _check_device(device: Any) -> None:
+    if device not in (None, "cpu"):
+        raise input_error(f"unknown device {device!r}", "the devices are: cpu")
+
+
+def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Tensor:
+    """A tensor of an array, a nested list, a number, a tensor or anything with DLPack.
+
+    Arrays keep their dtype; Python floats become float32, Python integers int64.  A tensor is returned as it is, unless the
+    dtype differs or copy is True.  An array is always copied: it may change, a tensor does not.
+    Raises InputError for ragged lists and for element types that jtc does not have.
+    """
+    _check_device(device)
+    to = None if dtype is None else public_dtype(dtype)
+    if isinstance(obj, Tensor):
+        if to is not None and to is not obj.dtype:
+            from jtc.frontend.elementwise import astype
+            return astype(obj, to)
+        return obj.__copy__() if copy else obj
+    if is_scalar(obj):
+        strong = isinstance(obj, np.generic) and not isinstance(obj, float)
+        return Tensor.of(_number(obj, to or (dtype_of(obj.dtype) if strong else scalar_dtype(obj))))     # type: ignore[union-attr]
+    if _holds_tensor(obj):
+        from jtc.frontend.manipulation import stack
+        stacked = stack([asarray(item) for item in obj])
+        return stacked if to is None else asarray(stacked, dtype=to)
+    array = _to_numpy(obj)
+    if to is not None and array.dtype != to.numpy:
+        array = array.astype(to.numpy)
+    if current_tracer() is None:
+        _dtype_of_array(array)
+        return leaf(array)
+    return Tensor.of(array_node(array))
+
+
+def array(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = True) -> Tensor:
+    """A tensor with a copy of `obj`; see `asarray`."""
+    return asarray(obj, dtype=dtype, device=device, copy=copy)
+
+
+def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Tensor:
+    """A tensor with a copy of any object that offers DLPack."""
+    return asarray(np.from_dlpack(x), device=device)
+
+
+def _holds_tensor(obj: Any) -> bool:
+    return isinstance(obj, (list, tuple)) and any(isinstance(o, Tensor) or _holds_tensor(o) for o in obj)
+
+
+def _to_numpy(obj: Any) -> np.ndarray:
+    if isinstance(obj, np.ndarray):
+        return obj
+    if isinstance(obj, (list, tuple)):
+        try:
+            array = np.array(obj)
+        except ValueError:
+            raise input_error(f"a nested list must be rectangular, got {obj!r:.60}") from None
+        if array.dtype == np.float64 and not _holds_array(obj):
+            array = array.astype(np.float32)         # a list of Python floats
+        return array
+    if is_tensor_like(obj):
+        if hasattr(obj, "__array__"):
+            return np.array(obj)
+        return np.array(np.from_dlpack(obj))
+    raise input_error(f"cannot make a tensor of {type(obj).__name__}: {obj!r:.60}",
+                      "pass an array, a number, or nested lists of numbers")
+
+
+def _holds_array(obj: Any) -> bool:
+    return any(isinstance(o, np.ndarray) or isinstance(o, (list, tuple)) and _holds_array(o) for o in obj)
+
+
+def _dtype_of_array(array: np.ndarray) -> DType:
+    try:
+        return dtype_of(array.dtype)
+    except TypeError as error:
+        message, _, hint = str(error).partition("\nhint: ")
+        raise input_error(message, hint or None) from None
+
+
+def _number(value: Any, dtype: DType, shape: tuple[int, ...] = ()) -> Node:
+    """A splat, after checking that an integer fits."""
+    if dtype.is_integer:
+        if isinstance(value, (float, np.floating)) and not math.isfinite(value):
+            raise input_error(f"{value} does not fit into {dtype.public}")
+        check_range(int(value), dtype)
+    return splat(value, dtype, shape)
+
+
+def full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """A tensor of `shape` filled with one number; its dtype is that of the number unless dtype is given."""
+    _check_device(device)
+    if isinstance(fill_value, Tensor):
+        from jtc.frontend.manipulation import broadcast_to
+        return broadcast_to(asarray(fill_value, dtype=dtype), normalize_shape(shape))
+    if not is_scalar(fill_value):
+        raise input_error(f"full needs a number to fill with, got {fill_value!r:.60}")
+    to = scalar_dtype(fill_value) if dtype is None else public_dtype(dtype)
+    return Tensor.of(_number(fill_value, to, normalize_shape(shape)))
+
+
+def zeros(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """Zeros; float32 unless dtype is given."""
+    return full(shape, 0, dtype=dtype or F32, device=device)
+
+
+def ones(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """Ones; float32 unless dtype is given."""
+    return full(shape, 1, dtype=dtype or F32, device=device)
+
+
+def empty(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """A tensor whose contents should not be relied on (they are zeros)."""
+    return zeros(shape, dtype=dtype, device=device)
+
+
+def full_like(x: Any, /, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+    node = to_node(x)
+    return full(node.shape, fill_value, dtype=dtype or node.dtype, device=device)
+
+
+def zeros_like(x: Any, /, *, dtype: Any = None, device: Any = None) -> Tensor:
+    return full_like(x, 0, dtype=dtype, device=device)
+
+
+def ones_like(x: Any, /, *, dtype: Any = None, device: Any = None) -> Tensor:
+    return full_like(x, 1, dtype=dtype, device=device)
+
+
+def empty_like(x: Any, /, *, dtype: Any = None, device: Any = None) -> Tensor:
+    return zeros_like(x, dtype=dtype, device=device)
+
+
+def iota(shape: Any, axis: int = 0, *, dtype: Any = None) -> Tensor:
+    """The index along one axis: y[..., i, ...] = i; int64 unless dtype is given."""
+    dims = normalize_shape(shape)
+    to = I64 if dtype is None else public_dtype(dtype)
+    if to is BOOL:
+        raise input_error("iota counts; it has no bool form")
+    return Tensor.of(record("iota", [], {"axis": normalize_axis(axis, len(dims))}, TensorType(to, dims)))
+
+
+def arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """start, start + step, ... below stop; int64, or float32 where an argument is a float."""
+    _check_device(device)
+    if stop is None:
+        start, stop = 0, start
+    if not all(is_scalar(v) for v in (start, stop, step)):
+        raise input_error(f"arange needs numbers, got {start!r:.30}, {stop!r:.30}, {step!r:.30}")
+    if step == 0:
+        raise input_error("arange with step 0")
+    is_float = any(isinstance(v, (float, np.floating)) for v in (start, stop, step))
+    to = public_dtype(dtype) if dtype is not None else (F32 if is_float else I64)
+    count = max(0, math.ceil((stop - start) / step) if is_float else -((start - stop) // step))
+    return _line(start, step, count, to, is_float)
+
+
+def linspace(start: Any, stop: Any, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: bool = True) -> Tensor:
+    """`num` equally spaced numbers from start to stop (included unless endpoint is False); float32 unless dtype is given."""
+    _check_device(device)
+    to = F32 if dtype is None else public_dtype(dtype)
+    if num < 0:
+        raise input_error(f"linspace with num {num}")
+    step = (stop - start) / max(1, num - 1 if endpoint else num)
+    return _line(start, step, num, to, True)
+
+
+def _line(start: Any, step: Any, count: int, to: DType, is_float: bool) -> Tensor:
+    """start + i * step, computed in float64 or int64 and then converted."""
+    wide = F64 if is_float else I64
+    i = record("iota", [], {"axis": 0}, TensorType(wide, (count,)))
+    if step != 1:
+        i = record("mul", [i, splat(step, wide, (count,))])
+    if start != 0:
+        i = record("add", [i, splat(start, wide, (count,))])
+    return Tensor.of(convert(i, to))
+
+
+def eye(n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None) -> Tensor:
+    """Ones on the k-th diagonal, zeros elsewhere: [n_rows, n_cols]; float32 unless dtype is given."""
+    _check_device(device)
+    shape = normalize_shape((n_rows, n_rows if n_cols is None else n_cols))
+    on = record("eq", [_difference(shape, k), splat(0, I64, shape)])
+    return Tensor.of(convert(on, F32 if dtype is None else public_dtype(dtype)))
+
+
+def _difference(shape: tuple[int, ...], k: int) -> Node:
+    """column - row - k over the last two axes."""
+    rows, columns = (record("iota", [], {"axis": len(shape) + d}, TensorType(I64, shape)) for d in (-2, -1))
+    difference = record("sub", [columns, rows])
+    return record("sub", [difference, splat(k, I64, shape)]) if k else difference
+
+
+def tril(x: Any, /, *, k: int = 0) -> Tensor:
+    """The part of x [..., m, n] on and below the k-th diagonal; zeros above it."""
+    return _triangle(x, "le", k)
+
+
+def triu(x: Any, /, *, k: int = 0) -> Tensor:
+    """The part of x [..., m, n] on and above the k-th diagonal; zeros below it."""
+    return _triangle(x, "ge", k)
+
+
+def _triangle(x: Any, compare: str, k: int) -> Tensor:
+    node = to_node(x)
+    if len(node.shape) < 2:
+        raise input_error(f"a triangle needs at least two dimensions, got shape {node.shape}")
+    keep = record(compare, [_difference(node.shape, k), splat(0, I64, node.shape)])
+    return Tensor.of(record("where", [keep, node, splat(0, node.dtype, node.shape)]))
+
+
+PUBLIC = ("asarray", "array", "from_dlpack", "full", "zeros", "ones", "empty", "full_like", "zeros_like", "ones_like",
+          "empty_like", "iota", "arange", "linspace", "eye", "tril", "triu")

@@ -1,0 +1,335 @@
+"""`jit`: a Python function, traced once for each signature into a graph, compiled, and called through the native dispatcher.
+
+A signature is the form of the arguments (containers), the dtype and shape of every tensor and array in them, and the value of
+everything else: Python numbers, strings, bools and None are static.  What the function closes over:
+
+* tensors become inputs of the graph, read anew in every call;
+* tensors that it assigns to (`x.assign`) or rebinds (nonlocal, global, an attribute of an object, an item of a container)
+  become outputs, which are written back after every call;
+* NumPy arrays become constants, compiled in; other Python values are read once, while tracing.
+"""
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+from weakref import WeakSet
+
+import numpy as np
+
+from jtc.dialects.dtypes import dtype_of
+from jtc.dialects.graph import Graph, Node, TensorType
+from jtc.frontend import execute, values
+from jtc.frontend.places import MISSING, Place, places
+from jtc.frontend.promotion import is_scalar
+from jtc.frontend.tensor import Tensor
+from jtc.frontend.trace import Tracer, _current, current_tracer, input_error, is_splat, trace_error
+from jtc.frontend.tree import Form, flatten, is_container, walk
+from jtc.runtime import knobs
+from jtc.runtime._native import Dispatcher
+
+
+@dataclass(slots=True)
+class Source:
+    """Where a result comes from: "output" or "input" number `number`, or a `value` known while tracing."""
+
+    kind: str
+    number: int = -1
+    value: Any = None
+
+    def take(self, inputs: Sequence[values.Buffer], outputs: Sequence[values.Buffer]) -> Any:
+        if self.kind == "value":
+            return self.value
+        if self.kind == "output":
+            return Tensor.from_buffer(outputs[self.number])
+        buffer = inputs[self.number]
+        return Tensor.from_buffer(values.from_numpy(buffer.numpy()) if buffer.borrowed else buffer)
+
+
+@dataclass(slots=True)
+class Traced:
+    """A traced function.
+
+    graph     inputs: the tensor arguments, then the captured tensors; outputs: results and write-backs that are computed
+    captured  for each captured tensor the tensor and the place where it was found, None where it is held by the function itself
+    form      of the result, with a source for each leaf
+    writes    (place or tensor, source): what to store after a call
+    """
+
+    graph: Graph
+    captured: list[tuple[Tensor, Place | None]]
+    form: Form
+    sources: list[Source]
+    writes: list[tuple[Place | Tensor, Source]]
+
+
+def trace(function: Callable[..., Any], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None,
+          name: str | None = None) -> Traced:
+    """Trace `function` on arguments of which only the types of tensors and arrays matter.
+
+    Raises TraceError where Python needs the value of a traced tensor, InputError where an op refuses its operands.
+    """
+    arguments: list[Any] = []
+    form = flatten((tuple(args), kwargs or {}), arguments)
+    tracer = Tracer(name or getattr(function, "__name__", type(function).__name__))
+    before = {place.identity: (place, tensor) for place, tensor in places(function, arguments)}
+    with tracer.active():
+        given = [Tensor.of(tracer.input(found)) if (found := tensor_type(leaf)) else leaf for leaf in arguments]
+        names = form.paths()
+        # Containers are rebuilt, so that the caller's stay as they are; a function that changes one is told so below.
+        args_form, kwargs_form = form.children
+        rest = iter(given)
+        call_args, call_kwargs = args_form.build(rest), kwargs_form.build(rest)
+        try:
+            result = function(*call_args, **call_kwargs)
+            _refuse_changes(form, given, (call_args, call_kwargs), tracer)
+        except BaseException:
+            _restore(function, arguments, before, tracer)
+            raise
+        rebound = _restore(function, arguments, before, tracer)
+        leaves: list[Any] = []
+        out_form = flatten(result, leaves)
+        wanted: list[tuple[Any, Node | None]] = [(leaf, _result_node(leaf)) for leaf in leaves]
+        stores: list[tuple[Place | Tensor, Node]] = [(place, tensor.node()) for place, tensor in rebound]
+        stores += [(c.tensor, c.value) for c in list(tracer.captured.values()) if c.value is not c.node]
+    where = {id(tensor): place for place, tensor in reversed(list(before.values()))}
+    captured = [(c.tensor, where.get(id(c.tensor))) for c in tracer.captured.values()]
+    inputs = tracer.inputs + [c.node for c in tracer.captured.values()]
+    outputs: list[Node] = []
+    sources = [Source("value", value=leaf) if node is None else _source(node, inputs, outputs) for leaf, node in wanted]
+    writes = [(target, _source(node, inputs, outputs)) for target, node in stores]
+    used = [n for n, leaf in zip(names, arguments) if tensor_type(leaf)]
+    graph = Graph(tracer.name, inputs, outputs, _argument_names(function, used, len(args))
+                  + [f"captured{i}" for i in range(len(captured))],
+                  _output_names(out_form, sources, len(outputs)))
+    return Traced(graph, captured, out_form, sources, writes)
+
+
+def tensor_type(leaf: Any) -> TensorType | None:
+    """The type of an argument that is traced, None for one that is static."""
+    if type(leaf) is Tensor:
+        return leaf.type
+    if isinstance(leaf, np.ndarray):
+        try:
+            return TensorType(dtype_of(leaf.dtype), leaf.shape)
+        except TypeError as error:
+            message, _, hint = str(error).partition("\nhint: ")
+            raise input_error(message, hint or None) from None
+    return None
+
+
+def _result_node(leaf: Any) -> Node | None:
+    """The node of a result that is a tensor; None for other values, which are returned as they are."""
+    return leaf.node() if isinstance(leaf, Tensor) else None
+
+
+def _source(node: Node, inputs: list[Node], outputs: list[Node]) -> Source:
+    for number, given in enumerate(inputs):
+        if given is node:
+            return Source("input", number)
+    if is_splat(node):
+        return Source("value", value=Tensor.from_buffer(values.splat(node.type, node.attrs["value"])))
+    for number, output in enumerate(outputs):
+        if output is node:
+            return Source("output", number)
+    outputs.append(node)
+    return Source("output", len(outputs) - 1)
+
+
+def _restore(function: Any, arguments: Sequence[Any], before: dict[tuple, tuple[Place, Tensor]],
+             tracer: Tracer) -> list[tuple[Place, Tensor]]:
+    """Put back what stood in every place before tracing; returns the places that hold another tensor now, and that tensor."""
+    now = list(places(function, arguments))
+    rebound = [(place, tensor) for place, tensor in now if before.get(place.identity, (None, None))[1] is not tensor
+               and (tensor._tracer is tracer or place.identity in before)]
+    for place, _ in rebound:
+        place.write(before[place.identity][1] if place.identity in before else MISSING, arguments)
+    return rebound
+
+
+def _refuse_changes(form: Form, given: list[Any], call: tuple, tracer: Tracer) -> None:
+    leaves: list[Any] = []
+    changed = flatten(call, leaves) != form or any(a is not b for a, b in zip(leaves, given))
+    if changed:
+        raise trace_error(f"the traced function {tracer.name!r} changes a container that it got as an argument",
+                          "return the new values instead")
+
+
+def _argument_names(function: Any, paths: list[str], positional: int) -> list[str]:
+    """Names for the inputs: "x", "params.weight", from the paths "0.0", "1.name"."""
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    offset = 1 if hasattr(function, "__func__") else 0
+    variables = code.co_varnames[offset:code.co_argcount] if code else ()
+    names = []
+    for path in paths:
+        group, _, rest = path.partition(".")
+        if group == "0":
+            number, _, inner = rest.partition(".")
+            first = variables[int(number)] if int(number) < len(variables) else f"arg{number}"
+            rest = f"{first}.{inner}" if inner else first
+        names.append(rest)
+    return names
+
+
+def _output_names(form: Form, sources: list[Source], count: int) -> list[str]:
+    names = [f"out{i}" if count > 1 else "out" for i in range(count)]
+    for path, source in zip(form.paths(), sources):
+        if source.kind == "output" and path:
+            names[source.number] = path if not path[0].isdigit() else f"out{path}"
+    return names if len(set(names)) == len(names) else [f"out{i}" for i in range(count)]
+
+
+class Program:
+    """One compiled signature: how to call it, and whether what it captured still has the types it was traced with."""
+
+    def __init__(self, traced: Traced, arguments: Sequence[Any]):
+        self.traced = traced
+        self.types = [node.type for node in traced.graph.inputs]
+        self.runnable = execute.build(traced.graph) if traced.graph.outputs else None
+        self.objects = [leaf for leaf in arguments if is_container(leaf) and not isinstance(leaf, Tensor)]    # keeps their ids
+
+    def tensors(self, arguments: Sequence[Any]) -> list[Tensor] | None:
+        """The captured tensors as they are now; None where one is gone or has another type."""
+        found = []
+        first = len(self.types) - len(self.traced.captured)
+        for (tensor, place), expected in zip(self.traced.captured, self.types[first:]):
+            now = tensor if place is None else place.read(arguments)
+            if not isinstance(now, Tensor) or now.type != expected:
+                return None
+            found.append(now)
+        return found
+
+    def call(self, given: Sequence[values.Buffer], captured: Sequence[Tensor], arguments: Sequence[Any]) -> Any:
+        """Run on the buffers of the tensor arguments; writes back, and returns what the function returns."""
+        inputs = [*given, *(t.value() for t in captured)]
+        return self.finish(inputs, self.runnable.run(inputs) if self.runnable else [], captured, arguments)
+
+    def finish(self, inputs: Sequence[values.Buffer], outputs: Sequence[values.Buffer], captured: Sequence[Tensor],
+               arguments: Sequence[Any]) -> Any:
+        traced = self.traced
+        stores = [(target, source.take(inputs, outputs)) for target, source in traced.writes]
+        made: dict[int, Tensor] = {}
+        for target, tensor in stores:
+            if isinstance(target, Tensor):
+                for (old, _), now in zip(traced.captured, captured):
+                    if old is target:
+                        now.set_buffer(tensor._buffer)
+            else:
+                target.write(made.setdefault(id(tensor._buffer), tensor), arguments)
+        return traced.form.build(iter([source.take(inputs, outputs) for source in traced.sources]))
+
+
+class Jit(Dispatcher):
+    """A function compiled by `jit`.
+
+    compiles     how many signatures were traced and compiled so far
+    graph(*args) the graph for these arguments, without compiling it; `lower` is another name for it
+    """
+
+    _all: ClassVar[WeakSet[Jit]] = WeakSet()
+
+    def __init__(self, function: Callable[..., Any], name: str | None = None, options: dict[str, Any] | None = None):
+        super().__init__(self._slow, Tensor, Tensor.from_buffer, [_current])
+        self.function, self.name = function, name
+        self.options = knobs.check(options or {})
+        self.compiles = 0
+        self._programs: dict[Any, Program] = {}
+        functools.update_wrapper(self, function)
+        Jit._all.add(self)
+
+    def _slow(self, args: tuple, kwargs: dict[str, Any]) -> Any:
+        if current_tracer() is not None:
+            return self.function(*args, **kwargs)                  # inside another trace: part of it
+        arguments: list[Any] = []
+        form = flatten((args, kwargs), arguments)
+        key = form, tuple([_leaf_key(leaf) for leaf in arguments])
+        if self.options:
+            with knobs.use(**self.options):
+                return self._run(key, args, kwargs, arguments)
+        return self._run(key, args, kwargs, arguments)
+
+    def _run(self, key: tuple, args: tuple, kwargs: dict[str, Any], arguments: list[Any]) -> Any:
+        settings = (*knobs.key().values(), knobs.get("backend"))
+        program = self._programs.get((key, settings))
+        captured = program.tensors(arguments) if program else None
+        if program is None or captured is None:
+            program = self._programs[key, settings] = Program(trace(self.function, args, kwargs, self.name), arguments)
+            self.compiles += 1
+            captured = [tensor for tensor, _ in program.traced.captured]
+            self._register(program, args, kwargs)
+        given = [_buffer(leaf) for leaf in arguments if tensor_type(leaf)]
+        return program.call(given, captured, arguments)
+
+    def _register(self, program: Program, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Let the native dispatcher take this signature, where nothing in Python has to be looked up for a call."""
+        executable = getattr(program.runnable, "executable", None)
+        traced = program.traced
+        direct = all(place is None for _, place in traced.captured) and not traced.writes and not self.options
+        if executable is None or not direct or kwargs or not all(_is_plain(a) for a in args):
+            return
+        if any(s.kind == "input" for s in traced.sources):
+            return
+        row = [("tensor",) if tensor_type(a) else ("value", a) for a in args]
+        single = len(traced.sources) == 1 and traced.sources[0].kind == "output" and traced.form.kind == "leaf"
+        wrap = None if single else lambda outputs: program.finish((), outputs, (), ())
+        self.add(row, executable, [tensor for tensor, _ in traced.captured], wrap)
+
+    def graph(self, *args: Any, **kwargs: Any) -> Graph:
+        """The graph of the function for these arguments."""
+        return trace(self.function, args, kwargs, self.name).graph
+
+    lower = graph
+
+    def __repr__(self) -> str:
+        return f"<jtc.jit {getattr(self.function, '__qualname__', self.function)}>"
+
+
+def _is_plain(value: Any) -> bool:
+    return type(value) in (Tensor, np.ndarray, int, bool, float, str, type(None))
+
+
+def _leaf_key(leaf: Any) -> Any:
+    """What of an argument belongs to the signature.  Raises InputError for a value that cannot be compared."""
+    found = tensor_type(leaf)
+    if found is not None:
+        return found
+    if isinstance(leaf, (float, np.floating)):
+        return type(leaf), repr(leaf)
+    if leaf is None or is_scalar(leaf) or isinstance(leaf, (str, bytes)):
+        return type(leaf), leaf
+    if is_container(leaf):
+        return type(leaf), id(leaf), tuple([(path, tensor.type) for path, tensor in walk(leaf)])
+    try:
+        hash(leaf)
+    except TypeError:
+        raise input_error(f"an argument of type {type(leaf).__name__} is neither a tensor nor a static value: {leaf!r:.60}",
+                          "pass tensors, arrays, numbers, strings, or containers of them") from None
+    return type(leaf), leaf
+
+
+def _buffer(leaf: Any) -> values.Buffer:
+    return leaf.value() if type(leaf) is Tensor else values.from_numpy(leaf, copy=False)
+
+
+def jit(function: Callable[..., Any] | None = None, *, name: str | None = None, **options: Any) -> Any:
+    """Compile a function of tensors: `jit(f)`, `@jit`, or `@jit(name=..., threads=1)` with knobs as keywords.
+
+    The function is run once in Python for each signature, recording its operations (see the module's text for what becomes an
+    input, an output or a constant).  Raises TraceError, with the line and a remedy, where Python needs a value that is not known yet.
+    """
+    if function is None:
+        return lambda f: jit(f, name=name, **options)
+    if not callable(function):
+        raise input_error(f"jit needs a function, got {function!r:.60}")
+    return Jit(function, name, options)
+
+
+def _forget(name: str, _: Any) -> None:
+    """A knob on which compiled code depends has changed: the native dispatchers must ask again."""
+    if name == "backend" or name in knobs.KNOBS and knobs.KNOBS[name].cache_key:
+        for function in list(Jit._all):
+            function.clear()
+
+
+knobs.listen(_forget)

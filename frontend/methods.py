@@ -1,0 +1,112 @@
+"""Operators and methods of Tensor: public functions under their names as methods, attached once at import."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from jtc.frontend import elementwise, indexing, linalg, manipulation, reductions
+from jtc.frontend.promotion import is_scalar
+from jtc.frontend.tensor import Tensor, is_tensor_like
+from jtc.frontend.trace import trace_error
+
+_BINARY = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "floor_divide", "mod": "remainder",
+           "pow": "pow", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
+           "lshift": "bitwise_left_shift", "rshift": "bitwise_right_shift"}
+_COMPARE = {"eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal"}
+_UNARY = {"neg": "negative", "pos": "positive", "abs": "abs", "invert": "bitwise_invert", "round": "round"}
+_METHODS = {
+    elementwise: ("astype", "exp", "log", "sqrt", "rsqrt", "sin", "cos", "tanh", "abs", "sign", "floor", "ceil", "round", "square",
+                  "clip", "pow"),
+    reductions: ("sum", "prod", "max", "min", "all", "any", "argmax", "argmin", "mean", "var", "std"),
+    manipulation: ("swapaxes", "expand_dims", "squeeze", "flatten", "flip", "repeat", "broadcast_to"),
+    indexing: ("take", "gather"),
+    linalg: ("matmul",),
+}
+
+
+def _operand(value: Any) -> bool:
+    return isinstance(value, Tensor) or is_scalar(value) or isinstance(value, (list, tuple)) or is_tensor_like(value)
+
+
+def _binary(function: Callable[..., Tensor]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    def forward(self: Tensor, other: Any) -> Any:
+        return function(self, other) if _operand(other) else NotImplemented
+
+    def reflected(self: Tensor, other: Any) -> Any:
+        return function(other, self) if _operand(other) else NotImplemented
+
+    return forward, reflected
+
+
+def _unary(function: Callable[..., Tensor]) -> Callable[..., Any]:
+    return lambda self: function(self)
+
+
+def _shape_argument(function: Callable[..., Tensor]) -> Callable[..., Any]:
+    """x.reshape(2, 3) and x.reshape((2, 3)) alike."""
+    def method(self: Tensor, *shape: Any) -> Tensor:
+        return function(self, shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)
+
+    method.__name__, method.__doc__ = function.__name__, function.__doc__
+    return method
+
+
+def _transpose(self: Tensor, *axes: Any) -> Tensor:
+    """Dimension k of the result is dimension axes[k]; all reversed without arguments."""
+    return manipulation.transpose(self, (axes[0] if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes) or None)
+
+
+def _T(self: Tensor) -> Tensor:
+    """All dimensions in reverse order."""
+    return manipulation.transpose(self)
+
+
+def _mT(self: Tensor) -> Tensor:
+    """The last two dimensions exchanged."""
+    return manipulation.matrix_transpose(self)
+
+
+def _setitem(self: Tensor, key: Any, value: Any) -> None:
+    raise trace_error("tensors have no item assignment", "make a new tensor with jtc.where or jtc.scatter, or assign a whole one "
+                      "with x.assign(value)")
+
+
+def _divmod(self: Tensor, other: Any) -> tuple[Tensor, Tensor]:
+    return elementwise.apply("floordiv", "promote", self, other), elementwise.apply("mod", "promote", self, other)
+
+
+def attach() -> None:
+    """Attach all of the above to Tensor."""
+    for name, public in (_BINARY | _COMPARE).items():
+        home = linalg if public == "matmul" else elementwise
+        forward, reflected = _binary(getattr(home, public))
+        setattr(Tensor, f"__{name}__", forward)
+        if name in _BINARY:
+            setattr(Tensor, f"__r{name}__", reflected)
+    for name, public in _UNARY.items():
+        setattr(Tensor, f"__{name}__", _unary(getattr(elementwise, public)))
+    for home, names in _METHODS.items():
+        for name in names:
+            setattr(Tensor, name, _method(getattr(home, name)))
+    for name, function in {"__getitem__": indexing.getitem, "__setitem__": _setitem, "__divmod__": _divmod,
+                           "reshape": _shape_argument(manipulation.reshape), "permute": _shape_argument(manipulation.permute_dims),
+                           "transpose": _transpose, "T": property(_T), "mT": property(_mT)}.items():
+        setattr(Tensor, name, function)
+
+
+def _method(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A public function as a method: as functions they may be called positionally beyond what the standard allows."""
+    def method(self: Tensor, *args: Any, **options: Any) -> Any:
+        if args and function.__kwdefaults__:
+            # x.sum(0) and x.mean(-1, True) as in NumPy: positional arguments take the keyword-only names in order.
+            positional = function.__code__.co_argcount - 1
+            for name, value in zip(list(function.__kwdefaults__), args[positional:]):
+                options[name] = value
+            args = args[:positional]
+        return function(self, *args, **options)
+
+    method.__name__, method.__doc__ = function.__name__, function.__doc__
+    return method
+
+
+attach()

@@ -1,0 +1,139 @@
+"""From what a user passes (tensors, arrays, lists, numbers) to nodes of one dtype and one shape."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jtc.dialects.dtypes import DType, dtype_of
+from jtc.dialects.graph import Node, TensorType
+from jtc.frontend.promotion import is_scalar, promote, scalar_dtype, with_scalar
+from jtc.frontend.tensor import Tensor, is_tensor_like, leaf
+from jtc.frontend.trace import current_tracer, input_error, is_splat, record, splat
+
+
+def array_node(array: np.ndarray) -> Node:
+    """An array as a constant of the trace, or outside of `jit` as a leaf that holds a copy."""
+    try:
+        type = TensorType(dtype_of(array.dtype), array.shape)
+    except TypeError as error:
+        message, _, hint = str(error).partition("\nhint: ")
+        raise input_error(message, hint or None) from None
+    if array.ndim == 0:
+        return splat(array[()], type.dtype)
+    tracer = current_tracer()
+    if tracer is not None:
+        return tracer.weights(array, type)
+    return leaf(array).node()
+
+
+def to_node(value: Any) -> Node:
+    """The node of a tensor, array, scalar or nested list.  Raises InputError for anything else."""
+    if isinstance(value, Tensor):
+        return value.node()
+    if is_scalar(value):
+        return splat(value, scalar_dtype(value))
+    if isinstance(value, np.ndarray):
+        return array_node(value)
+    if isinstance(value, (list, tuple)) or is_tensor_like(value):
+        from jtc.frontend.creation import asarray
+        return asarray(value).node()
+    raise input_error(f"expected a tensor, an array or a number, got {type(value).__name__}: {value!r:.60}")
+
+
+def convert(node: Node, dtype: DType) -> Node:
+    """The node in another dtype."""
+    if node.dtype is dtype:
+        return node
+    if is_splat(node) and not (dtype.is_integer and node.dtype.is_float):
+        return splat(node.attrs["value"], dtype, node.shape)
+    return record("cast", [node], {}, TensorType(dtype, node.shape))
+
+
+def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
+    """The common shape under NumPy's rules.  Raises InputError."""
+    rank = max(map(len, shapes), default=0)
+    out = [1] * rank
+    for shape in shapes:
+        for d, n in enumerate(shape, rank - len(shape)):
+            if n != 1 and out[d] != 1 and n != out[d]:
+                raise input_error(f"shapes {' and '.join(str(tuple(s)) for s in shapes)} do not broadcast: {out[d]} against {n}")
+            if n != 1:
+                out[d] = n
+    return tuple(out)
+
+
+def expand(node: Node, shape: tuple[int, ...]) -> Node:
+    """The node repeated to `shape`, its dimensions aligned on the right."""
+    if node.shape == shape:
+        return node
+    if is_splat(node):
+        return splat(node.attrs["value"], node.dtype, shape)
+    offset = len(shape) - len(node.shape)
+    if offset < 0:
+        raise input_error(f"cannot broadcast shape {node.shape} to {shape}: it has more dimensions")
+    return record("broadcast", [node], {"dims": tuple(range(offset, len(shape)))}, TensorType(node.dtype, shape))
+
+
+def common_dtype(values: Sequence[Any]) -> DType:
+    """The dtype in which operands meet; scalars are weak."""
+    strong = [to_node(v).dtype for v in values if not is_scalar(v)]
+    weak = [v for v in values if is_scalar(v)]
+    if not strong:
+        return promote([scalar_dtype(v) for v in weak])
+    dtype = promote(strong)
+    for v in weak:
+        dtype = with_scalar(dtype, v)
+    return dtype
+
+
+def match(values: Sequence[Any], dtype: DType | None = None) -> list[Node]:
+    """Operands as nodes of one dtype and one shape.  dtype: that one, whatever the operands have."""
+    values = [v if isinstance(v, Tensor) or is_scalar(v) else Tensor.of(to_node(v)) for v in values]
+    wanted = dtype or common_dtype(values)
+    nodes = [splat(v, wanted) if is_scalar(v) else convert(v.node(), wanted) for v in values]
+    shape = broadcast_shapes(*(n.shape for n in nodes))
+    return [expand(n, shape) for n in nodes]
+
+
+def normalize_axis(axis: Any, rank: int, name: str = "axis") -> int:
+    """0 <= axis < rank.  Raises InputError."""
+    if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
+        raise input_error(f"{name} must be an integer, got {axis!r}")
+    if not -rank <= axis < rank:
+        raise input_error(f"{name} {axis} is out of range for {rank} dimension{'s' * (rank != 1)}")
+    return int(axis) % rank
+
+
+def normalize_axes(axes: Any, rank: int) -> tuple[int, ...]:
+    """None means all axes.  Raises InputError for one out of range or named twice."""
+    if axes is None:
+        return tuple(range(rank))
+    found = tuple(normalize_axis(a, rank) for a in (axes if isinstance(axes, (tuple, list)) else (axes,)))
+    if len(set(found)) != len(found):
+        raise input_error(f"axis {axes} names an axis twice")
+    return found
+
+
+def normalize_shape(shape: Any) -> tuple[int, ...]:
+    """An int or a sequence of ints as a shape.  Raises InputError for a negative or non-integer size."""
+    if isinstance(shape, (int, np.integer)):
+        shape = (shape,)
+    if not isinstance(shape, (tuple, list)):
+        raise input_error(f"a shape is an integer or a tuple of integers, got {shape!r:.60}")
+    for n in shape:
+        if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
+            raise input_error(f"a shape holds integers, got {n!r:.60} in {tuple(shape)!r:.80}")
+        if n < 0:
+            raise input_error(f"negative dimension {n} in shape {tuple(shape)}")
+    return tuple(map(int, shape))
+
+
+def pair(value: Any, count: int, name: str) -> tuple[int, ...]:
+    """One integer for all of `count` dimensions, or one for each.  Raises InputError."""
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return (int(value),) * count
+    if isinstance(value, (tuple, list)) and len(value) == count and all(isinstance(v, (int, np.integer)) for v in value):
+        return tuple(map(int, value))
+    raise input_error(f"{name} is an integer or {count} integers, got {value!r}")

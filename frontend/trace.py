@@ -1,0 +1,157 @@
+"""Recording: how a call of a public function becomes a node of a graph, and where in the user's program it stood.
+
+Outside `jit` no tracer is active and nodes pile up behind the tensors that hold them (see lazy.py).  Inside, a `Tracer` is
+active; a tensor that was made outside of it becomes one of its inputs when it is first used.
+"""
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jtc.dialects.dtypes import DType, dtype_of
+from jtc.dialects.errors import InputError, TraceError
+from jtc.dialects.graph import Location, Node, TensorType, Weights
+from jtc.dialects.optable import OpError, infer
+
+if TYPE_CHECKING:
+    from jtc.frontend.tensor import Tensor
+
+_current: ContextVar[Tracer | None] = ContextVar("jtc_tracer", default=None)
+_locations: dict[tuple[CodeType, int], Location] = {}
+_MAX_LOCATIONS = 50_000
+
+
+def user_location() -> Location | None:
+    """The innermost frame outside of jtc, None where all frames are ours."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        if name != "jtc" and not name.startswith("jtc."):
+            code, line = frame.f_code, frame.f_lineno
+            found = _locations.get((code, line))
+            if found is None:
+                if len(_locations) >= _MAX_LOCATIONS:
+                    _locations.clear()
+                found = _locations[code, line] = Location(code.co_filename, line, code.co_qualname)
+            return found
+        frame = frame.f_back                       # type: ignore[assignment]
+    return None
+
+
+def input_error(message: str, hint: str | None = None) -> InputError:
+    """An InputError that names the user's line."""
+    return InputError(message, user_location(), hint)
+
+
+def trace_error(message: str, hint: str | None = None) -> TraceError:
+    """A TraceError that names the user's line."""
+    return TraceError(message, user_location(), hint)
+
+
+def public_dtype(value: Any) -> DType:
+    """The DType of what a user gave as dtype=.  Raises InputError."""
+    try:
+        return dtype_of(value)
+    except TypeError as error:
+        message, _, hint = str(error).partition("\nhint: ")
+        raise input_error(message, hint or None) from None
+
+
+class Captured:
+    """A tensor from outside that a traced function uses: the tensor, its input node, and the node of its present value.
+
+    `value` differs from `node` once the function has assigned to the tensor.
+    """
+
+    __slots__ = ("tensor", "node", "value")
+
+    def __init__(self, tensor: Tensor, node: Node):
+        self.tensor, self.node, self.value = tensor, node, node
+
+
+class Tracer:
+    """What is recorded while one function is traced.
+
+    inputs    "input" nodes of the arguments, in order
+    captured  id of a tensor from outside -> Captured, in order of first use
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+        self.inputs: list[Node] = []
+        self.captured: dict[int, Captured] = {}
+        self._arrays: dict[int, tuple[np.ndarray, Node]] = {}
+
+    def input(self, type: TensorType) -> Node:
+        """A new argument."""
+        node = Node("input", (), {}, type, user_location())
+        self.inputs.append(node)
+        return node
+
+    def capture(self, tensor: Tensor) -> Captured:
+        """The entry of a tensor from outside; it keeps the tensor alive."""
+        entry = self.captured.get(id(tensor))
+        if entry is None:
+            node = Node("input", (), {}, tensor.type, user_location())
+            entry = self.captured[id(tensor)] = Captured(tensor, node)
+        return entry
+
+    def weights(self, array: np.ndarray, type: TensorType) -> Node:
+        """A constant that holds an array; the same array gives the same node."""
+        found = self._arrays.get(id(array))
+        if found is None:
+            name = f"w{len(self._arrays)}"
+            held = np.array(array, type.dtype.numpy, order="C")
+            found = array, Node("constant", (), {"value": Weights(name)}, type, user_location(), held)
+            self._arrays[id(array)] = found
+        return found[1]
+
+    @contextmanager
+    def active(self) -> Iterator[Tracer]:
+        """Record here inside the `with` block."""
+        token = _current.set(self)
+        try:
+            yield self
+        finally:
+            _current.reset(token)
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Leave the current trace, if any, inside the `with` block."""
+    token = _current.set(None)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def current_tracer() -> Tracer | None:
+    return _current.get()
+
+
+def record(op: str, args: Sequence[Node], attrs: Mapping[str, Any] | None = None, declared: TensorType | None = None) -> Node:
+    """A new node; its type is inferred from the op table.  Raises InputError, with the user's line, where the op refuses."""
+    attrs = dict(attrs) if attrs else {}
+    try:
+        type = infer(op, [a.type for a in args], attrs, declared)
+    except OpError as error:
+        message, _, hint = str(error).partition("\nhint: ")
+        raise input_error(message, hint or None) from None
+    return Node(op, args, attrs, type, user_location())
+
+
+def splat(value: Any, dtype: DType, shape: tuple[int, ...] = ()) -> Node:
+    """A constant that repeats one number; `value` is converted to the Python type of the dtype's kind."""
+    python = {"bool": bool, "float": float}.get(dtype.kind, int)
+    return Node("constant", (), {"value": python(value)}, TensorType(dtype, tuple(shape)), user_location())
+
+
+def is_splat(node: Node) -> bool:
+    return node.op == "constant" and not isinstance(node.attrs["value"], Weights)

@@ -1,0 +1,21 @@
+"""Values in memory: from and to NumPy.  `Buffer` is the runtime's; it knows dtype (IR name), shape, wait() and is_ready()."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jtc.dialects.graph import TensorType
+from jtc.runtime._native import Buffer
+
+
+def from_numpy(array: np.ndarray, copy: bool = True) -> Buffer:
+    """A buffer with the array's elements.  copy=False lets it use the array's memory, which nobody may change while it lives."""
+    return Buffer.from_numpy(np.ascontiguousarray(array) if array.ndim else array, copy)
+
+
+def splat(type: TensorType, value: Any) -> Buffer:
+    """A buffer filled with one number."""
+    buffer = Buffer.empty(type.dtype.name, type.shape)
+    buffer.fill(value)
+    return buffer
