@@ -17,8 +17,8 @@ BYTES_PER_NS = 8
 def kernel_cost(kernel: Kernel, buffers: Mapping[str, TensorType]) -> tuple[int, int]:
     """(floating-point and integer operations, bytes moved) of one launch.
 
-    Every scalar function counts as one operation, a reduction step as one more.  A global buffer is moved once, and only as
-    much of it as the accesses can touch.
+    Every scalar function counts as one operation, a reduction step as one more.  A global buffer is moved once, and
+    only as much of it as the accesses can touch.
     """
     operations = 0
     local = {b.name for b in kernel.locals}

@@ -1,5 +1,7 @@
-"""Reads the symbols of a shared object from its file, without loading it: loading a foreign or cut file may run its code or
-crash the process.  Layouts are those of the System V ABI, ELF-64, little endian."""
+"""Reads the symbols of a shared object from its file, without loading it.
+
+Loading a foreign or cut file may run its code or crash the process.  Layouts: System V ABI, ELF-64, little endian.
+"""
 from __future__ import annotations
 
 import mmap

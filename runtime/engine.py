@@ -1,7 +1,7 @@
 """The native runtime as Python sees it: buffers, streams, executables, the memory pool.
 
-Importing this module applies the knobs and makes the runtime safe to fork: before a fork all streams finish their queues;
-the child starts with no threads and makes its own when it needs them.
+Importing this module applies the knobs and makes the runtime safe to fork: before a fork all streams finish their
+queues; the child starts with no threads and makes its own when it needs them.
 """
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Every setting of jtc, declared once: environment variable, keyword, context manager, type, meaning, part of the cache key or not.
+"""Every setting of jtc, declared once: environment variable, keyword, type, meaning, whether code depends on it.
 
     JTC_THREADS=2 python program.py            # environment
     with knobs.use(threads=2): ...             # context manager; also keywords of `jit` and `compile`
     knobs.get("threads")                       # what holds here; `knobs.threads` is the same
 
-Environment variables are read when a value is asked for, so a change of `os.environ` is seen.  A value that does not parse
-raises UsageError with one line that names the variable, the value and what is allowed.
+Environment variables are read when a value is asked for.  A value that does not parse raises UsageError with one line
+that names the variable, the value and what is allowed.
 """
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jtc.dialects.errors import UsageError
@@ -52,7 +53,8 @@ class Knob:
         try:
             return self.parse(value)
         except (ValueError, TypeError, KeyError):
-            raise UsageError(f"{source}={value!r} is not valid", hint=f"{self.name} is {self.allowed}: {self.doc}") from None
+            hint = f"{self.name} is {self.allowed}: {self.doc}"
+            raise UsageError(f"{source}={value!r} is not valid", hint=hint) from None
 
 
 def _integer(low: int, high: int = 1 << 62) -> Callable[[Any], int]:
@@ -137,13 +139,16 @@ KNOBS: dict[str, Knob] = {
              "how long a worker or a waiting thread spins before it sleeps"),
         Knob("pool_limit", _bytes, _default_pool_limit, "a number of bytes (suffixes k, m, g)",
              "freed memory that is kept for reuse"),
-        Knob("target", _word, "native", "the name of a target", "the processor that code is generated for", cache_key=True),
+        Knob("target", _word, "native", "the name of a target", "the processor that code is generated for",
+             cache_key=True),
         Knob("optimize", _integer(0, 3), 1, "0 to 3", "effort of LLVM on the generated code", cache_key=True),
         Knob("backend", _choice("compiled", "reference"), "compiled", "compiled or reference",
              "what runs programs: compiled code, or the NumPy reference interpreter (slow; to compare with)"),
         Knob("verify", _boolean, True, _FLAG, "verify the IR between phases"),
-        Knob("strict", _boolean, False, _FLAG, "keep the arithmetic as written: fold no scales into weights", cache_key=True),
-        Knob("cache", _choice("on", "off", "readonly"), "on", "on, off or readonly", "use of the disk cache of compiled code"),
+        Knob("strict", _boolean, False, _FLAG, "keep the arithmetic as written: fold no scales into weights",
+             cache_key=True),
+        Knob("cache", _choice("on", "off", "readonly"), "on", "on, off or readonly",
+             "use of the disk cache of compiled code"),
         Knob("cache_dir", _path, _default_cache_dir, "a directory", "where the disk cache is"),
         Knob("cache_limit", _bytes, 4 << 30, "a number of bytes (suffixes k, m, g)",
              "size of the disk cache; what was not used for longest goes first"),
@@ -156,7 +161,7 @@ KNOBS: dict[str, Knob] = {
     )
 }
 
-_overrides: ContextVar[Mapping[str, Any]] = ContextVar("jtc_knobs", default={})
+_overrides: ContextVar[Mapping[str, Any]] = ContextVar("jtc_knobs", default=MappingProxyType({}))
 # What `use` has set here among the knobs that decide which code runs; None where it has set none of them.  Native code
 # asks this one variable to know whether a call may take the code that was compiled for the process's own settings.
 code_overrides: ContextVar[tuple[tuple[str, Any], ...] | None] = ContextVar("jtc_code_knobs", default=None)

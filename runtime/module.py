@@ -1,7 +1,7 @@
 """A compiled module: loaded from a shared object, called with arrays.  Needs no compiler, no MLIR, no tracing.
 
-The object exports `jtc_plan` (JSON, see plan.py) and `jtc_plan_size` (int64), the kernel functions that the plan names and,
-where weights are embedded, `jtc_weights` (64-byte aligned) and `jtc_weights_size`.
+The object exports `jtc_plan` (JSON, see plan.py) and `jtc_plan_size` (int64), the kernel functions that the plan names
+and, where weights are embedded, `jtc_weights` (64-byte aligned) and `jtc_weights_size` (int64).
 """
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Module:
     name, inputs, outputs   what it is and takes and gives
     constants               weights that are not in the file; `bind` them before the first call
     plan                    buffers, launches, report
-    wrap                    what a call makes of every output Buffer: NumPy arrays unless the loader asked for something else
+    wrap                    what a call makes of every output Buffer (NumPy arrays unless told otherwise)
     """
 
     def __init__(self, plan: Plan, library: Library, path: Path, wrap: Callable[[Buffer], Any] | None = None):
@@ -70,8 +70,8 @@ class Module:
     def bind(self, weights: Mapping[str, Any] | Sequence[Any]) -> None:
         """Give the weights, by name or in the order of `constants`: arrays, tensors or Buffers.
 
-        Memory that is passed as a Buffer is used in place; arrays are copied.  Weights that are only packed into another
-        form are not kept.  Raises InputError for a missing one or another type.
+        Memory that is passed as a Buffer is used in place; arrays are copied.  Weights that are only packed into
+        another form are not kept.  Raises InputError for a missing one or another type.
         """
         if isinstance(weights, Mapping):
             absent = [c.name for c in self.constants if c.name not in weights]
@@ -102,8 +102,8 @@ class Module:
 def load_module(path: str | os.PathLike[str], wrap: Callable[[Buffer], Any] | None = None) -> Module:
     """The module in a shared object written by `jtc compile`; `wrap` makes the results of calls from Buffers.
 
-    The file is checked before any of its code is loaded.  Raises InputError for one that is missing, cut, foreign, of a newer
-    format, or compiled for instructions that this processor lacks.
+    The file is checked before any of its code is loaded.  Raises InputError for one that is missing, cut, foreign, of a
+    newer format, or compiled for instructions that this processor lacks.
     """
     file = SharedObject(path)
     plan = Plan.from_json(file.read("jtc_plan", file.number("jtc_plan_size")), os.fspath(path))
@@ -117,7 +117,7 @@ def load_module(path: str | os.PathLike[str], wrap: Callable[[Buffer], Any] | No
     if "jtc_weights" in file.symbols:
         size = file.number("jtc_weights_size")
         if size < plan.weight_bytes:
-            raise InputError(f"{path}: the file is damaged: {size} bytes of weights, the plan needs {plan.weight_bytes}")
+            raise InputError(f"{path}: the file is damaged: {size} bytes of weights, not {plan.weight_bytes}")
     return Module(plan, Library(os.path.abspath(path)), Path(path), wrap)
 
 

@@ -61,7 +61,7 @@ class BufferPlan:
 
 @dataclass(slots=True)
 class ConstantPlan:
-    """Where the value of a constant buffer comes from: `splat` fills it, else `bytes` bytes at `offset` of the weight blob.
+    """Where the value of a constant buffer comes from: `splat` fills it, else `bytes` bytes at `offset` of the weights.
 
     name is the name in the weight table; two constants with the same array share one offset.
     """
@@ -77,7 +77,7 @@ class ConstantPlan:
 class LaunchPlan:
     """One call of a kernel function: `operands` are buffer numbers, `units` its iterations that threads share.
 
-    workspace: bytes of private memory per thread; wave: see the module's text; flops, bytes: what it computes and moves.
+    workspace: bytes of private memory per thread; wave: see the module's text; flops, bytes: what it computes, moves.
     """
 
     kernel: str
@@ -151,7 +151,8 @@ class Plan:
         except (TypeError, KeyError) as error:
             known = {f.name for f in fields(Plan)}
             odd = sorted(set(data) - known)
-            raise InputError(f"{source}: the plan is damaged: {f'unknown field {odd[0]!r}' if odd else error}") from None
+            what = f"unknown field {odd[0]!r}" if odd else error
+            raise InputError(f"{source}: the plan is damaged: {what}") from None
 
     def check(self, source: str = "plan") -> None:
         """Raise InputError where a number points outside: afterwards native code may trust the plan."""
@@ -170,7 +171,8 @@ class Plan:
             need(all(0 <= i < count for i in launch.operands), f"{launch.kernel} names a buffer that is not there")
             need(launch.units >= 0 and launch.workspace >= 0, f"{launch.kernel} has negative sizes")
         need(all(0 <= i < count for i in self.inputs + self.outputs), "an input or output names no buffer")
-        need(len(self.input_names) == len(self.inputs) and len(self.output_names) == len(self.outputs), "names are missing")
+        need(len(self.input_names) == len(self.inputs), "names of inputs are missing")
+        need(len(self.output_names) == len(self.outputs), "names of outputs are missing")
         for c in self.constants:
             need(0 <= c.buffer < count and (c.splat is not None or c.offset + c.bytes <= self.weight_bytes),
                  f"constant {c.name} lies outside the weights")
@@ -180,8 +182,8 @@ def build_plan(program: Program, functions: Mapping[str, Function], target: CpuT
                tree: str | None = None, report: Mapping[str, Any] | None = None) -> Plan:
     """The plan of `program`; `functions` has one entry for every kernel, by kernel name.
 
-    Raises InputError for unknown dimensions, InternalError for a program that is not in order (a buffer read before it is
-    written, a kernel that writes an input or a constant).
+    Raises InputError for unknown dimensions, InternalError for a program that is not in order (a buffer read before it
+    is written, a kernel that writes an input or a constant).
     """
     _check_program(program, functions)
     once = _constant_kernels(program)
@@ -291,7 +293,6 @@ def _constant_kernels(program: Program) -> set[str]:
     Kernels that read nothing at all (iota, random) are not among them: keeping their results would cost memory for good
     where computing them is cheap.
     """
-    arrays = {n for n, value in program.constants.items() if not isinstance(value, (bool, int, float))}
     outputs = set(program.outputs)
     candidates = {k.name for k in program.kernels if not outputs & set(k.written)}
     while True:
@@ -301,28 +302,16 @@ def _constant_kernels(program: Program) -> set[str]:
         if rest == candidates:
             break
         candidates = rest
-    from_weights, result = set(arrays), set[str]()
-    for kernel in program.kernels:
-        if kernel.name in candidates and from_weights & {*kernel.read, *kernel.written}:
-            from_weights.update(kernel.written)
-    # A kernel that initialises a buffer which a later one accumulates into belongs to the later one.
-    changed = True
-    while changed:
-        changed = False
-        for kernel in program.kernels:
-            if kernel.name in candidates - result and from_weights & set(kernel.written):
-                result.add(kernel.name)
-                from_weights.update(kernel.written)
-                changed = True
-    by_name = {k.name: k for k in program.kernels}
-    made = {n for name in result for n in by_name[name].written}
-    needed = {n for name in result for n in by_name[name].read if n not in program.constants}
-    for kernel in reversed(program.kernels):            # what prepared kernels read must be prepared, too
-        if kernel.name not in result and needed & set(kernel.written):
-            result.add(kernel.name)
-            needed |= {n for n in kernel.read if n not in program.constants}
-            made |= set(kernel.written)
-    return result
+    # Those connected to a weight: they read it, or share a buffer with one that does.
+    result: set[str] = set()
+    touched = {n for n, value in program.constants.items() if not isinstance(value, (bool, int, float))}
+    while True:
+        more = {k.name for k in program.kernels if k.name in candidates - result and touched & {*k.read, *k.written}}
+        if not more:
+            return result
+        result |= more
+        used = {n for k in program.kernels if k.name in more for n in (*k.read, *k.written)}
+        touched |= used - set(program.constants)
 
 
 def _launch(kernel: Kernel, function: Function, program: Program) -> LaunchPlan:
@@ -342,7 +331,8 @@ def _assign_waves(launches: Sequence[LaunchPlan], kernels: Sequence[Kernel], pro
         earliest = 1 + max((writer.get(n, -1) for n in touched), default=-1)
         earliest = max([earliest, *(reader.get(n, -1) + 1 for n in kernel.written)])
         written = sum(program.buffers[n].bytes for n in kernel.written)
-        small = (estimate_ns(launch.flops, launch.bytes) < SMALL_NS or launch.units < SMALL_UNITS) and written <= WAVE_BYTES
+        small = written <= WAVE_BYTES and (estimate_ns(launch.flops, launch.bytes) < SMALL_NS
+                                           or launch.units < SMALL_UNITS)
         last = len(small_waves) - 1
         joins = small and earliest <= last and small_waves[last]
         launch.wave = last if joins else last + 1

@@ -84,7 +84,7 @@ const TensorType* make_type(const std::string& dtype, const std::vector<int64_t>
 
 Buffer from_numpy(nb::object array, bool copy) {
     // ml_dtypes' bfloat16 has no buffer protocol: go through its bits.
-    const bool brain = nb::hasattr(array, "dtype") && nb::cast<std::string>(nb::str(array.attr("dtype"))) == "bfloat16";
+    const bool brain = nb::hasattr(array, "dtype") && nb::cast<std::string>(array.attr("dtype").attr("name")) == "bfloat16";
     if (brain) array = array.attr("view")("uint16");
     Py_buffer view;
     if (PyObject_GetBuffer(array.ptr(), &view, PyBUF_RECORDS_RO)) {
