@@ -1,0 +1,88 @@
+"""Which passes run, in which order, and why there.
+
+A pipeline is a list of passes; `run` runs one, verifies after every pass, reports times, and turns a crash into an
+InternalError with a file that replays it.
+"""
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import fields
+
+from jtc.compiler import reproducer
+from jtc.compiler.phases import PHASES, Settings
+from jtc.dialects.errors import JtcError
+from jtc.dialects.graph import Graph
+from jtc.dialects.kernel import Program
+from jtc.passes.base import Pass, registry
+
+
+def graph_passes(settings: Settings) -> list[Pass]:
+    """Graph -> Program: from meta-ops to fused kernels."""
+    names = [
+        "graph-expand",             # first, so that no later pass has to know the composite ops
+        "graph-canonicalize",       # before folding: constant chains and double transposes hide scales from it
+        *([] if settings.strict else
+          ["graph-fold-scale",      # while convolutions and matmuls are still separate from their scales
+           "graph-canonicalize"]),  # folding leaves dead nodes and constants to combine
+        "graph-fuse",               # last on graphs: decides which values get a buffer, makes kernels
+    ]
+    return make(names, settings)
+
+
+def kernel_passes(settings: Settings) -> list[Pass]:
+    """Program -> Program with schedules."""
+    names = [
+        "kernel-merge-axes",        # before schedules, which choose tiles for the axes that are left
+        "kernel-schedule",          # default schedule for every stage; may split packing off as kernels of its own
+    ]
+    return make(names, settings)
+
+
+def make(names: Sequence[str], settings: Settings) -> list[Pass]:
+    """Passes by name with their default options; a pass that has a field `target` gets the target compiled for."""
+    known = registry()
+    passes = []
+    for name in names:
+        takes_target = any(f.name == "target" for f in fields(known[name]))
+        passes.append(known[name](**({"target": settings.target} if takes_target else {})))
+    return passes
+
+
+def run(module: Graph | Program, passes: Sequence[Pass], settings: Settings) -> Graph | Program:
+    """The module after all passes.
+
+    Raises what a pass raises for wrong input (PassError and other JtcError); any other exception, and IR that does not
+    verify after a pass, becomes an InternalError with a reproducer file.
+    """
+    for number, step in enumerate(passes):
+        start = time.perf_counter()
+        try:
+            result = step.run(module)
+            if settings.verify:
+                verify(result, settings)
+        except JtcError as error:
+            if _refused(error, step):
+                raise
+            raise reproducer.report(module, passes[number:], settings, error, f"pass {step.name} failed") from error
+        except Exception as error:
+            raise reproducer.report(module, passes[number:], settings, error, f"pass {step.name} failed") from error
+        settings.watch("pass", step.name, time.perf_counter() - start, result)
+        module = result
+    return module
+
+
+def verify(module: Graph | Program, settings: Settings) -> None:
+    """Run the verifier of the module's phase.  Raises VerifyError."""
+    if isinstance(module, Graph):
+        PHASES["graph"].verify(module, settings)
+    else:
+        PHASES["kernel"].verify(module, settings)
+        if any(s.schedule for k in module.kernels for s in k.stages):
+            PHASES["schedule"].verify(module, settings)
+
+
+def _refused(error: JtcError, step: Pass) -> bool:
+    """Whether a pass refused its input, rather than left broken IR behind or reported a bug of its own."""
+    from jtc.compiler.verify import VerifyError
+    return not isinstance(error, VerifyError) and error.exit_code != 70
