@@ -27,9 +27,17 @@ def from_dlpack(value: Any) -> Buffer:
     return Buffer.from_numpy(np.from_dlpack(value), copy=False)
 
 
-for _name in ("threads", "spin_us", "pool_limit", "async_"):
-    _native.configure(_name, knobs.get(_name))
-knobs.listen(_native.configure)
+_KNOBS = ("threads", "spin_us", "pool_limit", "async_")
+
+
+def _apply(name: str, value: Any) -> None:
+    if name in _KNOBS:
+        _native.configure(name, value)
+
+
+for _name in _KNOBS:
+    _apply(_name, knobs.get(_name))
+knobs.listen(_apply)
 os.register_at_fork(before=_native.before_fork, after_in_parent=_native.after_fork_parent,
                     after_in_child=_native.after_fork_child)
 atexit.register(_native.shutdown)

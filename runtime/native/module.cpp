@@ -40,6 +40,8 @@ void configure(const std::string& name, nb::object value) {
         MemoryPool::instance().set_limit(nb::cast<size_t>(value));
     } else if (name == "async_") {
         settings.async = PyUnicode_Check(value.ptr()) ? Async::automatic : nb::cast<bool>(value) ? Async::always : Async::never;
+    } else {
+        throw nb::value_error(("the runtime has no knob " + name).c_str());
     }
 }
 
@@ -77,7 +79,7 @@ NB_MODULE(_native, m) {
     bind_stream(m);
     bind_executable(m);
     bind_dispatcher(m);
-    m.def("configure", configure, nb::arg("name"), nb::arg("value"), "Set a knob of the runtime; others are ignored.");
+    m.def("configure", configure, nb::arg("name"), nb::arg("value"), "Set a knob of the runtime: threads, spin_us, pool_limit or async_.");
     m.def("memory_statistics", memory_statistics,
           "Bytes live, cached and peak, blocks in use, allocations served from kept blocks (hits) and from the system (misses).");
     m.def("trim", [](size_t keep) { MemoryPool::instance().trim(keep); }, nb::arg("keep") = 0,
