@@ -16,7 +16,7 @@ from jtc.dialects.errors import InputError
 def _find_package() -> str:
     for name in ("mlir", "torch_mlir"):
         try:
-            importlib.import_module(f"{name}.ir")       # the placeholder on PyPI called `mlir-python-bindings` has no `ir`
+            importlib.import_module(f"{name}.ir")       # other packages may be called `mlir` and have no `ir`
         except ImportError:
             continue
         return name

@@ -1,8 +1,8 @@
 """What programs mean: interpreters in NumPy for graphs (here) and kernels (`reference_kernel.py`).
 
-They are the oracle of the tests, so they say the meaning as plainly as they can, in bounded memory but without regard to
-speed.  With `precise=True` all floating point is computed and returned in float64 (constants and casts to integers still
-see the dtypes of the program): the exact answer, up to float64's rounding, that compiled code is measured against.
+They are the oracle of the tests, so they say the meaning as plainly as they can, in bounded memory but without regard
+to speed.  With `precise=True` all floating point is computed and returned in float64 (constants are still rounded to
+their dtypes): the exact answer, up to float64's rounding, that compiled code is measured against.
 """
 from __future__ import annotations
 
@@ -16,8 +16,19 @@ from jtc.dialects.errors import InputError
 from jtc.dialects.graph import DYNAMIC, Graph, Node, Weights
 from jtc.dialects.optable import REDUCTIONS, SCALAR_FUNCTIONS, philox_4x32
 from jtc.dialects.reference_kernel import run_kernel, run_program
-from jtc.dialects.reference_values import computed, convert, coordinates, literal, locate, reduce_axes, scalar, slabs, \
-    take, update, wide
+from jtc.dialects.reference_values import (
+    computed,
+    convert,
+    coordinates,
+    literal,
+    locate,
+    reduce_axes,
+    scalar,
+    slabs,
+    take,
+    update,
+    wide,
+)
 
 __all__ = ["run_graph", "run_kernel", "run_node", "run_program"]
 

@@ -13,12 +13,23 @@ from jtc.dialects.expr import Expr, walk
 from jtc.dialects.graph import TensorType
 from jtc.dialects.kernel import Access, Guard, Kernel, Program, Stage
 from jtc.dialects.optable import REDUCTIONS
-from jtc.dialects.reference_values import combine, computed, convert, coordinates, literal, locate, reduce_axes, scalar, \
-    slabs, take, update
+from jtc.dialects.reference_values import (
+    combine,
+    computed,
+    convert,
+    coordinates,
+    literal,
+    locate,
+    reduce_axes,
+    scalar,
+    slabs,
+    take,
+    update,
+)
 
 
 def run_program(program: Program, inputs: Sequence[np.ndarray], precise: bool = False) -> list[np.ndarray]:
-    """The outputs of a program.  Buffers start as NaN (integers: the smallest value), so that what is not written shows.
+    """The outputs of a program.  Buffers start as NaN (integers: the smallest), so that what is not written shows.
 
     Raises InputError where the inputs do not fit the program or a constant has no values.
     """
@@ -46,8 +57,8 @@ def run_program(program: Program, inputs: Sequence[np.ndarray], precise: bool = 
 def run_kernel(kernel: Kernel, buffers: MutableMapping[str, np.ndarray], precise: bool = False) -> None:
     """Run one kernel on named arrays, each contiguous and of as many elements as the kernel's views of it.
 
-    What the kernel writes is written in place; a written buffer that is missing is made, with the shape of the view that
-    it is written through.  With `precise`, values are float64 until they are stored in an array.
+    What the kernel writes is written in place; a written buffer that is missing is made, with the shape of the view
+    that it is written through.  With `precise`, values are float64 until they are stored in an array.
     Raises InputError where an access without a guard leaves its buffer.
     """
     for stage in kernel.stages:
@@ -230,8 +241,9 @@ class _Points:
             allowed = allowed & (index[dim] >= 0) & (index[dim] < access.shape[dim])
         offset, inside = locate(index, access.shape)
         if np.any(allowed & ~inside):
-            raise InputError(f"{self.run.kernel.name}/{self.run.stage.name}: an access to {access.buffer} leaves its view "
-                             f"{list(access.shape)} where its guards hold: index [{', '.join(map(str, access.index))}]")
+            where = f"{self.run.kernel.name}/{self.run.stage.name}"
+            raise InputError(f"{where}: an access to {access.buffer} leaves its view {list(access.shape)} where its "
+                             f"guards hold: index [{', '.join(map(str, access.index))}]")
         return offset, allowed & inside
 
     def place(self, access: Access) -> tuple[np.ndarray, np.ndarray]:

@@ -39,7 +39,7 @@ from typing import Any
 
 import numpy as np
 
-from jtc.dialects.affine import Affine
+from jtc.dialects.affine import Affine, axis_of
 from jtc.dialects.dtypes import DType
 from jtc.dialects.expr import Expr, walk
 from jtc.dialects.graph import Graph, Location, Node, TensorType, Weights
@@ -124,8 +124,11 @@ def string(text: str) -> str:
 def affine_map(forms: Sequence[Affine], rank: int) -> str:
     """An affine map from the dimensions d0, d1... of a domain; the terms in the order of the dimensions."""
     dims = [f"d{i}" for i in range(rank)]
-    ordered = (Affine([(d, form[d]) for d in dims], form.const) for form in forms)
-    return f"affine_map<({', '.join(dims)}) -> ({', '.join(map(str, ordered))})>"
+    ordered = (Affine(sorted(form.terms.items(), key=lambda item: dims.index(axis_of(item[0]))), form.const)
+               for form in forms)
+    results = re.sub(r"(d\d+)//(\d+)", r"(\1 floordiv \2)", ", ".join(map(str, ordered)))
+    results = re.sub(r"(d\d+)%(\d+)", r"(\1 mod \2)", results)
+    return f"affine_map<({', '.join(dims)}) -> ({results})>"
 
 
 def _node_attrs(node: Node) -> str:

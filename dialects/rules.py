@@ -1,0 +1,226 @@
+"""What must hold of a program of kernels, apart from schedules (`passes/kernel/legality.py` knows those).
+
+The verifier of the dialect and the checks between passes ask the same question here: `problems(program)`.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from jtc.dialects.affine import Affine
+from jtc.dialects.dtypes import BOOL
+from jtc.dialects.expr import Expr, reads_of, walk
+from jtc.dialects.graph import TensorType
+from jtc.dialects.kernel import REDUCTION, Access, Kernel, Program, Stage
+from jtc.dialects.optable import REDUCTIONS, SCALAR_FUNCTIONS, OpError, scalar_result
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One rule that is broken.  kernel, stage: names, "" where the whole program or kernel is meant."""
+
+    message: str
+    kernel: str = ""
+    stage: str = ""
+
+
+def problems(program: Program) -> Iterator[Problem]:
+    """The rules that a program breaks, in its order; the first is the one to show."""
+    for name in (*program.inputs, *program.outputs, *program.constants):
+        if name not in program.buffers:
+            yield Problem(f"there is no buffer {name!r}")
+    for names, buffers, what in ((program.input_names, program.inputs, "input"),
+                                 (program.output_names, program.outputs, "output")):
+        if names and len(names) != len(buffers):
+            yield Problem(f"{len(buffers)} {what}s with {len(names)} names")
+    kernels = [k.name for k in program.kernels]
+    for name in dict.fromkeys(n for n in kernels if kernels.count(n) > 1):
+        yield Problem(f"two kernels are called {name!r}")
+    ready = {*program.inputs, *program.constants}
+    for kernel in program.kernels:
+        for problem in _kernel(kernel, program, ready):
+            yield Problem(problem.message, kernel.name, problem.stage)
+    for name in program.outputs:
+        if name in program.buffers and name not in ready:
+            yield Problem(f"the output {name!r} is never written")
+
+
+def _kernel(kernel: Kernel, program: Program, ready: set[str]) -> Iterator[Problem]:
+    """ready: global buffers that hold values; what the kernel writes is added."""
+    local = {b.name: b.type for b in kernel.locals}
+    written: set[str] = set()
+    for name in local.keys() & program.buffers.keys():
+        yield Problem(f"{name!r} is both a buffer of the program and of the kernel")
+    stages = [s.name for s in kernel.stages]
+    for name in dict.fromkeys(n for n in stages if stages.count(n) > 1):
+        yield Problem(f"two stages are called {name!r}")
+    for number, stage in enumerate(kernel.stages):
+        for message in _stage(stage):
+            yield Problem(message, stage=stage.name)
+        for axis, _ in kernel.shared:
+            found = next((a for a in stage.axes if a.name == axis.name), None)
+            if found is not None and found.size != axis.size:
+                yield Problem(f"the shared axis {axis.name} has size {axis.size}, here {found.size}", stage=stage.name)
+            if found is not None and found.kind == REDUCTION and number < len(kernel.stages) - 1:
+                yield Problem(f"the shared axis {axis.name} is a reduction before the last stage", stage=stage.name)
+        reads = [*stage.reads, *([stage.write] if stage.accumulate else [])]
+        blocks = {axis.name: min(block, axis.size) for axis, block in kernel.shared}
+        for what, access in _accesses(stage):
+            where = f"{what} {access.buffer}"
+            type = local.get(access.buffer) or program.buffers.get(access.buffer)
+            if type is None:
+                yield Problem(f"{where}: there is no such buffer", stage=stage.name)
+                continue
+            sizes = {**stage.sizes, **(blocks if access.buffer in local else {})}
+            for message in _access(access, type, sizes):
+                yield Problem(f"{where}: {message}", stage=stage.name)
+        for access in reads:
+            if access.buffer not in (written if access.buffer in local else ready | written):
+                yield Problem(f"reads {access.buffer}, which nothing has written yet", stage=stage.name)
+        for access in (stage.write, stage.keep):
+            if access is not None:
+                written.add(access.buffer)
+                if access.buffer in program.inputs or access.buffer in program.constants:
+                    yield Problem(f"writes {access.buffer}, an input or a constant", stage=stage.name)
+    ready |= written - local.keys()
+
+
+def _accesses(stage: Stage) -> Iterator[tuple[str, Access]]:
+    yield from ((f"read {i} of", a) for i, a in enumerate(stage.reads))
+    yield "the write to", stage.write
+    if stage.keep is not None:
+        yield "keep in", stage.keep
+
+
+def _stage(stage: Stage) -> Iterator[str]:
+    names = [a.name for a in stage.axes]
+    for name in dict.fromkeys(n for n in names if names.count(n) > 1):
+        yield f"the axis {name!r} is there twice"
+    if any(a.size < 0 for a in stage.axes):
+        yield "an axis has no known size; kernels need all sizes"
+    if stage.reductions and stage.reduce is None:
+        yield f"the reduction axis {stage.reductions[0]!r} needs `reduce`"
+    if stage.reduce is not None and not (stage.accumulate and stage.reduce == "replace"):
+        row = REDUCTIONS.get(stage.reduce)
+        if row is None:
+            yield f"unknown reduction {stage.reduce!r}; it must be one of {', '.join(REDUCTIONS)}"
+        elif stage.body.dtype.kind not in row.kinds:
+            yield f"cannot reduce {stage.body.dtype.public} with {stage.reduce}"
+    if stage.accumulate and stage.reduce is None:
+        yield "`accumulate` needs `reduce`"
+    if stage.accumulate and (stage.epilogue is not None or stage.keep is not None):
+        yield "a stage that accumulates has neither an epilogue nor `keep`"
+    if stage.epilogue is not None and stage.reduce is None:
+        yield "an epilogue needs `reduce`; without one it belongs into the body"
+    yield from _expression(stage.body, stage, "the body", set(names))
+    if stage.epilogue is not None:
+        yield from _expression(stage.epilogue, stage, "the epilogue", set(stage.parallel))
+    value = stage.body if stage.epilogue is None else stage.epilogue
+    if value.dtype is not stage.write.dtype:
+        yield f"writes {value.dtype} values into {stage.write.buffer}, which is {stage.write.dtype}"
+    if stage.keep is not None and stage.keep.dtype is not stage.body.dtype:
+        yield f"keeps {stage.body.dtype} values in {stage.keep.buffer}, which is {stage.keep.dtype}"
+    for axis in sorted(stage.write.axes & set(stage.reductions)) if not stage.accumulate else ():
+        yield f"the write to {stage.write.buffer} names the reduction axis {axis!r}"
+    for what, access in _accesses(stage):
+        for axis in sorted(access.axes - set(names)):
+            yield f"{what} {access.buffer}: there is no axis {axis!r}"
+        for _, e in access.gather:
+            yield from _expression(e, stage, f"the gathered index of {what} {access.buffer}", set(names))
+            if not e.dtype.is_integer:
+                yield f"{what} {access.buffer}: gathers with {e.dtype} values, not integers"
+    yield from _circular(stage)
+
+
+def _expression(root: Expr, stage: Stage, what: str, axes: set[str]) -> Iterator[str]:
+    """axes: those that have a value where the expression is computed."""
+    for e in walk(root):
+        used: set[str] = set()
+        if e.fn == "read":
+            if not 0 <= e.attr < len(stage.reads):
+                yield f"{what} takes read {e.attr} of {len(stage.reads)}"
+                continue
+            read = stage.reads[e.attr]
+            used = read.axes & set(stage.sizes)
+            if read.dtype is not e.dtype:
+                yield f"{what} takes {e.dtype} from {read.buffer}, which is {read.dtype}"
+        elif e.fn == "acc":
+            if root is not stage.epilogue:
+                yield f"{what} takes the accumulator, which only an epilogue has"
+            elif e.dtype is not stage.body.dtype:
+                yield f"{what} takes an accumulator of {e.dtype}, the body gives {stage.body.dtype}"
+        elif e.fn == "index":
+            used = e.attr.axes
+            if not e.dtype.is_integer:
+                yield f"{what}: an index is an integer, not {e.dtype}"
+        elif e.fn == "inbounds":
+            used = set().union(*(g.index.axes for g in e.attr))
+            if e.dtype is not BOOL:
+                yield f"{what}: inbounds gives i1, not {e.dtype}"
+        elif e.fn in SCALAR_FUNCTIONS:
+            yield from _function(e, what)
+        elif e.fn not in ("const", "cast"):
+            yield f"{what}: unknown function {e.fn!r}"
+        for axis in sorted(used - axes):
+            kind = "the reduction axis" if axis in stage.reductions else "an unknown axis"
+            yield f"{what} depends on {kind} {axis!r}"
+
+
+def _function(e: Expr, what: str) -> Iterator[str]:
+    try:
+        result = scalar_result(e.fn, [a.dtype for a in e.args])
+    except OpError as error:
+        yield f"{what}: {error}".split("\n")[0]
+        return
+    if result is not e.dtype:
+        yield f"{what}: {e.fn} gives {result}, not {e.dtype}"
+
+
+def _circular(stage: Stage) -> Iterator[str]:
+    """A gathered index may be read through another gathered index, but not through itself."""
+    for start in range(len(stage.reads)):
+        seen: set[int] = set()
+        pending = [start]
+        while pending:
+            access = stage.reads[pending.pop()]
+            found = {r for _, e in access.gather for r in reads_of(e) if 0 <= r < len(stage.reads)} - seen
+            seen |= found
+            pending += found
+        if start in seen:
+            yield f"read {start} of {stage.reads[start].buffer} gathers with its own value"
+
+
+def _access(access: Access, type: TensorType, sizes: Mapping[str, int]) -> Iterator[str]:
+    if access.dtype is not type.dtype or access.size != type.size:
+        yield f"it is {type}, seen as {TensorType(access.dtype, access.shape)}"
+    if len(access.index) != len(access.shape):
+        yield f"{len(access.index)} indices for {len(access.shape)} dimensions"
+        return
+    for dim, _ in access.gather:
+        if not 0 <= dim < len(access.shape):
+            yield f"gathers in dimension {dim} of {len(access.shape)}"
+    if not access.axes <= sizes.keys() or any(n <= 0 for n in sizes.values()):
+        return                                  # reported elsewhere; an empty space touches nothing
+    gathered = {dim for dim, _ in access.gather}
+    for dim, (form, size) in enumerate(zip(access.index, access.shape, strict=True)):
+        if dim in gathered:
+            continue
+        low, high = _range(form, access, sizes)
+        if low <= high and (low < 0 or high >= size):
+            yield f"the index {form} runs from {low} to {high} in a dimension of {size}"
+
+
+def _range(form: Affine, access: Access, sizes: Mapping[str, int]) -> tuple[int, int]:
+    """Bounds of an index where the guards hold.
+
+    Exact where a guard bounds the form itself, up to a constant.  Where guards bound other forms of its axes, what they
+    cut off is not worked out, and the index counts as inside.
+    """
+    low, high = form.range(sizes)
+    for guard in access.guards:
+        difference = form - guard.index
+        if difference.is_constant:
+            low, high = max(low, difference.const), min(high, guard.size - 1 + difference.const)
+        elif guard.index.axes & form.axes:
+            return 0, -1
+    return low, high
