@@ -83,4 +83,7 @@ def build(graph: Graph) -> Runnable:
         return ReferenceModule(graph)
     from jtc.compiler.driver import compile_graph
     from jtc.runtime.module import load_module
-    return load_module(compile_graph(graph))
+    module = load_module(compile_graph(graph))
+    if module.constants:
+        module.bind({node.attrs["value"].name: node.data for node in graph.constants()})
+    return module

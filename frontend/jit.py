@@ -27,7 +27,7 @@ from jtc.frontend.tensor import Tensor
 from jtc.frontend.trace import Tracer, _current, current_tracer, input_error, is_splat, trace_error
 from jtc.frontend.tree import Form, flatten, is_container, walk
 from jtc.runtime import knobs
-from jtc.runtime._native import Dispatcher
+from jtc.runtime.engine import Dispatcher
 
 
 @dataclass(slots=True)
@@ -53,13 +53,14 @@ class Traced:
 
     graph     inputs: the tensor arguments, then the captured tensors; outputs: results and write-backs that are computed
     captured  for each captured tensor the tensor and the place where it was found, None where it is held by the function itself
-    form      of the result, with a source for each leaf
+    form      of the result, with a leaf (node, or another value) and its source for each place in it
     writes    (place or tensor, source): what to store after a call
     """
 
     graph: Graph
     captured: list[tuple[Tensor, Place | None]]
     form: Form
+    leaves: list[Node | Any]
     sources: list[Source]
     writes: list[tuple[Place | Tensor, Source]]
 
@@ -103,7 +104,8 @@ def trace(function: Callable[..., Any], args: Sequence[Any] = (), kwargs: dict[s
     graph = Graph(tracer.name, inputs, outputs, _argument_names(function, used, len(args))
                   + [f"captured{i}" for i in range(len(captured))],
                   _output_names(out_form, sources, len(outputs)))
-    return Traced(graph, captured, out_form, sources, writes)
+    results = [leaf if node is None else node for leaf, node in wanted]
+    return Traced(graph, captured, out_form, results, sources, writes)
 
 
 def tensor_type(leaf: Any) -> TensorType | None:

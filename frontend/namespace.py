@@ -4,7 +4,9 @@ Functions are imported here; larger parts (`jtc.nn`, `jtc.export`, `jtc.explain`
 """
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from importlib.machinery import ModuleSpec
 from typing import Any
 
 from jtc.dialects.dtypes import DTYPES as _DTYPES
@@ -17,8 +19,8 @@ __version__ = "0.1.0"
 
 e, inf, nan, pi, newaxis = 2.718281828459045, float("inf"), float("nan"), 3.141592653589793, None
 
-# public name -> (module, attribute or None for the module itself), imported on first use
-_LAZY: dict[str, tuple[str, str | None]] = {
+# public name -> (module, attribute), imported on first use
+_LAZY: dict[str, tuple[str, str]] = {
     "jit": ("jtc.frontend.jit", "jit"),
     "sync": ("jtc.frontend.lazy", "sync"),
     "export": ("jtc.frontend.export", "export"),
@@ -26,10 +28,10 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "load": ("jtc.frontend.io", "load"),
     "load_module": ("jtc.frontend.compiled", "load_module"),
     "explain": ("jtc.frontend.explain", "explain"),
-    "nn": ("jtc.frontend.nn", None),
-    "random": ("jtc.frontend.random", None),
-    "knobs": ("jtc.runtime.knobs", None),
 } | {name: ("jtc.frontend.activations", name) for name in ("relu", "gelu", "sigmoid", "silu", "softmax", "log_softmax")}
+
+# Modules under their public names: `import jtc.nn` and `from jtc.nn import functional` find these.
+_MODULES = {"nn": "jtc.frontend.nn", "random": "jtc.frontend.random", "knobs": "jtc.runtime.knobs"}
 
 for _module in (creation, elementwise, reductions, manipulation, indexing, linalg, meta):
     globals().update({name: getattr(_module, name) for name in _module.PUBLIC})
@@ -37,17 +39,49 @@ for _dtype in _DTYPES.values():
     globals()["bool" if _dtype.public == "bool" else _dtype.public] = _dtype
 
 
+class _PublicModules:
+    """Import hook: "jtc.nn.functional" is "jtc.frontend.nn.functional"."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        package, _, rest = name.partition(".")
+        first, _, inner = rest.partition(".")
+        if package != "jtc" or first not in _MODULES:
+            return None
+        return ModuleSpec(name, _Alias(f"{_MODULES[first]}.{inner}" if inner else _MODULES[first]))
+
+
+class _Alias:
+    """Loads a module by importing it under its real name."""
+
+    def __init__(self, real: str):
+        self.real = real
+
+    def create_module(self, spec: ModuleSpec) -> Any:
+        module = import_module(self.real)
+        self.spec = module.__spec__
+        return module
+
+    def exec_module(self, module: Any) -> None:
+        module.__spec__ = self.spec              # the import system has put that of the public name there
+
+
+sys.meta_path.append(_PublicModules)             # type: ignore[arg-type]
+
+
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        value = globals()[name] = import_module(_MODULES[name])
+        return value
     if name not in _LAZY:
         raise AttributeError(f"module 'jtc' has no attribute {name!r}")
     module, attribute = _LAZY[name]
-    loaded = import_module(module)
-    value = globals()[name] = loaded if attribute is None else getattr(loaded, attribute)
+    value = globals()[name] = getattr(import_module(module), attribute)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, *_MODULES})
 
 
 __all__ = ["InputError", "InternalError", "JtcError", "Tensor", "TraceError", "UsageError", *_LAZY]  # pyright: ignore

@@ -19,8 +19,8 @@ MISSING = object()
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Place:
-    """kind: "cell" (of a closure), "global" (name `key` in the dict `holder`), "object" (`holder` itself), "argument" (leaf number
-    `key` of the call); then the steps of `path`."""
+    """kind: "cell" (of a closure, for the variable `key`), "global" (name `key` in the dict `holder`), "object"
+    (`holder` itself), "argument" (leaf number `key` of the call); then the steps of `path`."""
 
     kind: str
     holder: Any
@@ -63,8 +63,9 @@ class Place:
         _set(*self.path[-1][:1], parent, self.path[-1][1], value)
 
     def __str__(self) -> str:
-        name = {"cell": "a variable of an enclosing function", "global": str(self.key)}.get(self.kind, self.kind)
-        return name + "".join(f"[{key!r}]" if step == "item" else f".{key}" for step, key in self.path)
+        """The name of the tensor in the user's program: "net.conv1.weight", "w.conv1.weight" for w["conv1.weight"]."""
+        root = self.key if isinstance(self.key, str) else ("argument" if self.kind == "argument" else "self")
+        return ".".join([root, *(str(key) for _, key in self.path)])
 
 
 def _set(step: str, parent: Any, key: Any, value: Any) -> None:
@@ -111,12 +112,12 @@ def _roots(function: Any, seen: set[int]) -> Iterator[tuple[str, Any, Any, Any]]
         return
     if (function.__module__ or "").partition(".")[0] == "jtc":
         return
-    for cell in function.__closure__ or ():
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
         try:
             value = cell.cell_contents
         except ValueError:                     # not bound yet
             continue
-        yield from _value_roots("cell", cell, None, value, seen)
+        yield from _value_roots("cell", cell, name, value, seen)
     for name in _names(function.__code__):
         if name in function.__globals__:
             yield from _value_roots("global", function.__globals__, name, function.__globals__[name], seen)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jtc.dialects.graph import TensorType
-from jtc.runtime._native import Buffer
+from jtc.runtime.engine import Buffer
 
 
 def from_numpy(array: np.ndarray, copy: bool = True) -> Buffer:

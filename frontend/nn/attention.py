@@ -1,0 +1,76 @@
+"""Linear maps, embeddings, dropout and attention."""
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from jtc.dialects.dtypes import BOOL
+from jtc.frontend.activations import softmax
+from jtc.frontend.creation import ones, tril
+from jtc.frontend.elementwise import where
+from jtc.frontend.indexing import take
+from jtc.frontend.linalg import matmul
+from jtc.frontend.manipulation import matrix_transpose
+from jtc.frontend.operands import to_node
+from jtc.frontend.tensor import Tensor
+from jtc.frontend.trace import input_error
+
+
+def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
+    """x @ weight.T + bias: x [..., in], weight [out, in], bias [out] -> [..., out]."""
+    shape = to_node(weight).shape
+    if len(shape) != 2:
+        raise input_error(f"linear needs a weight [out, in], got shape {shape}")
+    y = matmul(x, matrix_transpose(weight))
+    return y if bias is None else y + bias
+
+
+def bilinear(x1: Any, x2: Any, weight: Any, bias: Any = None) -> Tensor:
+    """y[..., o] = sum of x1[..., i] * weight[o, i, j] * x2[..., j]."""
+    from jtc.frontend.linalg import einsum
+    y = einsum("...i,oij,...j->...o", x1, weight, x2)
+    return y if bias is None else y + bias
+
+
+def embedding(indices: Any, weight: Any) -> Tensor:
+    """weight[indices]: rows of the table [count, width] for integer indices [...] -> [..., width]."""
+    return take(weight, indices, axis=0)
+
+
+def dropout(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
+    """Zeros with probability p, the rest scaled by 1 / (1 - p); x itself unless training."""
+    if not 0 <= p <= 1:
+        raise input_error(f"dropout probability {p} is not between 0 and 1")
+    node = to_node(x)
+    if not training or p == 0:
+        return Tensor.of(node)
+    from jtc.frontend.random import bernoulli
+    keep = bernoulli(1 - p, node.shape)
+    return where(keep, Tensor.of(node) * (1 / (1 - p) if p < 1 else 0.0), 0)
+
+
+def scaled_dot_product_attention(query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0,
+                                 is_causal: bool = False, scale: float | None = None) -> Tensor:
+    """softmax(query @ key.T * scale) @ value over the last two dimensions [..., length, width].
+
+    attn_mask: bool (False is left out) or float (added to the scores), broadcast to [..., queries, keys].  is_causal leaves out
+    the keys after each query.  scale defaults to 1 / sqrt(width).
+    """
+    q, k = Tensor.of(to_node(query)), Tensor.of(to_node(key))
+    if q.ndim < 2 or k.ndim < 2:
+        raise input_error(f"attention needs at least two dimensions, got shapes {q.shape} and {k.shape}")
+    scores = matmul(q, matrix_transpose(k)) * (1 / math.sqrt(q.shape[-1]) if scale is None else scale)
+    if is_causal:
+        if attn_mask is not None:
+            raise input_error("give attn_mask or is_causal, not both")
+        attn_mask = tril(ones((q.shape[-2], k.shape[-2]), dtype=BOOL))
+    if attn_mask is not None:
+        mask = to_node(attn_mask)
+        scores = where(Tensor.of(mask), scores, -math.inf) if mask.dtype is BOOL else scores + Tensor.of(mask)
+    weights = softmax(scores, axis=-1)
+    if dropout_p:
+        weights = dropout(weights, dropout_p)
+    return matmul(weights, value)
+
+
+PUBLIC = ("linear", "bilinear", "embedding", "dropout", "scaled_dot_product_attention")

@@ -1,0 +1,130 @@
+"""Losses.  reduction: "mean", "sum" or "none"."""
+from __future__ import annotations
+
+from typing import Any
+
+from jtc.dialects.dtypes import I64
+from jtc.dialects.graph import Node, TensorType
+from jtc.frontend.activations import float_node, log_softmax, softplus, with_number
+from jtc.frontend.indexing import take_along_axis
+from jtc.frontend.manipulation import reshape_node
+from jtc.frontend.operands import broadcast_shapes, convert, match, to_node
+from jtc.frontend.reductions import mean_node, reduce_node
+from jtc.frontend.tensor import Tensor
+from jtc.frontend.trace import input_error, record, splat
+
+
+def _reduced(node: Node, reduction: str) -> Tensor:
+    if reduction == "none":
+        return Tensor.of(node)
+    if reduction not in ("mean", "sum"):
+        raise input_error(f"unknown reduction {reduction!r}", "one of mean, sum, none")
+    axes = tuple(range(len(node.shape)))
+    return Tensor.of(mean_node(node, axes) if reduction == "mean" else reduce_node("add", node, axes))
+
+
+def nll_loss(log_probabilities: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> Tensor:
+    """-log_probabilities[i, target[i]] of [n, classes, ...] and integer classes [n, ...].
+
+    Targets equal to ignore_index count nothing; `weight` [classes] weighs the classes, and the mean is over the weights.
+    """
+    node, index = float_node(log_probabilities), to_node(target)
+    if len(node.shape) < 1 or not index.dtype.is_integer:
+        raise input_error(f"nll_loss takes class numbers as integers, got {index.dtype.public}")
+    axis = 1 if len(node.shape) > 1 else 0
+    expected = node.shape[:axis] + node.shape[axis + 1:]
+    if index.shape != expected:
+        raise input_error(f"nll_loss of shape {node.shape} needs targets of shape {expected}, got {index.shape}")
+    index = convert(index, I64)
+    ignored = record("eq", [index, splat(ignore_index, I64, index.shape)])
+    zero = splat(0, I64, index.shape)
+    safe = record("where", [ignored, zero, index])
+    column = reshape_node(safe, expected[:axis] + (1,) + expected[axis:])
+    picked = take_along_axis(Tensor.of(node), Tensor.of(column), axis=axis).node()
+    loss = record("neg", [reshape_node(picked, expected)])
+    nothing = splat(0, node.dtype, expected)
+    one = splat(1, node.dtype, expected)
+    if weight is not None:
+        from jtc.frontend.indexing import take
+        one = convert(take(weight, Tensor.of(safe), axis=0).node(), node.dtype)
+        loss = record("mul", [loss, one])
+    loss = record("where", [ignored, nothing, loss])
+    if reduction != "mean":
+        return _reduced(loss, reduction)
+    axes = tuple(range(len(expected)))
+    count = reduce_node("add", record("where", [ignored, nothing, one]), axes)
+    return Tensor.of(record("div", [reduce_node("add", loss, axes), count]))
+
+
+def cross_entropy(logits: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean",
+                  label_smoothing: float = 0.0) -> Tensor:
+    """The negative logarithm of softmax(logits) at the target class: logits [n, classes, ...], integer targets [n, ...].
+
+    Float targets of the shape of the logits are probabilities of the classes.
+    """
+    node, goal = float_node(logits), to_node(target)
+    axis = 1 if len(node.shape) > 1 else 0
+    scores = log_softmax(Tensor.of(node), axis=axis)
+    if goal.dtype.is_float:
+        if goal.shape != node.shape:
+            raise input_error(f"cross_entropy of shape {node.shape} with probabilities of shape {goal.shape}")
+        if weight is not None:
+            raise input_error("cross_entropy with class weights takes class numbers, not probabilities")
+        classes = node.shape[axis]
+        chances = with_number("add", with_number("mul", convert(goal, node.dtype), 1 - label_smoothing), label_smoothing / classes) \
+            if label_smoothing else convert(goal, node.dtype)
+        loss = record("neg", [reduce_node("add", record("mul", [scores.node(), chances]), (axis,))])
+        return _reduced(loss, reduction)
+    exact = nll_loss(scores, target, weight, ignore_index, reduction)
+    if not label_smoothing:
+        return exact
+    if weight is not None or reduction == "none":
+        raise input_error("label_smoothing goes with reduction mean or sum and no class weights", "pass probabilities as targets")
+    used = record("ne", [convert(goal, I64), splat(ignore_index, I64, goal.shape)])
+    spread = record("neg", [mean_node(scores.node(), (axis,))])
+    spread = record("where", [used, spread, splat(0, node.dtype, spread.shape)])
+    axes = tuple(range(len(spread.shape)))
+    smooth = reduce_node("add", spread, axes)
+    if reduction == "mean":
+        smooth = record("div", [smooth, reduce_node("add", convert(used, node.dtype), axes)])
+    return Tensor.of(record("add", [with_number("mul", exact.node(), 1 - label_smoothing),
+                                    with_number("mul", smooth, label_smoothing)]))
+
+
+def _pairwise(x: Any, target: Any, name: str) -> tuple[Node, Node]:
+    a, b = match([Tensor.of(float_node(x)), Tensor.of(float_node(target))])
+    if broadcast_shapes(to_node(x).shape, to_node(target).shape) != to_node(x).shape:
+        raise input_error(f"{name} of shapes {to_node(x).shape} and {to_node(target).shape}")
+    return a, b
+
+
+def mse_loss(x: Any, target: Any, reduction: str = "mean") -> Tensor:
+    """(x - target)**2."""
+    a, b = _pairwise(x, target, "mse_loss")
+    gap = record("sub", [a, b])
+    return _reduced(record("mul", [gap, gap]), reduction)
+
+
+def l1_loss(x: Any, target: Any, reduction: str = "mean") -> Tensor:
+    """|x - target|."""
+    a, b = _pairwise(x, target, "l1_loss")
+    return _reduced(record("abs", [record("sub", [a, b])]), reduction)
+
+
+def binary_cross_entropy_with_logits(x: Any, target: Any, reduction: str = "mean") -> Tensor:
+    """-(t * log(sigmoid(x)) + (1 - t) * log(1 - sigmoid(x))) = softplus(x) - t * x."""
+    a, b = _pairwise(x, target, "binary_cross_entropy_with_logits")
+    return _reduced(record("sub", [softplus(Tensor.of(a)).node(), record("mul", [a, b])]), reduction)
+
+
+def one_hot(x: Any, num_classes: int, dtype: Any = None) -> Tensor:
+    """y[..., c] = 1 where x[...] == c, else 0; int64 unless dtype is given."""
+    from jtc.frontend.trace import public_dtype
+    index = convert(to_node(x), I64)
+    shape = (*index.shape, num_classes)
+    classes = record("iota", [], {"axis": len(shape) - 1}, TensorType(I64, shape))
+    wide = record("broadcast", [index], {"dims": tuple(range(len(index.shape)))}, TensorType(I64, shape))
+    return Tensor.of(convert(record("eq", [wide, classes]), I64 if dtype is None else public_dtype(dtype)))
+
+
+PUBLIC = ("nll_loss", "cross_entropy", "mse_loss", "l1_loss", "binary_cross_entropy_with_logits", "one_hot")
