@@ -64,20 +64,20 @@ def update(fn: str, target: np.ndarray, places: np.ndarray, values: np.ndarray) 
 
 
 # ------------------------------------------------------------------------------------------------ iteration spaces
-def slabs(shape: Sequence[int], points: int = POINTS) -> Iterator[tuple[range, ...]]:
-    """The index space `shape` cut into boxes of at most `points` points, in row-major order; none where it is empty."""
-    if math.prod(shape) <= points:
+def slabs(shape: Sequence[int]) -> Iterator[tuple[range, ...]]:
+    """The index space `shape` cut into boxes of at most POINTS points, in row-major order; none where it is empty."""
+    if math.prod(shape) <= POINTS:
         if math.prod(shape):
             yield tuple(range(n) for n in shape)
         return
     rest = math.prod(shape[1:])
-    step = max(1, points // rest)
+    step = max(1, POINTS // rest)
     for begin in range(0, shape[0], step):
         head = range(begin, min(begin + step, shape[0]))
-        if rest <= points:
+        if rest <= POINTS:
             yield (head, *(range(n) for n in shape[1:]))
         else:
-            yield from ((head, *tail) for tail in slabs(shape[1:], points))
+            yield from ((head, *tail) for tail in slabs(shape[1:]))
 
 
 def coordinates(box: Sequence[range]) -> list[np.ndarray]:
