@@ -83,13 +83,17 @@ const TensorType* make_type(const std::string& dtype, const std::vector<int64_t>
 }
 
 Buffer from_numpy(nb::object array, bool copy) {
-    // ml_dtypes' bfloat16 has no buffer protocol: go through its bits.
-    const bool brain = nb::hasattr(array, "dtype") && nb::cast<std::string>(array.attr("dtype").attr("name")) == "bfloat16";
-    if (brain) array = array.attr("view")("uint16");
     Py_buffer view;
+    bool brain = false;
     if (PyObject_GetBuffer(array.ptr(), &view, PyBUF_RECORDS_RO)) {
         PyErr_Clear();
-        throw InputError("a " + std::string(Py_TYPE(array.ptr())->tp_name) + " is not an array of numbers");
+        // ml_dtypes' bfloat16 has no buffer protocol: go through its bits.
+        brain = nb::hasattr(array, "dtype") && array.attr("dtype").is(numpy_dtype(DType::bf16));
+        if (brain) array = array.attr("view")("uint16");
+        if (!brain || PyObject_GetBuffer(array.ptr(), &view, PyBUF_RECORDS_RO)) {
+            PyErr_Clear();
+            throw InputError("a " + std::string(Py_TYPE(array.ptr())->tp_name) + " is not an array of numbers");
+        }
     }
     const TensorType* type = type_of_view(view);
     if (!type) {

@@ -26,10 +26,6 @@ public:
         return address;
     }
 
-    int64_t number(const std::string& name) const { return *static_cast<const int64_t*>(symbol(name)); }
-
-    nb::bytes text(const std::string& name, int64_t size) const { return nb::bytes(symbol(name), size_t(size)); }
-
     Buffer constant(const std::string& name, int64_t offset, const std::string& dtype, const std::vector<int64_t>& shape) const {
         auto storage = std::make_shared<Storage>();
         storage->data = static_cast<char*>(symbol(name)) + offset;
@@ -96,8 +92,6 @@ void bind_executable(nb::module_& m) {
     nb::class_<Library>(m, "Library", "A loaded shared object.")
         .def(nb::init<const std::string&>(), nb::arg("path"))
         .def("has", [](const Library& self, const std::string& name) { return self.find(name) != nullptr; })
-        .def("number", &Library::number, nb::arg("symbol"), "The int64 at a symbol.")
-        .def("text", &Library::text, nb::arg("symbol"), nb::arg("size"), "The first `size` bytes at a symbol.")
         .def("constant", &Library::constant, nb::arg("symbol"), nb::arg("offset"), nb::arg("dtype"), nb::arg("shape"),
              "A Buffer on the library's own memory.");
     nb::class_<Executable>(m, "Executable", nb::is_weak_referenceable(), "A plan with its code loaded; see runtime.module.Module.")

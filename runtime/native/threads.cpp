@@ -46,6 +46,7 @@ bool Spinner::spin() {
         int64_t now = now_us();
         if (!end_) end_ = now + limit_;
         if (now >= end_) return false;
+        std::this_thread::yield();         // where processors are short, the thread that is waited for may need this one
     }
     pause();
     return true;

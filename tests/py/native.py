@@ -62,4 +62,5 @@ def shared_object(path: Path, source: str, plan: Plan | str, weights: bytes | No
 def _blob(symbol: str, data: bytes) -> str:
     values = ",".join(map(str, data)) or "0"
     return (f'extern "C" {{ extern const unsigned char {symbol}[]; extern const int64_t {symbol}_size; '
-            f"alignas(64) const unsigned char {symbol}[] = {{{values}}}; const int64_t {symbol}_size = {len(data)}; }}\n")
+            f"alignas(64) const unsigned char {symbol}[] = {{{values}}}; "
+            f"const int64_t {symbol}_size = {len(data)}; }}\n")

@@ -11,6 +11,7 @@ import pytest
 from jtc.dialects.errors import InputError
 from jtc.runtime.engine import Buffer, Dispatcher
 from jtc.runtime.module import load_module
+
 from native import buffer, launch, needs_compiler, plan, shared_object
 
 pytestmark = needs_compiler
@@ -80,8 +81,8 @@ def test_everything_else_takes_the_slow_path(executables):
     jit.add([("tensor",), ("tensor",)], executables[2])
     pair, lazy = Tensor([1, 2]), Tensor(None)
     f32 = np.zeros(2, np.float32)
-    calls = [(pair,), (pair, pair, pair), (pair, Tensor([1, 2, 3])), (pair, lazy), (pair, [1, 2]), (pair, 1.0), (pair, None),
-             (pair, f32.astype(np.float64)), (pair, f32.reshape(1, 2)), (pair, np.zeros(4, np.float32)[::2]),
+    calls = [(pair,), (pair, pair, pair), (pair, Tensor([1, 2, 3])), (pair, lazy), (pair, [1, 2]), (pair, 1.0),
+             (pair, None), (pair, f32.astype(np.float64)), (pair, f32.reshape(1, 2)), (pair, np.zeros(4, np.float32)[::2]),
              (pair, np.array(["a", "b"]))]
     for args in calls:
         assert jit(*args) == "slow"

@@ -31,8 +31,10 @@ def test_use_ends_after_an_error_and_stays_in_its_thread():
     assert knobs.get("log") == seen[0] == "warning"
 
 
-@pytest.mark.parametrize("name, text", [("THREADS", "many"), ("THREADS", "0"), ("ASYNC", "sometimes"), ("CACHE", "maybe"),
-                                        ("POOL_LIMIT", "3 apples"), ("VERIFY", "2"), ("LOG", "loud")])
+@pytest.mark.parametrize("name, text", [
+    ("THREADS", "many"), ("THREADS", "0"), ("ASYNC", "sometimes"), ("CACHE", "maybe"), ("POOL_LIMIT", "3 apples"),
+    ("VERIFY", "2"), ("LOG", "loud"),
+])
 def test_bad_environment_is_one_clear_line(monkeypatch, name, text):
     monkeypatch.setenv("JTC_" + name, text)
     with pytest.raises(UsageError) as error:

@@ -1,8 +1,10 @@
 """The memory pool and buffers: reuse, statistics, sharing with NumPy and DLPack."""
 from __future__ import annotations
 
+import ast
 import gc
 import threading
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -29,7 +31,7 @@ def test_freed_blocks_are_used_again():
     assert second.ptr == place and after["hits"] == before["hits"] + 1 and after["misses"] == before["misses"]
 
 
-@pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 127, 128, 129, 160, 255, 257, 1000, 4096, 5000, 1 << 20, (1 << 20) + 1])
+@pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 127, 128, 129, 160, 255, 257, 1000, 4096, 5000, 1 << 20, 1048577])
 def test_blocks_are_aligned_and_accounted_for(size):
     start = engine.memory_statistics()
     block = Buffer.empty("ui8", [size])
@@ -160,3 +162,18 @@ def test_bfloat16_goes_through_its_bits():
 def test_what_is_not_an_array_is_refused(value):
     with pytest.raises(InputError):
         Buffer.from_numpy(value)
+
+
+def test_the_stub_names_what_the_extension_has():
+    tree = ast.parse(Path(engine.__file__).with_name("_native.pyi").read_text())
+    for item in tree.body:
+        if isinstance(item, (ast.ClassDef, ast.FunctionDef)):
+            native = getattr(engine._native, item.name)
+            for member in getattr(item, "body", []):
+                if isinstance(member, ast.FunctionDef) and member.name != "__buffer__":
+                    assert hasattr(native, member.name), (item.name, member.name)
+            if isinstance(item, ast.ClassDef):
+                declared = {m.name for m in item.body if isinstance(m, ast.FunctionDef)}
+                assert {n for n in vars(native) if not n.startswith("_")} <= declared
+    public = {n for n in vars(engine._native) if not n.startswith("_")}
+    assert public == {item.name for item in tree.body if isinstance(item, (ast.ClassDef, ast.FunctionDef))}

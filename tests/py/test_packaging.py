@@ -1,0 +1,62 @@
+"""The wheel: what it adds to site-packages, and that it works from there."""
+from __future__ import annotations
+
+import configparser
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = ("frontend", "dialects", "passes", "compiler", "runtime", "tools")
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> zipfile.ZipFile:
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps",
+                    "--wheel-dir", folder, ROOT], check=True)
+    file, = folder.glob("*.whl")
+    return zipfile.ZipFile(file)
+
+
+def test_only_jtc_is_added(wheel):
+    assert {name.partition("/")[0] for name in wheel.namelist()} == {"jtc", "jtc-0.1.0.dist-info"}
+
+
+def test_every_module_is_there_and_no_native_source(wheel):
+    names = [name for name in wheel.namelist() if name.startswith("jtc/")]
+    sources = {f"jtc/{path.relative_to(ROOT)}" for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
+    sources = sources - {"jtc/frontend/namespace.py"} | {"jtc/__init__.py"}
+    assert {name for name in names if name.endswith(".py")} == sources
+    others = sorted(name for name in names if not name.endswith((".py", ".pyi")))
+    assert len(others) == 2 and others[0] == "jtc/py.typed"
+    assert re.fullmatch(r"jtc/runtime/_native\.[^/]+\.so", others[1])
+
+
+def test_commands_and_metadata(wheel):
+    entry = configparser.ConfigParser()
+    entry.read_string(wheel.read("jtc-0.1.0.dist-info/entry_points.txt").decode())
+    assert dict(entry["console_scripts"]) == {"jtc": "jtc.tools.cli:main", "jtc-opt": "jtc.tools.opt:main"}
+    metadata = wheel.read("jtc-0.1.0.dist-info/METADATA").decode()
+    assert "Requires-Python: >=3.11" in metadata and "Requires-Dist: torch-mlir==20261001" in metadata
+    for extra in ("test", "examples", "cuda", "bench", "onnx"):
+        assert f"Provides-Extra: {extra}\n" in metadata
+
+
+def test_it_works_from_its_place(wheel, tmp_path):
+    wheel.extractall(tmp_path)
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    script = (f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+              "import jtc, jtc.runtime.engine as engine\n"
+              f"assert jtc.__file__.startswith({str(tmp_path)!r}) and jtc.__version__ == {version!r}\n"
+              f"assert engine._native.__file__.startswith({str(tmp_path)!r})\n"
+              "heavy = {'torch_mlir', 'mlir', 'llvmlite', 'rich', 'hypothesis', 'safetensors'} & set(sys.modules)\n"
+              "assert not heavy, heavy\n")
+    subprocess.run([sys.executable, "-I", "-c", script], check=True)
