@@ -62,6 +62,16 @@ def _attrs(node: Node) -> object:
     return tuple(node.attrs.values())
 
 
+def copied(graph: Graph) -> Graph:
+    """The same graph in new nodes, without the values of its inputs: pending nodes change once they are computed."""
+    twins: dict[int, Node] = {}
+    for node in graph.nodes():
+        data = None if node.op == "input" else node.data
+        twins[id(node)] = Node(node.op, [twins[id(a)] for a in node.args], dict(node.attrs), node.type, node.loc, data)
+    return Graph(graph.name, [twins[id(n)] for n in graph.inputs], [twins[id(n)] for n in graph.outputs],
+                 list(graph.input_names), list(graph.output_names))
+
+
 def compiled(graph: Graph) -> Runnable:
     """A runnable for a graph without weights, made once for each structure, backend and set of knobs."""
     key = (structure(graph), knobs.get("backend"), tuple(knobs.key().items()))
@@ -70,7 +80,7 @@ def compiled(graph: Graph) -> Runnable:
         with _lock:
             found = _modules.get(key)
             if found is None:
-                found = _modules[key] = build(graph)
+                found = _modules[key] = build(copied(graph))
                 return found
     statistics.reused += 1
     return found

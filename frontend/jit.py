@@ -145,8 +145,12 @@ def _restore(function: Any, arguments: Sequence[Any], before: dict[tuple, tuple[
     now = list(places(function, arguments))
     rebound = [(place, tensor) for place, tensor in now if before.get(place.identity, (None, None))[1] is not tensor
                and (tensor._tracer is tracer or place.identity in before)]
-    for place, _ in rebound:
+    grown = [place for place, _ in rebound if place.identity not in before and isinstance(place.parent(arguments), list)]
+    for place, _ in reversed(rebound):
         place.write(before[place.identity][1] if place.identity in before else MISSING, arguments)
+    if grown:
+        raise trace_error(f"the traced function {tracer.name!r} adds a tensor to the list at {grown[0]}",
+                          "return the tensor, and add it outside of the jitted function")
     return rebound
 
 

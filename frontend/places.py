@@ -57,10 +57,15 @@ class Place:
             else:
                 _set("item", self.holder, self.key, value)
             return
-        parent = self._root(arguments)
+        step, key = self.path[-1]
+        _set(step, self.parent(arguments), key, value)
+
+    def parent(self, arguments: Sequence[Any]) -> Any:
+        """The container or object that the last step of the path enters."""
+        value = self._root(arguments)
         for step, key in self.path[:-1]:
-            parent = parent[key] if step == "item" else getattr(parent, key)
-        _set(*self.path[-1][:1], parent, self.path[-1][1], value)
+            value = value[key] if step == "item" else getattr(value, key)
+        return value
 
     def __str__(self) -> str:
         """The name of the tensor in the user's program: "net.conv1.weight", "w.conv1.weight" for w["conv1.weight"]."""
