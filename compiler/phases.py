@@ -1,14 +1,14 @@
 """The phases of compilation, in one table.
 
-A phase is a form of the program that can be written to a file, looked at, verified, and compiled on from.  The table drives
-`--emit`, `--from`, `--dump-dir`, timings and `--help`:
+A phase is a form of the program that can be written to a file, looked at, verified, and compiled on from.  The table
+drives `--emit`, `--from`, `--dump-dir`, timings and `--help`:
 
     graph -> kernel -> schedule -> loops -> llvm -> obj -> so
                                                 |-> asm
                                                 `-> ptx (GPU)
 
-Down to `schedule` a program is one value (Graph or Program); from `loops` to `obj` it is one `Code` per distinct kernel.
-Importing this module imports no MLIR; the functions of the table do, when they run.
+Down to `schedule` a program is one value (Graph or Program); from `loops` to `obj` it is one `Code` per distinct
+kernel. Importing this module imports no MLIR; the functions of the table do, when they run.
 """
 from __future__ import annotations
 
@@ -121,7 +121,8 @@ PHASES: dict[str, Phase] = {
         Phase("graph", "meta-ops on whole tensors (jtc dialect)", ".graph.mlir", verify=_verify_graph),
         Phase("kernel", "fused kernels: stages, accesses, bodies (jtc dialect)", ".kernel.mlir", "graph", _kernels,
               _verify_kernels),
-        Phase("schedule", "kernels with schedules (jtc dialect)", ".schedule.mlir", "kernel", _schedules, _verify_schedules),
+        Phase("schedule", "kernels with schedules (jtc dialect)", ".schedule.mlir", "kernel", _schedules,
+              _verify_schedules),
         # From here on verifiers are MLIR's and LLVM's own, run where the text is parsed.
         Phase("loops", "one scf + vector + memref function per distinct kernel", ".loops.mlir", "schedule", _loops,
               device="cpu"),

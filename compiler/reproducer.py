@@ -111,13 +111,17 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [""])[0]
 
 
+def directory() -> Path:
+    """Where reproducers go."""
+    return Path(knobs.get("reproducer_dir")).resolve()
+
+
 def _write(text: str, suffix: str) -> Path:
     """Write into the reproducer directory, or a temporary one where that cannot be written."""
     name = f"jtc-reproducer-{hashlib.sha256(text.encode()).hexdigest()[:10]}{suffix}"
-    directory = Path(knobs.get("reproducer_dir"))
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        path = directory / name
+        directory().mkdir(parents=True, exist_ok=True)
+        path = directory() / name
         path.write_text(text)
     except OSError:
         path = Path(tempfile.mkdtemp(prefix="jtc-")) / name

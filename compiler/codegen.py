@@ -1,0 +1,132 @@
+"""From scheduled kernels to code, one kernel at a time: emit, lower, compile; equal kernels once.
+
+Kernels are equal when they differ only in their names and those of their buffers, as the blocks of a network do.
+The name of
+a function is a hash of its code, so that equal kernels of different programs share an object in the cache.
+"""
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from jtc.compiler import reproducer
+from jtc.compiler.cache import text_hash
+from jtc.compiler.phases import Code, Settings
+from jtc.dialects.errors import InternalError, JtcError
+from jtc.dialects.graph import TensorType
+from jtc.dialects.kernel import Access, Kernel, Program
+
+
+@dataclass(frozen=True)
+class Function:
+    """A kernel's function: loops text, name, buffers in the order it takes them, units of work, workspace per
+    thread.
+    """
+
+    symbol: str
+    operands: list[str]
+    units: int
+    workspace_bytes: int
+    text: str
+
+
+def emit_kernels(program: Program, settings: Settings, done: Callable[[Function], None] = lambda function: None,
+                 ) -> dict[str, Function]:
+    """Kernel name -> its function.  `done(function)` is called after each distinct kernel, while others are still to
+    come.
+
+    Raises what the emitter raises for wrong input; anything else becomes an InternalError with a reproducer.
+    """
+    emitted: dict[tuple, Function] = {}
+    result: dict[str, Function] = {}
+    for kernel in program.kernels:
+        form, names = canonical(kernel)
+        types = {names[n]: t for n, t in program.buffers.items() if n in names}
+        key = (form, tuple(types.items()))
+        if key not in emitted:
+            start = time.perf_counter()
+            emitted[key] = _emit(form, types, kernel, program, settings)
+            settings.watch("kernel", f"emit {kernel.name}", time.perf_counter() - start, Code(
+                emitted[key].symbol, len(emitted[key].operands), emitted[key].text))
+            done(emitted[key])
+        back = {new: old for old, new in names.items()}
+        result[kernel.name] = replace(emitted[key], operands=[back[n] for n in emitted[key].operands])
+    return result
+
+
+def distinct(functions: Mapping[str, Function]) -> list[Code]:
+    """The code of every function once, in order of first use."""
+    return list({f.symbol: Code(f.symbol, len(f.operands), f.text) for f in functions.values()}.values())
+
+
+def canonical(kernel: Kernel) -> tuple[Kernel, dict[str, str]]:
+    """The kernel with names by position and nothing that does not matter to code, and the new names of its global
+    buffers.
+    """
+    local = {b.name: f"l{i}" for i, b in enumerate(kernel.locals)}
+    names = {name: f"b{i}" for i, name in enumerate(kernel.operands)}
+    every = {**names, **local}
+
+    def access(a: Access) -> Access:
+        return replace(a, buffer=every[a.buffer])
+
+    stages = tuple(replace(s, name=f"s{i}", reads=tuple(map(access, s.reads)), write=access(s.write),
+                           keep=None if s.keep is None else access(s.keep), locs=(), ops=())
+                   for i, s in enumerate(kernel.stages))
+    locals_ = tuple(replace(b, name=local[b.name]) for b in kernel.locals)
+    return Kernel("kernel", stages, kernel.shared, locals_), names
+
+
+def _emit(form: Kernel, types: dict[str, TensorType], kernel: Kernel, program: Program, settings: Settings) -> Function:
+    from jtc.compiler.cpu.emit import emit
+    try:
+        made = emit(form, types, settings.target)
+    except Exception as error:
+        if isinstance(error, JtcError) and not isinstance(error, InternalError):
+            raise
+        raise reproducer.report(single(program, kernel), [], settings, error, f"emitting kernel {kernel.name} failed",
+                                emit="loops") from error
+    symbol = f"kernel_{text_hash(made.text)[:16]}"
+    text = re.sub(rf"@{re.escape(made.symbol)}\b", f"@{symbol}", made.text)
+    return Function(symbol, made.operands, made.units, made.workspace_bytes, text)
+
+
+def single(program: Program, kernel: Kernel) -> Program:
+    """A program of one kernel: what it reads are inputs, what it writes outputs."""
+    buffers = {n: program.buffers[n] for n in kernel.operands}
+    constants = {n: v for n, v in program.constants.items() if n in buffers and isinstance(v, (bool, int, float))}
+    return Program(kernel.name, [n for n in kernel.operands if n not in kernel.written and n not in constants],
+                   kernel.written, buffers, [kernel], constants)
+
+
+def to_llvm(code: Code, settings: Settings) -> Code:
+    """Loops -> LLVM IR."""
+    from jtc.compiler.cpu import lower
+    return _step(code, settings, "llvm", lambda: lower.to_llvm(str(code.data), code.symbol, code.operands))
+
+
+def to_object(code: Code, settings: Settings) -> Code:
+    """LLVM IR -> object."""
+    from jtc.compiler.cpu import lower
+    return _step(code, settings, "obj", lambda: lower.to_object(str(code.data), settings.target, settings.optimize))
+
+
+def to_assembly(code: Code, settings: Settings) -> Code:
+    """LLVM IR -> assembly."""
+    from jtc.compiler.cpu import lower
+    return _step(code, settings, "asm", lambda: lower.to_assembly(str(code.data), settings.target, settings.optimize))
+
+
+def _step(code: Code, settings: Settings, phase: str, action: Callable[[], str | bytes]) -> Code:
+    start = time.perf_counter()
+    try:
+        made = replace(code, data=action())
+    except Exception as error:
+        if isinstance(error, JtcError) and not isinstance(error, InternalError):
+            raise
+        raise reproducer.report(str(code.data), [], settings, error, f"making {phase} of kernel {code.symbol} failed",
+                                emit=phase) from error
+    settings.watch("kernel", f"{phase} {code.symbol}", time.perf_counter() - start, made)
+    return made

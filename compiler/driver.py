@@ -1,0 +1,284 @@
+"""From a graph to a compiled module on disk: key, cache, passes, code, link.
+
+    graph -> key -> in the cache? -> passes -> loops per distinct kernel -> objects (cached, in parallel) -> shared
+    object
+
+A module appears under its name at once or not at all, also when the process is interrupted.
+"""
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from jtc.compiler import cache as cache_module
+from jtc.compiler.cache import Key
+from jtc.compiler.phases import PHASES, Code, Settings
+from jtc.dialects.errors import InputError, UsageError
+from jtc.dialects.graph import Graph, Node, Weights
+from jtc.dialects.kernel import Program
+from jtc.dialects.target import CpuTarget
+from jtc.runtime import knobs
+
+log = logging.getLogger("jtc")
+DEVICES = ("cpu", "cuda")
+# The step (a pass, a phase) and, where kernels are counted, how many of how many are done.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class Timings:
+    """Where the time went, in seconds, in the order it happened.  kernels: (what, seconds) of single kernels."""
+
+    steps: list[tuple[str, float]] = field(default_factory=list)
+    kernels: list[tuple[str, float]] = field(default_factory=list)
+    cached: bool = False
+    distinct: int = 0
+    compiled: int = 0
+
+    @property
+    def total(self) -> float:
+        return sum(seconds for _, seconds in self.steps)
+
+
+def resolve_target(text: str) -> CpuTarget:
+    """The processor meant by "cpu" (the one the knob `target` names), "cpu:NAME" or "NAME".  Raises UsageError."""
+    from jtc.compiler.cpu import machine
+    if text == "cuda":
+        raise UsageError("target cuda is not built yet", hint="use --target cpu")
+    name = knobs.get("target") if text == "cpu" else text.removeprefix("cpu:")
+    if name not in machine.NAMES:
+        what = f"unknown target {text!r}" if text != "cpu" else f"unknown cpu {name!r} in the knob target"
+        raise UsageError(what, hint=f"one of {', '.join(DEVICES)}, cpu:{', cpu:'.join(machine.NAMES)}")
+    return machine.named(name)
+
+
+def settings_for(target: str | CpuTarget = "cpu",
+                 watch: Callable[[str, str, float, Any], None] | None = None) -> Settings:
+    """Settings from the knobs that hold here."""
+    cpu = target if isinstance(target, CpuTarget) else resolve_target(target)
+    made = Settings(cpu, knobs.get("optimize"), knobs.get("strict"), knobs.get("verify"))
+    return made if watch is None else replace(made, watch=watch)
+
+
+def program_key(graph: Graph, target: CpuTarget, embed: bool, tree: str | None = None) -> Key:
+    """What the compiled module depends on.  With `embed`, also the contents of the weights."""
+    from jtc.dialects.text import graph_text
+    types = ", ".join(str(n.type) for n in graph.inputs)
+    weights = {n.attrs["value"].name: n.data for n in graph.constants()} if embed else {}
+    options = knobs.key()
+    options.pop("target", None)                      # it chose `target`, which is a part of its own
+    parts = {
+        "graph": cache_module.text_hash(graph_text(graph, locations=False)),
+        "name": graph.name,
+        "inputs": types if len(types) < 200 else cache_module.text_hash(types),
+        "interface": cache_module.text_hash(repr((graph.input_names, graph.output_names, tree))),
+        "weights": cache_module.arrays_hash(weights) if embed else "outside",
+        "target": repr(target),
+        "knobs": repr(sorted(options.items())),
+        **cache_module.versions(),
+    }
+    return Key(parts)
+
+
+def compile_graph(graph: Graph, target: str = "cpu", output: str | os.PathLike[str] | None = None, *,
+                  embed: bool | None = None, tree: str | None = None, progress: Progress | None = None,
+                  timings: Timings | None = None, **options: Any) -> Path:
+    """Compile a graph to a shared object that `runtime.module.load_module` takes, and return its path.
+
+    target   "cpu", or "cpu:NAME" for another processor than this one
+    output   where to put the module; None: in the cache, which is where it stays
+    embed    whether the weights go into the module; without them they are bound by name after loading.
+             None: only into an `output`
+    tree     how results are put together for the caller, as JSON; kept in the plan
+    options  knobs by name (optimize=3, verify=False, ...)
+    Raises UsageError for an unknown target or option, InputError for a graph that cannot be compiled or an output
+    that cannot be written, InternalError, with a reproducer, for a bug of jtc.
+    """
+    with knobs.use(**options):
+        cpu = resolve_target(target)
+        embed = output is not None if embed is None else embed
+        if output is not None:
+            check_writable(Path(output))
+        run = _Run(graph, cpu, embed, tree, progress or (lambda step, done, total: None), timings or Timings())
+        module = run.compile()
+        if output is None:
+            return module
+        return deliver(module, Path(output))
+
+
+def check_writable(output: Path) -> None:
+    """Raise InputError where `output` cannot be written, before anything is computed for it."""
+    if output.is_dir():
+        raise InputError(f"cannot write {output}: it is a directory")
+    if not output.parent.is_dir():
+        raise InputError(f"cannot write {output}: there is no directory {output.parent}")
+    if not os.access(output.parent, os.W_OK):
+        raise InputError(f"cannot write {output}: no permission to write in {output.parent}")
+
+
+def deliver(module: Path, output: Path) -> Path:
+    """Copy a finished module; `output` is replaced at once or not at all."""
+    try:
+        with cache_module.replacing(output) as new:
+            shutil.copyfile(module, new)
+            os.truncate(new, new.stat().st_size - cache_module.SEAL)         # the seal is the cache's own
+    except OSError as error:
+        raise InputError(f"cannot write {output}: {error.strerror}") from None
+    return output
+
+
+class _Run:
+    """One compilation."""
+
+    def __init__(self, graph: Graph, target: CpuTarget, embed: bool, tree: str | None, progress: Progress,
+                 timings: Timings):
+        self.graph, self.embed, self.tree = graph, embed, tree
+        self.progress, self.timings = progress, timings
+        self.dump = _Dump(knobs.get("dump_dir"))
+        self.settings = settings_for(target, self._watch)
+        self.cache = cache_module.current()
+
+    def compile(self) -> Path:
+        missing = [n for n in self.graph.constants() if n.data is None] if self.embed else []
+        if missing:
+            raise InputError(f"{self.graph.name}: the weights {missing[0].attrs['value'].name!r} have no values",
+                             missing[0].loc)
+        start = time.perf_counter()
+        key = program_key(self.graph, self.settings.target, self.embed, self.tree)
+        # A dump wants to see every phase, which a hit would skip.
+        found = None if self.dump.folder else self.cache.program(key)
+        self._step("key and cache", start)
+        if found is not None:
+            self.timings.cached = True
+            return found
+        program = self._passes()
+        functions, objects = self._code(program)
+        start = time.perf_counter()
+        self.progress("link", 0, 0)
+        from jtc.compiler.explain import report_of
+        from jtc.runtime.plan import build_plan
+        plan = build_plan(program, functions, self.settings.target, tree=self.tree,
+                          report=report_of(program, functions).to_json())
+        path = self.cache.publish_program(key, self.graph.name, lambda new: self._link(new, plan, program, objects))
+        self._step("plan and link", start)
+        return path
+
+    def _passes(self) -> Program:
+        from jtc.compiler.phases import advance
+        graph = self.graph if self.embed else without_values(self.graph)
+        self.dump.value("graph", graph)
+        return advance(graph, "graph", "schedule", self.settings)
+
+    def _code(self, program: Program) -> tuple[dict, dict[str, bytes]]:
+        """Functions by kernel name, and objects by symbol: from the cache, or compiled."""
+        from jtc.compiler import codegen
+        from jtc.compiler.workers import Objects
+        start = time.perf_counter()
+        self.progress("emit", 0, len(program.kernels))
+        jobs = 0 if self.dump.folder else knobs.get("jobs")      # workers have nothing to dump to
+        made: dict[str, bytes] = {}
+        digests: dict[str, str] = {}
+        with Objects(self.settings, jobs) as objects:
+            def emitted(function: codegen.Function) -> None:
+                # Objects are begun while later kernels are still being emitted.
+                if function.symbol in digests:
+                    return
+                self.dump.code("loops", function.symbol, function.text)
+                digests[function.symbol] = self._object_digest(function.text)
+                found = None if self.dump.folder else self.cache.object(digests[function.symbol])
+                if found is None:
+                    objects.submit(Code(function.symbol, len(function.operands), function.text))
+                else:
+                    made[function.symbol] = found
+
+            functions = codegen.emit_kernels(program, self.settings, emitted)
+            self._step("emit", start)
+            start = time.perf_counter()
+            total, done = len(digests) - len(made), 0
+            self.progress("objects", 0, total)
+
+            def ready(symbol: str) -> None:
+                nonlocal done
+                done += 1
+                self.progress("objects", done, total)
+
+            fresh = objects.results(ready)
+        for symbol, data in fresh.items():
+            self.dump.code("obj", symbol, data)
+            self.cache.publish_object(digests[symbol], data)
+        self.timings.distinct, self.timings.compiled = len(digests), len(fresh)
+        self._step("objects", start)
+        return functions, {symbol: made.get(symbol) or fresh[symbol] for symbol in digests}
+
+    def _object_digest(self, text: str) -> str:
+        target, known = self.settings.target, cache_module.versions()
+        cpu = f"{target.name} {target.features} {target.vector_bits}"
+        return Key({"loops": cache_module.text_hash(text), "cpu": cpu, "optimize": str(self.settings.optimize),
+                    **known}).digest
+
+    def _link(self, path: Path, plan: Any, program: Program, objects: dict[str, bytes]) -> None:
+        from jtc.compiler.link import link
+        from jtc.runtime.plan import weights
+        link(path, objects, plan.to_json(), weights(plan, program.constants) if self.embed else None, plan.weight_bytes)
+
+    def _step(self, name: str, start: float) -> None:
+        self.timings.steps.append((name, time.perf_counter() - start))
+
+    def _watch(self, kind: str, name: str, seconds: float, value: Any) -> None:
+        if kind == "pass":
+            self.timings.steps.append((name, seconds))
+            self.progress(name, 0, 0)
+            self.dump.value(name, value)
+        else:
+            self.timings.kernels.append((name, seconds))
+            phase, _, symbol = name.partition(" ")
+            if phase == "llvm" and self.dump.folder:    # the other phases are dumped where they are made
+                from jtc.compiler.codegen import to_assembly
+                self.dump.code("llvm", symbol, value.data)
+                self.dump.code("asm", symbol, to_assembly(value, self.settings).data)
+
+
+class _Dump:
+    """Writes what compilation passes through into a directory: NN-PASS.mlir, and PHASE/SYMBOL.SUFFIX for kernels."""
+
+    def __init__(self, folder: Path | None):
+        self.folder, self.count = folder, 0
+        if folder is not None:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"cannot write the dump directory {folder}: {error.strerror}") from None
+
+    def value(self, name: str, value: Graph | Program) -> None:
+        if self.folder is not None:
+            from jtc.compiler.phases import text_of
+            self._write(self.folder / f"{self.count:02}-{name}.mlir", text_of(value, name))
+            self.count += 1
+
+    def code(self, phase: str, symbol: str, data: str | bytes) -> None:
+        if self.folder is not None:
+            self._write(self.folder / phase / (symbol + PHASES[phase].suffix), data)
+
+    def _write(self, path: Path, data: str | bytes) -> None:
+        try:
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(data.encode() if isinstance(data, str) else data)
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror}") from None
+
+
+def without_values(graph: Graph) -> Graph:
+    """The graph with weights as names only, so that no pass can bake their values into the code."""
+    if not graph.constants():
+        return graph
+    made: dict[int, Node] = {}
+    for node in graph.nodes():
+        data = None if isinstance(node.attrs.get("value"), Weights) else node.data
+        made[id(node)] = Node(node.op, [made[id(a)] for a in node.args], node.attrs, node.type, node.loc, data)
+    return replace(graph, inputs=[made[id(n)] for n in graph.inputs], outputs=[made[id(n)] for n in graph.outputs])

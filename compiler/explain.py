@@ -1,0 +1,191 @@
+"""What became of a program: its kernels, the user's lines in each, schedules, work, and why neighbours were not fused.
+
+A report is made from a scheduled program, kept in the plan of a compiled module, and read back from there.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from jtc.dialects.graph import Graph
+from jtc.dialects.kernel import Kernel, Program, Schedule, Stage
+from jtc.runtime.cost import kernel_cost
+from jtc.runtime.plan import Plan
+
+
+class Function(Protocol):
+    """What a report tells of a kernel's code."""
+
+    symbol: str
+    units: int
+    workspace_bytes: int
+
+
+@dataclass
+class StageReport:
+    """ops: names of the user's operations in it; lines: "file:line" of the user's program; schedule: in words."""
+
+    name: str
+    ops: list[str]
+    axes: str
+    lines: list[str]
+    schedule: str
+
+
+@dataclass
+class KernelReport:
+    """flops, bytes: computed and moved by one launch; units: what threads share; symbol: "" where it was not compiled.
+
+    reasons: (value or op, why the kernel ends there) pairs.
+    """
+
+    name: str
+    stages: list[StageReport]
+    flops: int
+    bytes: int
+    reads: list[str]
+    writes: list[str]
+    reasons: list[tuple[str, str]]
+    symbol: str = ""
+    units: int = 0
+    workspace_bytes: int = 0
+
+    @property
+    def ops(self) -> list[str]:
+        return [op for stage in self.stages for op in stage.ops]
+
+    @property
+    def lines(self) -> list[str]:
+        return list(dict.fromkeys(line for stage in self.stages for line in stage.lines))
+
+
+@dataclass
+class Report:
+    """See the module's text.  `print(report)` shows it."""
+
+    name: str
+    kernels: list[KernelReport] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Report:
+        """The report of a plan; empty where the plan has none."""
+        kernels = [KernelReport(**{**k, "stages": [StageReport(**s) for s in k["stages"]],
+                                   "reasons": [(a, b) for a, b in k["reasons"]]}) for k in data.get("kernels", ())]
+        return Report(data.get("name", ""), kernels)
+
+    def __str__(self) -> str:
+        plural = "s" * (len(self.kernels) != 1)
+        flops, moved = (sum(getattr(k, what) for k in self.kernels) for what in ("flops", "bytes"))
+        total = f"{self.name}: {len(self.kernels)} kernel{plural}, {_count(flops)} operations, {_size(moved)} moved"
+        return "\n".join([total, *(_show(number, k) for number, k in enumerate(self.kernels))])
+
+
+def report_of(program: Program, functions: Mapping[str, Function] | None = None) -> Report:
+    """The report of a program; with the functions that its kernels were compiled to, also of those."""
+    return Report(program.name, [_kernel(k, program, (functions or {}).get(k.name)) for k in program.kernels])
+
+
+def explain_graph(graph: Graph, target: str = "cpu", **options: Any) -> Report:
+    """Run the passes on a graph and report; nothing is compiled.  options: knobs by name.  Raises as
+    `compile_graph`.
+    """
+    from jtc.compiler.driver import settings_for
+    from jtc.compiler.phases import advance
+    from jtc.runtime import knobs
+    with knobs.use(**options):
+        return report_of(advance(graph, "graph", "schedule", settings_for(target)))
+
+
+def explain_plan(plan: Plan) -> Report:
+    """The report of a compiled module."""
+    return Report.from_json(plan.report)
+
+
+def schedule_text(schedule: Schedule | None) -> str:
+    """A schedule in words: loops outer to inner, vector, reduction, copies."""
+    if schedule is None:
+        return "none"
+    parts = []
+    if schedule.loops:
+        parts.append("loops " + " ".join(f"{axis}/{step}" for axis, step in schedule.loops))
+    parts.append(f"vector {schedule.vector} x{schedule.lanes}" if schedule.vector else "scalar")
+    if schedule.reduction:
+        unroll = dict(schedule.unroll)
+        parts.append("reduce " + " ".join(
+            f"{a} (unrolled {unroll[a]})" if a in unroll else a for a in schedule.reduction))
+    parts += [f"copy of read {p.read} inside {p.inside[0]}/{p.inside[1]} as {' '.join(p.order)}"
+              for p in schedule.packs]
+    if schedule.split:
+        parts.append("guards split on " + " ".join(schedule.split))
+    if schedule.threads:
+        parts.append(f"threads over {schedule.threads} loop{'s' * (schedule.threads != 1)}")
+    if schedule.stream:
+        parts.append("stores past the caches")
+    return ", ".join(parts)
+
+
+def _kernel(kernel: Kernel, program: Program, function: Function | None) -> KernelReport:
+    flops, moved = kernel_cost(kernel, program.buffers)
+    made = KernelReport(kernel.name, [_stage(s) for s in kernel.stages], flops, moved,
+                        [_buffer(n, program) for n in kernel.read], [_buffer(n, program) for n in kernel.written],
+                        list(kernel.reasons))
+    if function is not None:
+        made.symbol, made.units, made.workspace_bytes = function.symbol, function.units, function.workspace_bytes
+    return made
+
+
+def _stage(stage: Stage) -> StageReport:
+    return StageReport(stage.name, list(stage.ops), " ".join(map(str, stage.axes)),
+                       list(dict.fromkeys(map(str, stage.locs))), schedule_text(stage.schedule))
+
+
+def _buffer(name: str, program: Program) -> str:
+    return f"{name}: {program.buffers[name]}"
+
+
+def _show(number: int, k: KernelReport) -> str:
+    head = f"\n[{number}] {k.name}: {_count(k.flops)} operations, {_size(k.bytes)} moved"
+    if k.symbol:
+        head += f", {k.units} unit{'s' * (k.units != 1)} ({k.symbol})"
+    lines = [head]
+    lines += [f"    reads    {text}" for text in k.reads] + [f"    writes   {text}" for text in k.writes]
+    for s in k.stages:
+        lines.append(f"    stage {s.name} [{s.axes}]: {_runs(s.ops)}")
+        lines.append(f"        schedule: {s.schedule}")
+        if s.lines:
+            lines.append(f"        from {', '.join(s.lines)}")
+    lines += [f"    ends at {value}: {why}" for value, why in k.reasons]
+    return "\n".join(lines)
+
+
+def _runs(ops: list[str]) -> str:
+    """"mul add add" -> "mul add x2"."""
+    words: list[str] = []
+    counts: list[int] = []
+    for op in ops:
+        if words and words[-1] == op:
+            counts[-1] += 1
+        else:
+            words.append(op)
+            counts.append(1)
+    return " ".join(w if n == 1 else f"{w} x{n}" for w, n in zip(words, counts, strict=True)) or "-"
+
+
+def _count(n: float) -> str:
+    for unit in ("", "k", "M", "G"):
+        if n < 1000:
+            return f"{n:.3g}{unit}" if unit else f"{n:.0f}"
+        n /= 1000
+    return f"{n:.3g}T"
+
+
+def _size(n: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if n < 1024:
+            return f"{n:.3g} {unit}"
+        n /= 1024
+    return f"{n:.3g} GiB"

@@ -1,0 +1,99 @@
+"""Links objects, plan and weights into one shared object.
+
+The module exports the kernels' functions, `jtc_plan` with `jtc_plan_size` (int64), and, where weights are embedded,
+`jtc_weights` with `jtc_weights_size` (int64); data is 64-byte aligned.  Equal inputs give equal files.
+"""
+from __future__ import annotations
+
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jtc.compiler.elf import Data, write_object
+from jtc.dialects.errors import InputError, InternalError
+
+LINKERS = ("ld", "ld.bfd", "ld.gold", "ld.lld")
+DRIVERS = ("cc", "gcc", "clang")            # compilers that can call their linker
+_FLAGS = [
+    "-shared",
+    "--strip-all",              # drops local symbols; the exported ones are in the dynamic table
+    "--build-id=none",
+    "--hash-style=gnu",
+    "-z", "noexecstack",
+    "-z", "defs",               # a kernel that calls something is a bug: say so here, not at load time
+]
+
+
+def find_linker() -> str | None:
+    """Path of the linker, or of a compiler that calls one."""
+    return next(filter(None, map(shutil.which, LINKERS + DRIVERS)), None)
+
+
+def link(output: Path, objects: Mapping[str, bytes], plan: str,
+         weights: Iterable[tuple[int, np.ndarray]] | None = None, weight_bytes: int = 0) -> None:
+    """Write the shared object.
+
+    objects  name -> relocatable object, in the order of linking
+    plan     JSON (see runtime/plan.py)
+    weights  (offset, array) in rising order, or None to leave them out; weight_bytes is the size of the whole blob
+    Raises InputError where no linker is found or the output cannot be written, InternalError where the objects do
+    not link.
+    """
+    items = [Data.of("jtc_plan", plan.encode()), Data.of("jtc_plan_size", struct.pack("<q", len(plan.encode())))]
+    if weights is not None:
+        items.append(Data.of("jtc_weights_size", struct.pack("<q", weight_bytes)))
+        # An empty section would have no symbol of its own after linking.
+        items.append(Data("jtc_weights", max(weight_bytes, 1), ((at, _bytes(a)) for at, a in weights), large=True))
+    with tempfile.TemporaryDirectory(prefix="jtc-link-") as folder:
+        files = []
+        for number, data in enumerate(objects.values()):
+            files.append(Path(folder, f"{number}.o"))
+            files[-1].write_bytes(data)
+        files.append(Path(folder, "data.o"))
+        write_object(files[-1], items)
+        _run([*_FLAGS, "-o", str(output), *map(str, files)])
+
+
+def link_relocatable(output: Path, objects: Sequence[bytes]) -> None:
+    """Write one relocatable object that holds all of `objects`.  Raises as `link`."""
+    with tempfile.TemporaryDirectory(prefix="jtc-link-") as folder:
+        files = []
+        for number, data in enumerate(objects):
+            files.append(Path(folder, f"{number}.o"))
+            files[-1].write_bytes(data)
+        _run(["-r", "-o", str(output), *map(str, files)])
+
+
+def _bytes(array: np.ndarray) -> memoryview:
+    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))       # type: ignore[arg-type]
+
+
+def _run(arguments: list[str]) -> None:
+    linker = find_linker()
+    if linker is None:
+        raise InputError("no linker found: a compiled module is linked with `ld`",
+                         hint="install binutils or a C compiler (Debian, Ubuntu: apt install binutils)")
+    if Path(linker).name in DRIVERS:
+        arguments = ["-nostdlib", *_through_driver(arguments)]
+    done = subprocess.run([linker, *arguments], capture_output=True, text=True, errors="replace")
+    if done.returncode:
+        text = (done.stderr or done.stdout).strip()
+        first = next(iter(text.splitlines()), f"exit code {done.returncode}")
+        if "No space left" in text or "Permission denied" in text or "final link failed" in text:
+            raise InputError(f"cannot link: {first}")
+        raise InternalError(f"the linker {linker} refuses the objects: {first}")
+
+
+def _through_driver(arguments: list[str]) -> list[str]:
+    """The linker's arguments as a compiler takes them."""
+    plain = {"-shared", "-r", "-o"}
+    result = []
+    for argument in arguments:
+        option = argument.startswith("-") and argument not in plain or argument in ("noexecstack", "defs")
+        result.append(f"-Wl,{argument}" if option else argument)
+    return result

@@ -1,0 +1,219 @@
+"""Processes that turn kernels' loops into objects, several at a time.
+
+Python's own process pools import the user's program into every worker and start from a copy of this process, neither
+of which
+is wanted: a worker is a fresh interpreter that imports MLIR and LLVM once and then answers requests on its pipes.  A
+crash inside LLVM ends a worker, not the user's process.
+"""
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import pickle
+import queue
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, BinaryIO
+
+from jtc.compiler import codegen, reproducer
+from jtc.compiler.phases import Code, Settings
+from jtc.dialects.target import CpuTarget
+from jtc.runtime import knobs
+
+FEW = 2                     # up to this many kernels are compiled in this process: starting workers takes longer
+_LENGTH = struct.Struct("<Q")
+
+
+def compile_object(code: Code, settings: Settings) -> bytes:
+    """Loops -> object, in this process."""
+    return codegen.to_object(codegen.to_llvm(code, settings), settings).data     # type: ignore[return-value]
+
+
+class Objects:
+    """Objects in the making: `submit` each kernel's code, then `results`.
+
+    The first few wait in this process; when there are more, all go to workers.  Leaving the `with` block by an
+    exception, such as Ctrl-C, stops the workers at once.
+    """
+
+    def __init__(self, settings: Settings, jobs: int):
+        self.settings, self.jobs = settings, jobs
+        self._waiting: list[Code] = []
+        self._futures: dict[str, Future[bytes]] = {}
+
+    def __enter__(self) -> Objects:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if kind is not None and self._futures:
+            stop()
+
+    def submit(self, code: Code) -> None:
+        self._waiting.append(code)
+        if self.jobs > 1 and len(self._waiting) + len(self._futures) > FEW:
+            for waiting in self._waiting:
+                self._futures[waiting.symbol] = _submit(waiting, self.settings, self.jobs)
+            self._waiting.clear()
+
+    def results(self, done: Callable[[str], None] = lambda symbol: None) -> dict[str, bytes]:
+        """Symbol -> object.  `done(symbol)` is called as each is ready."""
+        made = {}
+        for code in self._waiting:
+            made[code.symbol] = compile_object(code, self.settings)
+            done(code.symbol)
+        for symbol, future in self._futures.items():
+            made[symbol] = future.result()
+            done(symbol)
+        return made
+
+
+# ---------------------------------------------------------------------------------------------------------- our side
+class _Worker:
+    def __init__(self) -> None:
+        start = ("import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
+                 "from jtc.compiler.workers import serve; serve()")
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", start, json.dumps(sys.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            process_group=0)            # Ctrl-C reaches this process, which then decides about its workers
+
+    def call(self, request: Any) -> Any:
+        """The reply; EOFError, BrokenPipeError where the worker is gone."""
+        assert self.process.stdin and self.process.stdout
+        _send(self.process.stdin, request)
+        return _receive(self.process.stdout)
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            try:
+                if stream:
+                    stream.close()
+            except BrokenPipeError:
+                pass
+
+
+class _Pool:
+    """Up to `size` workers, started when needed, each driven by one thread."""
+
+    def __init__(self, size: int):
+        self.size, self.owner, self.closed = size, os.getpid(), False
+        self.idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        self.all: list[_Worker] = []
+        self.lock = threading.Lock()
+        self.threads = ThreadPoolExecutor(size, "jtc-compile")
+
+    def run(self, code: Code, settings: Settings) -> bytes:
+        worker = self._take()
+        request = (code, settings.target, settings.optimize, str(reproducer.directory()))
+        try:
+            ok, answer = worker.call(request)
+        except (EOFError, OSError) as error:
+            with self.lock:
+                self.all.remove(worker)
+            worker.stop()
+            if self.closed:
+                raise KeyboardInterrupt from None
+            crash = RuntimeError(f"the compiler process ended with code {worker.process.returncode}")
+            raise reproducer.report(str(code.data), [], settings, crash, f"compiling kernel {code.symbol} failed",
+                                    emit="obj") from error
+        self.idle.put(worker)
+        if not ok:
+            raise answer
+        return answer
+
+    def _take(self) -> _Worker:
+        try:
+            return self.idle.get_nowait()
+        except queue.Empty:
+            with self.lock:
+                if self.closed:
+                    raise KeyboardInterrupt from None
+                worker = _Worker()
+                self.all.append(worker)
+                return worker
+
+    def stop(self) -> None:
+        with self.lock:
+            self.closed = True
+            workers = list(self.all)
+        for worker in workers:
+            worker.process.kill()
+        self.threads.shutdown(wait=False, cancel_futures=True)
+
+
+_pool: _Pool | None = None
+_pool_lock = threading.Lock()
+
+
+def _submit(code: Code, settings: Settings, jobs: int) -> Future[bytes]:
+    global _pool
+    with _pool_lock:
+        if _pool is None or _pool.owner != os.getpid() or _pool.size != jobs:
+            if _pool is not None and _pool.owner == os.getpid():
+                _pool.threads.shutdown(wait=True)
+                _pool.stop()
+            _pool = _Pool(jobs)
+        return _pool.threads.submit(_pool.run, code, Settings(settings.target, settings.optimize, settings.strict))
+
+
+def stop() -> None:
+    """End all workers; the next compilation starts new ones."""
+    global _pool
+    with _pool_lock:
+        if _pool is not None and _pool.owner == os.getpid():
+            _pool.stop()
+        _pool = None
+
+
+atexit.register(stop)
+
+
+# ---------------------------------------------------------------------------------------------------------- the
+# worker's side
+def serve() -> None:
+    """Answer requests (code, target, optimize, reproducer directory) with (True, object) or (False, exception)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    requests = sys.stdin.buffer
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)                       # what a library prints to stdout must not get between the replies
+    from jtc.compiler.cpu import lower  # noqa: F401  the imports are done before the first request arrives
+    from jtc.dialects import mlir  # noqa: F401
+    while True:
+        try:
+            code, target, optimize, directory = _receive(requests)
+        except EOFError:
+            return
+        _send(replies, _answer(code, target, optimize, directory))
+
+
+def _answer(code: Code, target: CpuTarget, optimize: int, directory: str) -> tuple[bool, Any]:
+    try:
+        with knobs.use(reproducer_dir=directory):
+            return True, compile_object(code, Settings(target, optimize))
+    except Exception as error:
+        return False, error
+
+
+def _send(stream: BinaryIO, value: Any) -> None:
+    data = pickle.dumps(value)
+    stream.write(_LENGTH.pack(len(data)) + data)
+    stream.flush()
+
+
+def _receive(stream: BinaryIO) -> Any:
+    head = stream.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        raise EOFError
+    size = _LENGTH.unpack(head)[0]
+    data = stream.read(size)
+    if len(data) < size:
+        raise EOFError
+    return pickle.loads(data)
+

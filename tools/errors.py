@@ -1,0 +1,73 @@
+"""How a command ends: one clear line on stderr and the exit code that goes with it."""
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from jtc.dialects.errors import InputError, InternalError, JtcError
+
+DONE, WRONG_INPUT, USAGE, BUG, INTERRUPTED = 0, 1, 2, 70, 130
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """Run a command; what it raises becomes a message and an exit code.  A bug shows its traceback with
+    JTC_LOG=debug.
+    """
+    _start_log()
+    try:
+        code = command()
+        sys.stdout.flush()
+        return code
+    except JtcError as error:
+        if isinstance(error, InternalError):
+            logging.getLogger("jtc").debug("%s", traceback.format_exc())
+        print(message(error), file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone, as in `jtc explain ... | head`: nothing is left to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except MemoryError:
+        print("error: out of memory", file=sys.stderr)
+        return WRONG_INPUT
+    except Exception as error:
+        traceback.print_exc()
+        print(f"error: {type(error).__name__}: {error}\n  hint: this is a bug of jtc", file=sys.stderr)
+        return BUG
+
+
+def message(error: JtcError) -> str:
+    """`file:line: error: ...` where the place is known, else `error: ...`; then the hint."""
+    place = f"{error.location}: " if error.location else ""
+    text = f"{place}error: {error.message}"
+    return text + (f"\n  hint: {error.hint}" if error.hint else "")
+
+
+def replacing_text(path: Path, text: str) -> None:
+    """Write a text file, at once or not at all.  Raises InputError."""
+    from jtc.compiler.cache import replacing
+    from jtc.compiler.driver import check_writable
+    check_writable(path)
+    try:
+        with replacing(path) as new:
+            new.write_text(text)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _start_log() -> None:
+    """Messages of the logger `jtc` go to stderr, from the level of the knob `log` on."""
+    from jtc.runtime import knobs
+    log = logging.getLogger("jtc")
+    log.setLevel(str(knobs.get("log")).upper())
+    if not log.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(name)s: %(levelname)s: %(message)s"))
+        log.addHandler(handler)
