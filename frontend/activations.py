@@ -146,5 +146,6 @@ def glu(x: Any, /, axis: int = -1) -> Tensor:
     return Tensor.of(record("mul", [a.node(), _sigmoid(b.node())]))
 
 
-PUBLIC = ("relu", "relu6", "leaky_relu", "elu", "sigmoid", "silu", "softplus", "logsigmoid", "mish", "hardsigmoid", "hardswish",
+PUBLIC = ("relu", "relu6", "leaky_relu", "elu", "sigmoid", "silu", "softplus", "logsigmoid", "mish", "hardsigmoid",
+          "hardswish",
           "tanh", "gelu", "softmax", "log_softmax", "glu")

@@ -10,6 +10,7 @@ from jtc.runtime import module
 def load_module(path: str | os.PathLike[str]) -> module.Module:
     """The module in a shared object made by `jtc compile`: a callable on arrays and tensors that returns tensors.
 
-    Needs neither the compiler nor MLIR.  Raises InputError for a file that is missing, damaged, foreign, or for another processor.
+    Needs neither the compiler nor MLIR.  Raises InputError for a file that is missing, damaged, foreign, or for
+    another processor.
     """
     return module.load_module(path, Tensor.from_buffer)

@@ -26,7 +26,8 @@ def _batched(x: Node, rank: int, name: str) -> tuple[Node, bool]:
     if len(x.shape) == rank + 1:
         return reshape_node(x, (1, *x.shape)), True
     if len(x.shape) != rank + 2:
-        raise input_error(f"{name} needs {rank + 1} or {rank + 2} dimensions ([batch,] channels, {rank} of space), got shape {x.shape}")
+        raise input_error(f"{name} needs {rank + 1} or {rank + 2} dimensions, got shape {x.shape}",
+                          f"they are [batch,] channels, {rank} of space")
     return x, False
 
 
@@ -63,12 +64,14 @@ def _conv(rank: int, x: Any, w: Any, bias: Any, stride: Any, padding: Any, dilat
     before, total = _padding(padding, kernel, gaps, steps, name)
     _check_positive(name, stride=steps, dilation=gaps)
     if groups < 1 or a.shape[1] != per_group * groups or out_channels % groups:
-        raise input_error(f"{name} of {a.shape[1]} channels in {groups} groups does not fit a weight of shape {b.shape}")
+        raise input_error(f"{name} of {a.shape[1]} channels in {groups} groups "
+                          f"does not fit a weight of shape {b.shape}")
     space = []
     for n, k, s, g, p in zip(a.shape[2:], kernel, steps, gaps, total):
         extent = n + p - g * (k - 1) - 1
         if extent < 0:
-            raise input_error(f"{name} kernel {tuple(kernel)} with dilation {gaps} is larger than the padded input {a.shape[2:]}")
+            raise input_error(f"{name} kernel {tuple(kernel)} with dilation {gaps} "
+                              f"is larger than the padded input {a.shape[2:]}")
         space.append(extent // s + 1)
     # Axes: batch, group (if any), output channel within it, space | channel within the group, kernel.
     grouped = groups > 1
@@ -106,12 +109,14 @@ def _check_positive(name: str, **values: tuple[int, ...]) -> None:
             raise input_error(f"{name} with {what} {numbers}", f"{what} is at least 1")
 
 
-def conv1d(x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Tensor:
+def conv1d(x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+           groups: int = 1) -> Tensor:
     """Cross-correlation of x [n, c, l] with weight [o, c/groups, k] -> [n, o, l']; arguments as in PyTorch."""
     return _conv(1, x, weight, bias, stride, padding, dilation, groups)
 
 
-def conv2d(x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Tensor:
+def conv2d(x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+           groups: int = 1) -> Tensor:
     """Cross-correlation of x [n, c, h, w] with weight [o, c/groups, kh, kw] -> [n, o, h', w']; arguments as in PyTorch.
 
     stride, padding and dilation are an integer or one for each dimension; padding may be "same" or "valid".
@@ -119,7 +124,8 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any 
     return _conv(2, x, weight, bias, stride, padding, dilation, groups)
 
 
-def conv3d(x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Tensor:
+def conv3d(x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+           groups: int = 1) -> Tensor:
     """Cross-correlation of x [n, c, d, h, w] with weight [o, c/groups, kd, kh, kw]; arguments as in PyTorch."""
     return _conv(3, x, weight, bias, stride, padding, dilation, groups)
 
@@ -142,14 +148,15 @@ def _conv_transpose(rank: int, x: Any, w: Any, bias: Any, stride: Any, padding: 
     channels, out_per_group, *kernel = b.shape
     _check_positive(name, stride=steps, dilation=gaps)
     if groups < 1 or a.shape[1] != channels or channels % groups:
-        raise input_error(f"{name} of {a.shape[1]} channels in {groups} groups does not fit a weight of shape {b.shape}")
+        raise input_error(f"{name} of {a.shape[1]} channels in {groups} groups "
+                          f"does not fit a weight of shape {b.shape}")
     per_group = channels // groups
     space = [(n - 1) * s - 2 * p + g * (k - 1) + e + 1
              for n, s, p, g, k, e in zip(a.shape[2:], steps, pads, gaps, kernel, extra)]
     if min(space) < 1:
         raise input_error(f"{name} gives an empty result of size {tuple(space)}")
-    # Axes of the products: batch, group, input channel, input space | output channel, kernel: every product is added where
-    # it belongs, input place * stride + kernel place * dilation - padding.
+    # Axes of the products: batch, group, input channel, input space | output channel, kernel: every product is added
+    # where it belongs, input place * stride + kernel place * dilation - padding.
     shape = (a.shape[0], groups, per_group, *a.shape[2:], out_per_group, *kernel)
     o = 3 + rank
     values = reindex_node(a, shape, [_axis(0), _axis(1) * per_group + _axis(2), *(_axis(3 + d) for d in range(rank))])
@@ -157,7 +164,8 @@ def _conv_transpose(rank: int, x: Any, w: Any, bias: Any, stride: Any, padding: 
     where = [_axis(3 + d) * steps[d] + _axis(o + 1 + d) * gaps[d] - pads[d] for d in range(rank)]
     out = (a.shape[0], groups * out_per_group, *space)
     target = (_axis(0), _axis(1) * out_per_group + _axis(o), *where)
-    y = record("reindex_reduce", [record("mul", [values, weights])], {"fn": "add", "map": target}, TensorType(a.dtype, out))
+    y = record("reindex_reduce", [record("mul", [values, weights])], {"fn": "add", "map": target},
+               TensorType(a.dtype, out))
     return _finish(y, bias, single, name)
 
 
@@ -174,7 +182,7 @@ def _pool(fn: str, rank: int, x: Any, kernel: Any, stride: Any, padding: Any, di
     for n, k, s, g, p in zip(node.shape[2:], sizes, steps, gaps, pads):
         extent = n + 2 * p - g * (k - 1) - 1
         count = (-(-extent // s) if ceil else extent // s) + 1
-        if ceil and (count - 1) * s >= n + p:                # the last window starts inside the input or its left padding
+        if ceil and (count - 1) * s >= n + p:            # the last window starts inside the input or before it
             count -= 1
         if extent < 0 or count < 1:
             raise input_error(f"{name} kernel {sizes} is larger than the padded input {node.shape[2:]}")
@@ -195,12 +203,14 @@ def _max_pool(rank: int, x: Any, kernel: Any, stride: Any, padding: Any, dilatio
     return _unbatch(result, single)
 
 
-def max_pool1d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False) -> Tensor:
+def max_pool1d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+               ceil_mode: bool = False) -> Tensor:
     """The maximum of windows of x [n, c, l]; stride defaults to the kernel."""
     return _max_pool(1, x, kernel_size, stride, padding, dilation, ceil_mode)
 
 
-def max_pool2d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False) -> Tensor:
+def max_pool2d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+               ceil_mode: bool = False) -> Tensor:
     """The maximum of windows of x [n, c, h, w]; stride defaults to the kernel; padding never wins."""
     return _max_pool(2, x, kernel_size, stride, padding, dilation, ceil_mode)
 
@@ -227,7 +237,8 @@ def _avg_pool(rank: int, x: Any, kernel: Any, stride: Any, padding: Any, ceil: b
     # The number of elements in each window: ones, where they lie inside the input (and its padding, if that counts).
     border = pads if include else (0,) * rank
     ones = splat(1, node.dtype, tuple(n + 2 * p for n, p in zip(node.shape[2:], border)))
-    reach = [form.substitute({f"d{d}": _axis(d - 2) for d in range(2, len(shape))}) + p for form, p in zip(where, border)]
+    reach = [form.substitute({f"d{d}": _axis(d - 2) for d in range(2, len(shape))}) + p
+             for form, p in zip(where, border)]
     inside = reindex_node(ones, shape[2:], reach)
     count = reduce_node("add", inside, tuple(a - 2 for a in axes))
     spread = record("broadcast", [count], {"dims": tuple(range(2, 2 + rank))}, TensorType(node.dtype, total.shape))
@@ -235,7 +246,7 @@ def _avg_pool(rank: int, x: Any, kernel: Any, stride: Any, padding: Any, ceil: b
 
 
 def adaptive_avg_pool2d(x: Any, output_size: Any) -> Tensor:
-    """The mean over a grid of output_size windows of x [n, c, h, w], which may overlap by one row or column, as in PyTorch."""
+    """The means of a grid of output_size windows of x [n, c, h, w], which may overlap by one row or column."""
     node, single = _batched(to_node(x), 2, "adaptive_avg_pool2d")
     sizes = tuple(n if o is None else o for n, o in zip(node.shape[2:], output_size)) \
         if isinstance(output_size, (tuple, list)) else pair(output_size, 2, "output_size")

@@ -22,8 +22,8 @@ def _check_device(device: Any) -> None:
 def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Tensor:
     """A tensor of an array, a nested list, a number, a tensor or anything with DLPack.
 
-    Arrays keep their dtype; Python floats become float32, Python integers int64.  A tensor is returned as it is, unless the
-    dtype differs or copy is True.  An array is always copied: it may change, a tensor does not.
+    Arrays keep their dtype; Python floats become float32, Python integers int64.  A tensor is returned as it is,
+    unless the dtype differs or copy is True.  An array is always copied: it may change, a tensor does not.
     Raises InputError for ragged lists and for element types that jtc does not have.
     """
     _check_device(device)
@@ -171,8 +171,9 @@ def arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None,
     return _line(start, step, count, to, is_float)
 
 
-def linspace(start: Any, stop: Any, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: bool = True) -> Tensor:
-    """`num` equally spaced numbers from start to stop (included unless endpoint is False); float32 unless dtype is given."""
+def linspace(start: Any, stop: Any, /, num: int, *, dtype: Any = None, device: Any = None,
+             endpoint: bool = True) -> Tensor:
+    """`num` equally spaced numbers from start to stop (included unless endpoint is False); float32 by default."""
     _check_device(device)
     to = F32 if dtype is None else public_dtype(dtype)
     if num < 0:

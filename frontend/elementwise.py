@@ -1,7 +1,7 @@
 """Functions of single elements, under their Array API names, generated from the op table.
 
-Every function takes tensors, arrays and numbers, broadcasts them as NumPy does and returns a tensor.  FUNCTIONS says for each
-public name which scalar function of the op table it is, and under which rule its operands are converted:
+Every function takes tensors, arrays and numbers, broadcasts them as NumPy does and returns a tensor.  FUNCTIONS says
+for each public name which scalar function of the op table it is, and under which rule its operands are converted:
 
 | rule    | operands |
 |---|---|
@@ -29,20 +29,24 @@ from jtc.frontend.tensor import Tensor
 from jtc.frontend.trace import input_error, public_dtype, record, splat
 
 FUNCTIONS: dict[str, tuple[str, str]] = {
-    "add": ("add", "promote"), "subtract": ("sub", "promote"), "multiply": ("mul", "promote"), "divide": ("div", "float"),
+    "add": ("add", "promote"), "subtract": ("sub", "promote"), "multiply": ("mul", "promote"),
+    "divide": ("div", "float"),
     "floor_divide": ("floordiv", "promote"), "remainder": ("mod", "promote"), "atan2": ("atan2", "float"),
     "maximum": ("max", "promote"), "minimum": ("min", "promote"),
-    "equal": ("eq", "promote"), "not_equal": ("ne", "promote"), "less": ("lt", "promote"), "less_equal": ("le", "promote"),
+    "equal": ("eq", "promote"), "not_equal": ("ne", "promote"), "less": ("lt", "promote"),
+    "less_equal": ("le", "promote"),
     "greater": ("gt", "promote"), "greater_equal": ("ge", "promote"),
     "bitwise_and": ("and", "promote"), "bitwise_or": ("or", "promote"), "bitwise_xor": ("xor", "promote"),
-    "bitwise_left_shift": ("shl", "promote"), "bitwise_right_shift": ("shr", "promote"), "bitwise_invert": ("not", "promote"),
-    "logical_and": ("and", "bool"), "logical_or": ("or", "bool"), "logical_xor": ("xor", "bool"), "logical_not": ("not", "bool"),
+    "bitwise_left_shift": ("shl", "promote"), "bitwise_right_shift": ("shr", "promote"),
+    "bitwise_invert": ("not", "promote"),
+    "logical_and": ("and", "bool"), "logical_or": ("or", "bool"), "logical_xor": ("xor", "bool"),
+    "logical_not": ("not", "bool"),
     "negative": ("neg", "promote"), "abs": ("abs", "promote"), "sign": ("sign", "promote"),
     "floor": ("floor", "round"), "ceil": ("ceil", "round"), "trunc": ("trunc", "round"), "round": ("round", "round"),
     "isnan": ("isnan", "test"), "isinf": ("isinf", "test"),
 } | {name: (name, "float") for name in (
-    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "sin", "cos", "tan", "asin", "acos", "atan",
-    "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf")}
+    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "sin", "cos", "tan", "asin", "acos",
+    "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf")}
 
 
 def _operands(rule: str, values: tuple[Any, ...]) -> list[Node]:
@@ -73,7 +77,8 @@ def _make(name: str, fn: str, rule: str) -> Callable[..., Tensor]:
         def function(x1: Any, x2: Any, /) -> Tensor:       # type: ignore[misc]
             return apply(fn, rule, x1, x2)
     function.__name__ = function.__qualname__ = name
-    effect = {"float": "  Integers and bools become float32.", "bool": "  Operands become bools first: non-zero is true.",
+    effect = {"float": "  Integers and bools become float32.",
+              "bool": "  Operands become bools first: non-zero is true.",
               "round": "  Integers are returned as they are.", "test": "  False for integers."}.get(rule, "")
     names = "a is x" if row.arity == 1 else "a is x1 and b is x2, broadcast against each other"
     function.__doc__ = f"Elementwise: {row.doc}, where {names}.{effect}"
@@ -86,8 +91,8 @@ globals().update({name: _make(name, *row) for name, row in FUNCTIONS.items()})
 def pow(x1: Any, x2: Any, /) -> Tensor:
     """Elementwise x1 to the power x2.
 
-    A small Python integer as exponent is a chain of products, also for integer tensors (negative exponents only for floats);
-    integer tensors with any other integer exponent raise InputError.
+    A small Python integer as exponent is a chain of products, also for integer tensors (negative exponents only for
+    floats); integer tensors with any other integer exponent raise InputError.
     """
     if is_scalar(x2) and not isinstance(x2, (bool, np.bool_)) and float(x2) == _whole(x2) and builtins.abs(x2) <= 16:
         dtype = common_dtype([x1, x2])
@@ -198,5 +203,6 @@ def result_type(*values: Any) -> DType:
     return promote(dtypes + ([common_dtype(rest)] if rest else []))
 
 
-PUBLIC = (*FUNCTIONS, "pow", "where", "astype", "clip", "square", "reciprocal", "positive", "isfinite", "logaddexp", "hypot",
+PUBLIC = (*FUNCTIONS, "pow", "where", "astype", "clip", "square", "reciprocal", "positive", "isfinite", "logaddexp",
+          "hypot",
           "result_type")

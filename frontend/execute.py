@@ -30,7 +30,7 @@ class ReferenceModule:
 
 
 class Statistics:
-    """compiled: programs that were compiled (or read from the disk cache) in this process; reused: found in its memory."""
+    """compiled: programs compiled in this process, or read from the disk cache; reused: found in its memory."""
 
     def __init__(self) -> None:
         self.compiled = self.reused = 0
@@ -42,7 +42,7 @@ _lock = threading.Lock()
 
 
 def structure(graph: Graph) -> tuple:
-    """A hashable key: equal for graphs that compute the same from their inputs.  Graphs with weights are never equal."""
+    """A hashable key: equal for graphs that compute the same.  Weights are compared by identity."""
     place: dict[int, int] = {}
     rows = []
     for number, node in enumerate(graph.nodes()):

@@ -18,9 +18,10 @@ def export(function: Callable[..., Any], example_args: Sequence[Any], path: str 
            name: str | None = None) -> None:
     """Write `function` as a saved graph that `jtc compile` takes.
 
-    example_args: a sequence of arguments of the right shapes and dtypes, as for `jit`; their values do not matter.  Tensors and
-    arrays that the function closes over become weights.  Raises InputError where a result is no tensor, or where the function
-    assigns to tensors from outside (a saved graph has no state), or where the file cannot be written.
+    example_args: a sequence of arguments of the right shapes and dtypes, as for `jit`; their values do not matter.
+    Tensors and arrays that the function closes over become weights.  Raises InputError where a result is no tensor,
+    or where the function assigns to tensors from outside (a saved graph has no state), or where the file cannot be
+    written.
     """
     write_model(exported(function, example_args, name), path)
 
@@ -29,7 +30,8 @@ def exported(function: Callable[..., Any], example_args: Sequence[Any], name: st
     """What `export` writes."""
     from jtc.dialects.text import graph_text
     if not isinstance(example_args, (tuple, list)):
-        raise input_error(f"example_args is a tuple of arguments, got {type(example_args).__name__}", "write (x,) for a single one")
+        raise input_error(f"example_args is a tuple of arguments, got {type(example_args).__name__}",
+                          "write (x,) for a single one")
     inner = function.function if isinstance(function, Jit) else function
     traced = trace(inner, tuple(example_args), name=name)
     graph, weights = standalone(traced)
@@ -38,7 +40,7 @@ def exported(function: Callable[..., Any], example_args: Sequence[Any], name: st
 
 
 def standalone(traced: Traced) -> tuple[Graph, dict[str, np.ndarray]]:
-    """The graph of a traced function with what it captured as weights, all results as outputs; and the weights by name."""
+    """The graph of a traced function, with what it captured as weights; and the weights by name."""
     if traced.writes:
         target = traced.writes[0][0]
         what = f"{target}" if not hasattr(target, "shape") else f"a tensor of shape {target.shape}"
@@ -47,7 +49,8 @@ def standalone(traced: Traced) -> tuple[Graph, dict[str, np.ndarray]]:
         raise input_error(f"cannot export {traced.graph.name!r}: it returns nothing")
     for leaf in traced.leaves:
         if not isinstance(leaf, Node):
-            raise input_error(f"cannot export {traced.graph.name!r}: a result is {type(leaf).__name__} {leaf!r:.40}, not a tensor",
+            raise input_error(f"cannot export {traced.graph.name!r}: a result is {type(leaf).__name__} {leaf!r:.40}, "
+                              "not a tensor",
                               "wrap it with jtc.asarray")
     count = len(traced.graph.inputs) - len(traced.captured)
     weights: dict[str, np.ndarray] = {}

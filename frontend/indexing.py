@@ -28,7 +28,7 @@ def getitem(x: Tensor, key: Any) -> Tensor:
     forms: list[Affine] = []                  # one for each dimension of x
     shape: list[int] = []                     # of the basic result
     advanced: list[tuple[int, Node]] = []     # dimension of the basic result, index tensor
-    places: list[int] = []                    # number of the entry of each index tensor, to see whether they are adjacent
+    places: list[int] = []                    # numbers of the entries that are index tensors
     dim = 0
     for number, entry in enumerate(entries):
         if entry is None:
@@ -42,7 +42,7 @@ def getitem(x: Tensor, key: Any) -> Tensor:
         elif isinstance(entry, (int, np.integer)):
             forms.append(Affine((), _integer(int(entry), size, dim, node.shape)))
             if any(not isinstance(e, (int, np.integer, slice, type(None))) for e in entries):
-                places.append(number)         # beside tensors an integer counts as one, for the place of their dimensions
+                places.append(number)         # beside tensors an integer counts as one
         else:
             forms.append(axis)
             advanced.append((len(shape), entry))
@@ -75,7 +75,8 @@ def _entries(key: Any, rank: int) -> list[Any]:
         elif isinstance(item, (Tensor, np.ndarray, list)):
             index = to_node(item)
             if index.dtype is BOOL:
-                raise input_error(f"cannot index with a bool mask of shape {index.shape}: the size of the result would depend on data",
+                raise input_error(f"cannot index with a bool mask of shape {index.shape}: "
+                                  "the size of the result would depend on data",
                                   "choose with jtc.where, or mask and reduce")
             if not index.dtype.is_integer:
                 raise input_error(f"an index tensor holds integers, got {index.dtype.public}")
@@ -116,7 +117,7 @@ def wrap(index: Node, size: int) -> Node:
 
 
 def _take(node: Node, advanced: Sequence[tuple[int, Node]], first: int) -> Node:
-    """y[a..., i..., b...] = x at the index tensors' values in their dimensions; i... are their common dimensions, at `first`."""
+    """x at the index tensors' values in their dimensions; their common dimensions stand at `first` in the result."""
     common = broadcast_shapes(*(n.shape for _, n in advanced))
     dims = [d for d, _ in advanced]
     rest = [d for d in range(len(node.shape)) if d not in dims]
@@ -137,7 +138,8 @@ def _take(node: Node, advanced: Sequence[tuple[int, Node]], first: int) -> Node:
     return gather_node(node, out, forms, dims, indices)
 
 
-def gather_node(node: Node, shape: tuple[int, ...], forms: Sequence[Affine], dims: Sequence[int], indices: Sequence[Node],
+def gather_node(node: Node, shape: tuple[int, ...], forms: Sequence[Affine], dims: Sequence[int],
+                indices: Sequence[Node],
                 fill: Any = 0) -> Node:
     """The "gather" node; an index that leaves the dimension reads `fill`."""
     fill = {"bool": bool, "float": float}.get(node.dtype.kind, int)(fill)
@@ -170,7 +172,8 @@ def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Tensor:
     if len(index.shape) != len(node.shape):
         raise input_error(f"take_along_axis needs indices of {len(node.shape)} dimensions, got shape {index.shape}")
     rest = broadcast_shapes(node.shape[:a] + (1,) + node.shape[a + 1:], index.shape[:a] + (1,) + index.shape[a + 1:])
-    node, index = expand(node, rest[:a] + (node.shape[a],) + rest[a + 1:]), expand(index, rest[:a] + (index.shape[a],) + rest[a + 1:])
+    node = expand(node, rest[:a] + (node.shape[a],) + rest[a + 1:])
+    index = expand(index, rest[:a] + (index.shape[a],) + rest[a + 1:])
     forms = axes_of(len(node.shape))
     forms[a] = Affine()
     return Tensor.of(gather_node(node, index.shape, forms, [a], [wrap(index, node.shape[a])]))
@@ -184,14 +187,15 @@ def gather(x: Any, indices: Any, /, *, axis: int = -1) -> Tensor:
 def scatter(x: Any, indices: Any, updates: Any, /, *, axis: int = -1, reduce: str = "replace") -> Tensor:
     """A copy of x with x[..., indices[..., i, ...], ...] combined with updates[..., i, ...], in row-major order.
 
-    reduce: "replace", "add", "mul", "max", "min", "and" or "or".  `indices` and `updates` have one shape, which agrees with x
-    in all dimensions but `axis`.  Indices outside of x are dropped.
+    reduce: "replace", "add", "mul", "max", "min", "and" or "or".  `indices` and `updates` have one shape, which
+    agrees with x in all dimensions but `axis`.  Indices outside of x are dropped.
     """
     node, index, values = to_node(x), _index_node(indices), to_node(updates)
     a = normalize_axis(axis, len(node.shape))
     if reduce != "replace" and reduce not in REDUCTIONS:
         raise input_error(f"unknown reduction {reduce!r}", f"one of replace, {', '.join(REDUCTIONS)}")
-    if len(index.shape) != len(node.shape) or any(m != n for d, (m, n) in enumerate(zip(index.shape, node.shape)) if d != a):
+    others = [(m, n) for d, (m, n) in enumerate(zip(index.shape, node.shape)) if d != a]
+    if len(index.shape) != len(node.shape) or any(m != n for m, n in others):
         raise input_error(f"scatter indices of shape {index.shape} do not fit {node.shape} along axis {a}")
     values = expand(convert(values, node.dtype), index.shape)
     forms = axes_of(len(node.shape))

@@ -1,7 +1,7 @@
 """`save` and `load`: tensors in nested containers, as safetensors or npz.
 
-The format follows the name of the file.  A safetensors file written here also says how the containers were nested; any other
-loads as a dict by name.
+The format follows the name of the file.  A safetensors file written here also says how the containers were nested;
+any other loads as a dict by name.
 """
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ _PLAIN = (bool, int, float, str, type(None))
 def save(obj: Any, path: str | os.PathLike[str]) -> None:
     """Write tensors and arrays in lists, tuples, dicts, dataclasses; numbers, strings and None are kept beside them.
 
-    *.npz takes tensors only.  The file appears whole or not at all.  Raises InputError for other objects and other suffixes.
+    *.npz takes tensors only.  The file appears whole or not at all.  Raises InputError for other objects and other
+    suffixes.
     """
     suffix = _suffix(path)
     leaves: list[Any] = []
@@ -36,7 +37,8 @@ def save(obj: Any, path: str | os.PathLike[str]) -> None:
     plain: dict[str, Any] = {}
     for name, item in zip(names, leaves):
         if isinstance(item, (Tensor, np.ndarray, np.generic)):
-            arrays[name] = np.ascontiguousarray(item.numpy() if isinstance(item, Tensor) else item).reshape(np.shape(item))
+            array = item.numpy() if isinstance(item, Tensor) else np.asarray(item)
+            arrays[name] = np.array(array, order="C")
         elif isinstance(item, _PLAIN) and suffix == ".safetensors":
             plain[name] = item
         else:

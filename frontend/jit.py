@@ -1,11 +1,11 @@
-"""`jit`: a Python function, traced once for each signature into a graph, compiled, and called through the native dispatcher.
+"""`jit`: a Python function, traced once for each signature into a graph, and compiled.
 
-A signature is the form of the arguments (containers), the dtype and shape of every tensor and array in them, and the value of
-everything else: Python numbers, strings, bools and None are static.  What the function closes over:
+A signature is the form of the arguments (containers), the dtype and shape of every tensor and array in them, and the
+value of everything else: Python numbers, strings, bools and None are static.  What the function closes over:
 
 * tensors become inputs of the graph, read anew in every call;
-* tensors that it assigns to (`x.assign`) or rebinds (nonlocal, global, an attribute of an object, an item of a container)
-  become outputs, which are written back after every call;
+* tensors that it assigns to (`x.assign`) or rebinds (nonlocal, global, an attribute of an object, an item of a
+  container) become outputs, which are written back after every call;
 * NumPy arrays become constants, compiled in; other Python values are read once, while tracing.
 """
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Source:
 class Traced:
     """A traced function.
 
-    graph     inputs: the tensor arguments, then the captured tensors; outputs: results and write-backs that are computed
-    captured  for each captured tensor the tensor and the place where it was found, None where it is held by the function itself
+    graph     inputs: the tensor arguments, then the captured tensors; outputs: what has to be computed
+    captured  each captured tensor, and the place where it was found (None where it has no name)
     form      of the result, with a leaf (node, or another value) and its source for each place in it
     writes    (place or tensor, source): what to store after a call
     """
@@ -141,11 +141,12 @@ def _source(node: Node, inputs: list[Node], outputs: list[Node]) -> Source:
 
 def _restore(function: Any, arguments: Sequence[Any], before: dict[tuple, tuple[Place, Tensor]],
              tracer: Tracer) -> list[tuple[Place, Tensor]]:
-    """Put back what stood in every place before tracing; returns the places that hold another tensor now, and that tensor."""
+    """Put back what stood in every place before tracing; returns the places that were rebound, and their tensors."""
     now = list(places(function, arguments))
     rebound = [(place, tensor) for place, tensor in now if before.get(place.identity, (None, None))[1] is not tensor
                and (tensor._tracer is tracer or place.identity in before)]
-    grown = [place for place, _ in rebound if place.identity not in before and isinstance(place.parent(arguments), list)]
+    grown = [place for place, _ in rebound if place.identity not in before
+             and isinstance(place.parent(arguments), list)]
     for place, _ in reversed(rebound):
         place.write(before[place.identity][1] if place.identity in before else MISSING, arguments)
     if grown:
@@ -193,7 +194,8 @@ class Program:
         self.traced = traced
         self.types = [node.type for node in traced.graph.inputs]
         self.runnable = execute.build(traced.graph) if traced.graph.outputs else None
-        self.objects = [leaf for leaf in arguments if is_container(leaf) and not isinstance(leaf, Tensor)]    # keeps their ids
+        # Signatures name objects by their id, which stays theirs as long as they live.
+        self.objects = [leaf for leaf in arguments if is_container(leaf) and not isinstance(leaf, Tensor)]
 
     def tensors(self, arguments: Sequence[Any]) -> list[Tensor] | None:
         """The captured tensors as they are now; None where one is gone or has another type."""
@@ -309,7 +311,8 @@ def _leaf_key(leaf: Any) -> Any:
     try:
         hash(leaf)
     except TypeError:
-        raise input_error(f"an argument of type {type(leaf).__name__} is neither a tensor nor a static value: {leaf!r:.60}",
+        raise input_error(f"an argument of type {type(leaf).__name__} is neither a tensor nor a static value: "
+                          f"{leaf!r:.60}",
                           "pass tensors, arrays, numbers, strings, or containers of them") from None
     return type(leaf), leaf
 
@@ -321,8 +324,9 @@ def _buffer(leaf: Any) -> values.Buffer:
 def jit(function: Callable[..., Any] | None = None, *, name: str | None = None, **options: Any) -> Any:
     """Compile a function of tensors: `jit(f)`, `@jit`, or `@jit(name=..., threads=1)` with knobs as keywords.
 
-    The function is run once in Python for each signature, recording its operations (see the module's text for what becomes an
-    input, an output or a constant).  Raises TraceError, with the line and a remedy, where Python needs a value that is not known yet.
+    The function is run once in Python for each signature, recording its operations (see the module's text for what
+    becomes an input, an output or a constant).  Raises TraceError, with the line and a remedy, where Python needs a
+    value that is not known yet.
     """
     if function is None:
         return lambda f: jit(f, name=name, **options)

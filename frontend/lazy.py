@@ -1,8 +1,8 @@
 """Outside of `jit`: operations are recorded, and compiled and run together when a value is needed.
 
-Asking for the value of a tensor takes its pending nodes as one graph.  The values in memory that they start from become the
-inputs; results that somebody still holds become outputs as well, so that nothing is computed twice.  A graph of the same
-form is compiled once per process.
+Asking for the value of a tensor takes its pending nodes as one graph.  The values in memory that they start from
+become the inputs; results that somebody still holds become outputs as well, so that nothing is computed twice.  A
+graph of the same form is compiled once per process.
 """
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PENDING_LIMIT = 4000        # nodes; a longer program is cut here, which bounds 
 
 
 class _State(threading.local):
-    """Per thread: tensors without a value, by number of their node, and how many nodes were recorded since the last run."""
+    """Per thread: tensors without a value by number of their node, and how many were recorded since the last run."""
 
     def __init__(self) -> None:
         self.tensors: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()
@@ -43,7 +43,7 @@ def evaluate(tensors: Iterable[Tensor]) -> None:
     wanted = []
     for tensor in tensors:
         if tensor._buffer is None and tensor._node.op == "input":          # type: ignore[union-attr]
-            tensor._buffer = tensor._node.data                             # computed through another tensor of that node
+            tensor._buffer = tensor._node.data                         # computed through another tensor of that node
         if tensor._buffer is None:
             wanted.append(tensor)
     if not wanted:

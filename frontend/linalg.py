@@ -1,4 +1,7 @@
-"""Products with sums: matmul, einsum and their relatives.  Each is two broadcasts, a product and a sum; fusion makes it one kernel."""
+"""Sums of products: matmul, einsum and their relatives.
+
+Each is two broadcasts, a product and a sum, which fusion makes one kernel.
+"""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -6,7 +9,7 @@ from typing import Any
 
 from jtc.dialects.dtypes import BOOL, DType
 from jtc.dialects.graph import Node, TensorType
-from jtc.frontend.manipulation import matrix_transpose, reshape_node, transpose_node
+from jtc.frontend.manipulation import reshape_node, transpose_node
 from jtc.frontend.operands import broadcast_shapes, convert, expand, normalize_axes, normalize_axis, to_node
 from jtc.frontend.promotion import promote
 from jtc.frontend.reductions import reduce_node
@@ -51,7 +54,8 @@ def matmul(x1: Any, x2: Any, /) -> Tensor:
     """
     a, b = to_node(x1), to_node(x2)
     if not a.shape or not b.shape:
-        raise input_error(f"matmul needs operands with dimensions, got shapes {a.shape} and {b.shape}", "multiply with *")
+        raise input_error(f"matmul needs operands with dimensions, got shapes {a.shape} and {b.shape}",
+                          "multiply with *")
     dtype = _product_dtype("matmul", [a, b])
     a, b = convert(a, dtype), convert(b, dtype)
     inner = b.shape[-2] if len(b.shape) > 1 else b.shape[0]
@@ -111,8 +115,8 @@ def tensordot(x1: Any, x2: Any, /, *, axes: Any = 2) -> Tensor:
 def einsum(subscripts: str, /, *operands: Any) -> Tensor:
     """Sums of products in Einstein's notation: "bij,bjk->bik".  `...` stands for broadcast dimensions.
 
-    Without "->" the letters that occur once, in alphabetical order, are the result's.  A letter twice in one operand takes
-    the diagonal.  Raises InputError for subscripts that do not fit the operands.
+    Without "->" the letters that occur once, in alphabetical order, are the result's.  A letter twice in one operand
+    takes the diagonal.  Raises InputError for subscripts that do not fit the operands.
     """
     nodes = [to_node(x) for x in operands]
     if not nodes or not isinstance(subscripts, str):
@@ -128,7 +132,8 @@ def einsum(subscripts: str, /, *operands: Any) -> Tensor:
         out = _letters(right, subscripts, len(right.replace("...", "")) + (dots if "..." in right else 0))
     else:
         every = [label for row in rows for label in row]
-        out = [str(-d) for d in range(dots, 0, -1)] + sorted(s for s in set(every) if s.isalpha() and every.count(s) == 1)
+        once = sorted(s for s in set(every) if s.isalpha() and every.count(s) == 1)
+        out = [str(-d) for d in range(dots, 0, -1)] + once
     sizes: dict[str, int] = {}
     for row, node in zip(rows, nodes):
         for label, n in zip(row, node.shape):
@@ -170,4 +175,4 @@ def _diagonal(node: Node, labels: list[str]) -> tuple[Node, list[str]]:
     return reindex_node(node, shape, [Affine.axis(f"d{unique.index(label)}") for label in labels]), unique
 
 
-PUBLIC = ("matmul", "vecdot", "outer", "tensordot", "einsum", "matrix_transpose")
+PUBLIC = ("matmul", "vecdot", "outer", "tensordot", "einsum")

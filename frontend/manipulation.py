@@ -117,7 +117,8 @@ def expand_dims(x: Any, /, axis: Any) -> Tensor:
     count = len(axis) if isinstance(axis, (tuple, list)) else 1
     places = normalize_axes(axis, len(node.shape) + count)
     rest = iter(node.shape)
-    return Tensor.of(reshape_node(node, tuple(1 if d in places else next(rest) for d in range(len(node.shape) + count))))
+    return Tensor.of(reshape_node(node,
+                                  tuple(1 if d in places else next(rest) for d in range(len(node.shape) + count))))
 
 
 def squeeze(x: Any, /, axis: Any = None) -> Tensor:
@@ -216,7 +217,8 @@ def concat(arrays: Sequence[Any], /, *, axis: int | None = 0) -> Tensor:
         raise input_error("cannot concat tensors without dimensions", "use stack")
     a = normalize_axis(axis, len(nodes[0].shape))
     for n in nodes[1:]:
-        if n.shape[:a] + n.shape[a + 1:] != nodes[0].shape[:a] + nodes[0].shape[a + 1:] or len(n.shape) != len(nodes[0].shape):
+        rest, wanted = n.shape[:a] + n.shape[a + 1:], nodes[0].shape[:a] + nodes[0].shape[a + 1:]
+        if rest != wanted or len(n.shape) != len(nodes[0].shape):
             raise input_error(f"cannot concat shapes {nodes[0].shape} and {n.shape} along axis {a}")
     return Tensor.of(join(nodes, a))
 
@@ -261,7 +263,8 @@ def pad(x: Any, pad_width: Any, /, *, constant_values: Any = 0) -> Tensor:
     try:
         widths = np.broadcast_to(np.asarray(pad_width), (rank, 2)).tolist()
     except ValueError:
-        raise input_error(f"pad_width {pad_width!r} does not fit {rank} dimensions", "give one (before, after) for each") from None
+        raise input_error(f"pad_width {pad_width!r} does not fit {rank} dimensions",
+                          "give one (before, after) for each") from None
     if any(not isinstance(w, int) or w < 0 for pair in widths for w in pair):
         raise input_error(f"pad_width holds integers that are not negative, got {pad_width!r}")
     forms = [form - before for form, (before, _) in zip(axes_of(rank), widths)]
@@ -296,5 +299,7 @@ def repeat(x: Any, repeats: int, /, *, axis: int | None = None) -> Tensor:
     return Tensor.of(reshape_node(repeated, node.shape[:a] + (node.shape[a] * int(repeats),) + node.shape[a + 1:]))
 
 
-PUBLIC = ("reshape", "permute_dims", "transpose", "matrix_transpose", "swapaxes", "moveaxis", "broadcast_to", "broadcast_arrays",
-          "expand_dims", "squeeze", "flatten", "flip", "roll", "concat", "stack", "unstack", "split", "pad", "tile", "repeat")
+PUBLIC = ("reshape", "permute_dims", "transpose", "matrix_transpose", "swapaxes", "moveaxis", "broadcast_to",
+          "broadcast_arrays",
+          "expand_dims", "squeeze", "flatten", "flip", "roll", "concat", "stack", "unstack", "split", "pad", "tile",
+          "repeat")

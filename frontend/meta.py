@@ -92,12 +92,14 @@ def _form(value: Any, operation: str) -> Affine | int:
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         return int(value)
     if isinstance(value, Tensor):
-        raise input_error(f"index {operation} a tensor is not affine", "for indices that depend on data use jtc.gather or jtc.take")
-    raise input_error(f"index {operation} {value!r:.40} is not affine: {type(value).__name__} is not an integer", _NOT_AFFINE)
+        raise input_error(f"index {operation} a tensor is not affine",
+                          "for indices that depend on data use jtc.gather or jtc.take")
+    raise input_error(f"index {operation} {value!r:.40} is not affine: {type(value).__name__} is not an integer",
+                      _NOT_AFFINE)
 
 
 def index_map(name: str, function: Callable[..., Any], domain: int, results: int) -> tuple[Affine, ...]:
-    """The affine map that a Python index function of `domain` axes stands for, with `results` forms.  Raises InputError."""
+    """The affine map of a Python index function of `domain` axes, with `results` forms.  Raises InputError."""
     if not callable(function):
         raise input_error(f"{name} needs an index function, got {function!r:.60}", "for example lambda i, j: (j, i)")
     try:
@@ -151,8 +153,9 @@ def reindex_node(node: Any, shape: tuple[int, ...], forms: Sequence[Affine], fil
 def reindex_reduce(x: Any, fn: str, shape: Sequence[int], index: Callable[..., Any]) -> Tensor:
     """y[index(i, j, ...)] = fn(y[...], x[i, j, ...]) over all elements of x, starting from fn's identity.
 
-    fn is "add", "mul", "max", "min", "and" or "or"; `index` gets one symbolic index for each axis of x and returns one affine
-    index for each dimension of `shape`.  Writes outside of y are dropped.  Raises InputError as `reindex` does.
+    fn is "add", "mul", "max", "min", "and" or "or"; `index` gets one symbolic index for each axis of x and returns
+    one affine index for each dimension of `shape`.  Writes outside of y are dropped.  Raises InputError as `reindex`
+    does.
     """
     node, dims = to_node(x), normalize_shape(shape)
     if fn not in REDUCTIONS:

@@ -1,4 +1,4 @@
-"""Operators and methods of Tensor: public functions under their names as methods, attached once at import."""
+"""Operators and methods of Tensor: public functions as methods, which `attach` attaches when jtc is imported."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -9,13 +9,15 @@ from jtc.frontend.promotion import is_scalar
 from jtc.frontend.tensor import Tensor, is_tensor_like
 from jtc.frontend.trace import trace_error
 
-_BINARY = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "floor_divide", "mod": "remainder",
+_BINARY = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "floor_divide",
+           "mod": "remainder",
            "pow": "pow", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
            "lshift": "bitwise_left_shift", "rshift": "bitwise_right_shift"}
 _COMPARE = {"eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal"}
 _UNARY = {"neg": "negative", "pos": "positive", "abs": "abs", "invert": "bitwise_invert", "round": "round"}
 _METHODS = {
-    elementwise: ("astype", "exp", "log", "sqrt", "rsqrt", "sin", "cos", "tanh", "abs", "sign", "floor", "ceil", "round", "square",
+    elementwise: ("astype", "exp", "log", "sqrt", "rsqrt", "sin", "cos", "tanh", "abs", "sign", "floor", "ceil",
+                  "round", "square",
                   "clip", "pow"),
     reductions: ("sum", "prod", "max", "min", "all", "any", "argmax", "argmin", "mean", "var", "std"),
     manipulation: ("swapaxes", "expand_dims", "squeeze", "flatten", "flip", "repeat", "broadcast_to"),
@@ -53,7 +55,8 @@ def _shape_argument(function: Callable[..., Tensor]) -> Callable[..., Any]:
 
 def _transpose(self: Tensor, *axes: Any) -> Tensor:
     """Dimension k of the result is dimension axes[k]; all reversed without arguments."""
-    return manipulation.transpose(self, (axes[0] if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes) or None)
+    return manipulation.transpose(self,
+                                  (axes[0] if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes) or None)
 
 
 def _T(self: Tensor) -> Tensor:
@@ -67,7 +70,8 @@ def _mT(self: Tensor) -> Tensor:
 
 
 def _setitem(self: Tensor, key: Any, value: Any) -> None:
-    raise trace_error("tensors have no item assignment", "make a new tensor with jtc.where or jtc.scatter, or assign a whole one "
+    raise trace_error("tensors have no item assignment",
+                      "make a new tensor with jtc.where or jtc.scatter, or assign a whole one "
                       "with x.assign(value)")
 
 
@@ -89,7 +93,8 @@ def attach() -> None:
         for name in names:
             setattr(Tensor, name, _method(getattr(home, name)))
     for name, function in {"__getitem__": indexing.getitem, "__setitem__": _setitem, "__divmod__": _divmod,
-                           "reshape": _shape_argument(manipulation.reshape), "permute": _shape_argument(manipulation.permute_dims),
+                           "reshape": _shape_argument(manipulation.reshape),
+                           "permute": _shape_argument(manipulation.permute_dims),
                            "transpose": _transpose, "T": property(_T), "mT": property(_mT)}.items():
         setattr(Tensor, name, function)
 
@@ -107,6 +112,3 @@ def _method(function: Callable[..., Any]) -> Callable[..., Any]:
 
     method.__name__, method.__doc__ = function.__name__, function.__doc__
     return method
-
-
-attach()

@@ -53,7 +53,8 @@ class Model:
             if array is None:
                 raise InputError(f"{source}: the weight {name!r} is missing")
             if array.shape != node.shape or array.dtype != node.dtype.numpy:
-                raise InputError(f"{source}: the weight {name!r} is {array.dtype}{list(array.shape)}, the graph needs {node.type}")
+                raise InputError(f"{source}: the weight {name!r} is {array.dtype}{list(array.shape)}, "
+                                 f"the graph needs {node.type}")
             node.data = array
         return graph
 
@@ -101,8 +102,8 @@ def write_model(model: Model, path: str | os.PathLike[str]) -> None:
 def read_model(path: str | os.PathLike[str]) -> Model:
     """Read a saved graph.
 
-    Raises InputError, with one line that names the file, for one that is missing, cut, damaged, not a saved graph, of a newer
-    format, or with members outside of its own folder.
+    Raises InputError, with one line that names the file, for one that is missing, cut, damaged, not a saved graph, of
+    a newer format, or with members outside of its own folder.
     """
     path = os.fspath(path)
     hint = "write it with jtc.export(f, example_args, path)"
@@ -136,8 +137,8 @@ def _meta(path: str, data: bytes) -> dict[str, Any]:
         if not isinstance(meta["version"], int) or meta["version"] > FORMAT_VERSION:
             raise InputError(f"{path} has format version {meta['version']}; this jtc reads up to {FORMAT_VERSION}",
                              hint="read it with a newer jtc")
-        names = [meta["inputs"], meta["outputs"]]
-        if not isinstance(meta["name"], str) or not all(isinstance(n, list) and all(isinstance(s, str) for s in n) for n in names):
+        names = [meta["name"], *meta["inputs"], *meta["outputs"]]
+        if not all(isinstance(name, str) for name in names):
             raise ValueError("wrong types")
         return {key: meta[key] for key in ("name", "inputs", "outputs", "tree")}
     except (KeyError, ValueError, TypeError) as error:
@@ -159,7 +160,7 @@ def read_weights(blob: bytes, path: str) -> dict[str, np.ndarray]:
     arrays = {}
     for name, row in rows:
         if row["dtype"] not in known:
-            raise InputError(f"{path}: the tensor {name!r} has the element type {row['dtype']}, which jtc does not have")
+            raise InputError(f"{path}: the tensor {name!r} has the element type {row['dtype']}, unknown to jtc")
         dtype = DTYPES[known[row["dtype"]]].numpy
         arrays[name] = np.frombuffer(row["data"], dtype).reshape(row["shape"])
     return arrays

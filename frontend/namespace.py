@@ -11,8 +11,7 @@ from typing import Any
 
 from jtc.dialects.dtypes import DTYPES as _DTYPES
 from jtc.dialects.errors import InputError, InternalError, JtcError, TraceError, UsageError
-from jtc.frontend import creation, elementwise, indexing, linalg, manipulation, meta, reductions
-from jtc.frontend import methods as _methods
+from jtc.frontend import creation, elementwise, indexing, linalg, manipulation, meta, methods, reductions
 from jtc.frontend.tensor import Tensor
 
 __version__ = "0.1.0"
@@ -33,6 +32,7 @@ _LAZY: dict[str, tuple[str, str]] = {
 # Modules under their public names: `import jtc.nn` and `from jtc.nn import functional` find these.
 _MODULES = {"nn": "jtc.frontend.nn", "random": "jtc.frontend.random", "knobs": "jtc.runtime.knobs"}
 
+methods.attach()
 for _module in (creation, elementwise, reductions, manipulation, indexing, linalg, meta):
     globals().update({name: getattr(_module, name) for name in _module.PUBLIC})
 for _dtype in _DTYPES.values():

@@ -58,7 +58,8 @@ def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
     for shape in shapes:
         for d, n in enumerate(shape, rank - len(shape)):
             if n != 1 and out[d] != 1 and n != out[d]:
-                raise input_error(f"shapes {' and '.join(str(tuple(s)) for s in shapes)} do not broadcast: {out[d]} against {n}")
+                given = " and ".join(str(tuple(s)) for s in shapes)
+                raise input_error(f"shapes {given} do not broadcast: {out[d]} against {n}")
             if n != 1:
                 out[d] = n
     return tuple(out)
@@ -134,6 +135,7 @@ def pair(value: Any, count: int, name: str) -> tuple[int, ...]:
     """One integer for all of `count` dimensions, or one for each.  Raises InputError."""
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         return (int(value),) * count
-    if isinstance(value, (tuple, list)) and len(value) == count and all(isinstance(v, (int, np.integer)) for v in value):
+    numbers = isinstance(value, (tuple, list)) and all(isinstance(v, (int, np.integer)) for v in value)
+    if numbers and len(value) == count:
         return tuple(map(int, value))
     raise input_error(f"{name} is an integer or {count} integers, got {value!r}")

@@ -1,7 +1,7 @@
 """Where a function finds tensors that are not its arguments: closure cells, globals, and what can be reached from them.
 
-A `Place` is a root and the steps from it to a tensor.  Places are read anew in every call of a jitted function, so a tensor
-that was replaced since is used, and written after it where the function rebound them.
+A `Place` is a root and the steps from it to a tensor.  Places are read anew in every call of a jitted function, so a
+tensor that was replaced since is used, and written after it where the function rebound them.
 """
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-"""Type promotion: the table of the Array API standard, widened where the standard leaves a gap, and weak Python numbers.
+"""Type promotion: the table of the Array API standard, widened where it leaves a gap, and weak Python numbers.
 
-* Two tensors: within a kind the wider type; an integer or bool with a float gives the float; a bool with a number gives the
-  number; uint64 with a signed integer has no common type and is an error.
-* A Python or NumPy *scalar* is weak: it takes the tensor's dtype, unless its kind is higher (a float with an integer tensor
-  gives float32, an integer with a bool tensor int64).
+* Two tensors: within a kind the wider type; an integer or bool with a float gives the float; a bool with a number
+  gives the number; uint64 with a signed integer has no common type and is an error.
+* A Python or NumPy *scalar* is weak: it takes the tensor's dtype, unless its kind is higher (a float with an integer
+  tensor gives float32, an integer with a bool tensor int64).
 * True division and float functions of integers and bools give float32, the default float type.
 """
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -32,7 +32,7 @@ def scalar_kind(value: object) -> str:
     return "int" if isinstance(value, (int, np.integer)) else "float"
 
 
-@lru_cache(maxsize=None)
+@cache
 def _pair(a: DType, b: DType) -> DType | None:
     if a is b:
         return a
@@ -53,7 +53,8 @@ def promote(dtypes: Sequence[DType]) -> DType:
     for other in dtypes[1:]:
         common = _pair(result, other)
         if common is None:
-            raise input_error(f"no common dtype of {result.public} and {other.public}", "convert one of them with astype")
+            raise input_error(f"no common dtype of {result.public} and {other.public}",
+                              "convert one of them with astype")
         result = common
     return result
 

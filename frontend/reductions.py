@@ -1,4 +1,4 @@
-"""Reductions over one, several or all axes.  axis: None (all), an integer or a tuple; keepdims keeps them with size 1."""
+"""Reductions over one, several or all axes.  axis: None (all), an integer or a tuple; keepdims: keep them, as 1."""
 from __future__ import annotations
 
 import builtins
@@ -173,4 +173,5 @@ def count_nonzero(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Ten
     return sum(Tensor.of(_truth(to_node(x))), axis=axis, keepdims=keepdims)
 
 
-PUBLIC = ("sum", "prod", "max", "min", "all", "any", "argmax", "argmin", "mean", "var", "std", "logsumexp", "count_nonzero")
+PUBLIC = ("sum", "prod", "max", "min", "all", "any", "argmax", "argmin", "mean", "var", "std", "logsumexp",
+          "count_nonzero")

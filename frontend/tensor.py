@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Tensor:
-    """An n-dimensional array of one element type.  Made by `jtc.array` and by every function of `jtc`, not by calling it."""
+    """An n-dimensional array of one element type.  Made by the functions of `jtc`, such as `jtc.array`."""
 
     __slots__ = ("_node", "_buffer", "_tracer", "__weakref__")
     __array_ufunc__ = None            # `ndarray + tensor` is then tensor.__radd__
@@ -105,7 +105,8 @@ class Tensor:
             raise TypeError("a tensor without dimensions has no length")
         return self.shape[0]
 
-    # ------------------------------------------------------------------------------------------------- asking for the value
+    # ------------------------------------------------------------------------------------------------- asking for the
+    # value
     def value(self, what: str = "numpy()", hint: str | None = None) -> values.Buffer:
         """The value in memory, computed now if it is pending.  Raises TraceError while `jit` traces this tensor."""
         if self._buffer is None or current_tracer() is not None:
@@ -122,7 +123,7 @@ class Tensor:
         return self._buffer                                                # type: ignore[return-value]
 
     def numpy(self) -> np.ndarray:
-        """A NumPy array with the value, computing it if it is pending.  It is read-only and may share the tensor's memory."""
+        """A NumPy array with the value, computed now if it is pending; read-only, it may share the tensor's memory."""
         return self.value().numpy()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -210,12 +211,13 @@ class Tensor:
             return Tensor.from_buffer(self._buffer)
         return Tensor.of(self.node())
 
-    # ------------------------------------------------------------------------------------------------------------ assigning
+    # ------------------------------------------------------------------------------------------------------------
+    # assigning
     def assign(self, value: Any) -> Tensor:
         """Give this tensor another value of its shape; `value` is converted to its dtype.  Returns the tensor.
 
-        While `jit` traces, assigning to a tensor from outside makes the new value a result that is stored into the tensor
-        after each call.  Raises InputError where the shape differs.
+        While `jit` traces, assigning to a tensor from outside makes the new value a result that is stored into the
+        tensor after each call.  Raises InputError where the shape differs.
         """
         from jtc.frontend.operands import convert, expand, to_node
         from jtc.frontend.trace import input_error

@@ -1,7 +1,7 @@
 """Recording: how a call of a public function becomes a node of a graph, and where in the user's program it stood.
 
-Outside `jit` no tracer is active and nodes pile up behind the tensors that hold them (see lazy.py).  Inside, a `Tracer` is
-active; a tensor that was made outside of it becomes one of its inputs when it is first used.
+Outside `jit` no tracer is active and nodes pile up behind the tensors that hold them (see lazy.py).  Inside, a
+`Tracer` is active; a tensor that was made outside of it becomes one of its inputs when it is first used.
 """
 from __future__ import annotations
 
@@ -136,8 +136,9 @@ def current_tracer() -> Tracer | None:
     return _current.get()
 
 
-def record(op: str, args: Sequence[Node], attrs: Mapping[str, Any] | None = None, declared: TensorType | None = None) -> Node:
-    """A new node; its type is inferred from the op table.  Raises InputError, with the user's line, where the op refuses."""
+def record(op: str, args: Sequence[Node], attrs: Mapping[str, Any] | None = None,
+           declared: TensorType | None = None) -> Node:
+    """A new node, of the type that the op table infers.  Raises InputError where the op refuses its arguments."""
     attrs = dict(attrs) if attrs else {}
     try:
         type = infer(op, [a.type for a in args], attrs, declared)

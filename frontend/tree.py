@@ -1,7 +1,8 @@
-"""Nested containers of tensors: lists, tuples, named tuples, dicts, dataclasses, and objects that hold tensors as attributes.
+"""Nested containers of tensors: lists, tuples, named tuples, dicts, dataclasses, and objects with attributes.
 
-`flatten` takes a value apart into leaves and a `Form`; `Form.build` puts leaves back.  Forms compare by value, so they are part
-of a signature.  Lists, tuples, dicts and dataclasses are rebuilt; any other object (a module) is a leaf here.
+`flatten` takes a value apart into leaves and a `Form`; `Form.build` puts leaves back.  Forms compare by value, so
+they are part of a signature.  Lists, tuples, dicts and dataclasses are rebuilt; any other object (a module) is a leaf
+here.
 """
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ class Form:
         if self.kind is LEAF:
             return [prefix]
         names = self.names or range(len(self.children))
-        return [p for name, child in zip(names, self.children) for p in child.paths(f"{prefix}.{name}" if prefix else str(name))]
+        return [p for name,
+                child in zip(names, self.children) for p in child.paths(f"{prefix}.{name}" if prefix else str(name))]
 
     def to_json(self) -> Any:
         """Data for a file; classes become the plain container that they are like."""
@@ -121,12 +123,13 @@ def walk(value: Any, path: Path = (), seen: set[int] | None = None) -> Iterator[
         yield from walk(child, (*path, step), seen)
 
 
-_LIBRARIES = frozenset({"builtins", "numpy", "types", "functools", "threading", "contextvars", "logging", "_io", "io", "re", "pathlib",
+_LIBRARIES = frozenset({"builtins", "numpy", "types", "functools", "threading", "contextvars", "logging", "_io", "io",
+                        "re", "pathlib",
                          "weakref", "_weakref", "collections", "ml_dtypes", "torch", "jax", "pandas", "matplotlib"})
 
 
 def is_container(value: Any) -> bool:
-    """Whether tensors may be found inside: containers and plain objects, not classes, functions, modules and library types."""
+    """Whether tensors may be found inside: containers and plain objects, not classes, modules and library types."""
     if isinstance(value, (list, tuple, dict)):
         return True
     kind = type(value)

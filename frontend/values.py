@@ -1,4 +1,4 @@
-"""Values in memory: from and to NumPy.  `Buffer` is the runtime's; it knows dtype (IR name), shape, wait() and is_ready()."""
+"""Values in memory: the runtime's `Buffer`, which knows its dtype (IR name) and shape, wait() and is_ready()."""
 from __future__ import annotations
 
 from typing import Any
@@ -10,7 +10,7 @@ from jtc.runtime.engine import Buffer
 
 
 def from_numpy(array: np.ndarray, copy: bool = True) -> Buffer:
-    """A buffer with the array's elements.  copy=False lets it use the array's memory, which nobody may change while it lives."""
+    """A buffer with the array's elements; copy=False uses the array's memory, which nobody may change meanwhile."""
     return Buffer.from_numpy(np.ascontiguousarray(array) if array.ndim else array, copy)
 
 

@@ -53,8 +53,8 @@ def scaled_dot_product_attention(query: Any, key: Any, value: Any, attn_mask: An
                                  is_causal: bool = False, scale: float | None = None) -> Tensor:
     """softmax(query @ key.T * scale) @ value over the last two dimensions [..., length, width].
 
-    attn_mask: bool (False is left out) or float (added to the scores), broadcast to [..., queries, keys].  is_causal leaves out
-    the keys after each query.  scale defaults to 1 / sqrt(width).
+    attn_mask: bool (False is left out) or float (added to the scores), broadcast to [..., queries, keys].  is_causal
+    leaves out the keys after each query.  scale defaults to 1 / sqrt(width).
     """
     q, k = Tensor.of(to_node(query)), Tensor.of(to_node(key))
     if q.ndim < 2 or k.ndim < 2:

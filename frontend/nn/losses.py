@@ -23,10 +23,12 @@ def _reduced(node: Node, reduction: str) -> Tensor:
     return Tensor.of(mean_node(node, axes) if reduction == "mean" else reduce_node("add", node, axes))
 
 
-def nll_loss(log_probabilities: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> Tensor:
+def nll_loss(log_probabilities: Any, target: Any, weight: Any = None, ignore_index: int = -100,
+             reduction: str = "mean") -> Tensor:
     """-log_probabilities[i, target[i]] of [n, classes, ...] and integer classes [n, ...].
 
-    Targets equal to ignore_index count nothing; `weight` [classes] weighs the classes, and the mean is over the weights.
+    Targets equal to ignore_index count nothing; `weight` [classes] weighs the classes, and the mean is over the
+    weights.
     """
     node, index = float_node(log_probabilities), to_node(target)
     if len(node.shape) < 1 or not index.dtype.is_integer:
@@ -58,7 +60,7 @@ def nll_loss(log_probabilities: Any, target: Any, weight: Any = None, ignore_ind
 
 def cross_entropy(logits: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean",
                   label_smoothing: float = 0.0) -> Tensor:
-    """The negative logarithm of softmax(logits) at the target class: logits [n, classes, ...], integer targets [n, ...].
+    """-log(softmax(logits)) at the target class: logits [n, classes, ...], integer targets [n, ...].
 
     Float targets of the shape of the logits are probabilities of the classes.
     """
@@ -71,15 +73,18 @@ def cross_entropy(logits: Any, target: Any, weight: Any = None, ignore_index: in
         if weight is not None:
             raise input_error("cross_entropy with class weights takes class numbers, not probabilities")
         classes = node.shape[axis]
-        chances = with_number("add", with_number("mul", convert(goal, node.dtype), 1 - label_smoothing), label_smoothing / classes) \
-            if label_smoothing else convert(goal, node.dtype)
+        chances = convert(goal, node.dtype)
+        if label_smoothing:
+            chances = with_number("mul", chances, 1 - label_smoothing)
+            chances = with_number("add", chances, label_smoothing / classes)
         loss = record("neg", [reduce_node("add", record("mul", [scores.node(), chances]), (axis,))])
         return _reduced(loss, reduction)
     exact = nll_loss(scores, target, weight, ignore_index, reduction)
     if not label_smoothing:
         return exact
     if weight is not None or reduction == "none":
-        raise input_error("label_smoothing goes with reduction mean or sum and no class weights", "pass probabilities as targets")
+        raise input_error("label_smoothing goes with reduction mean or sum and no class weights",
+                          "pass probabilities as targets")
     used = record("ne", [convert(goal, I64), splat(ignore_index, I64, goal.shape)])
     spread = record("neg", [mean_node(scores.node(), (axis,))])
     spread = record("where", [used, spread, splat(0, node.dtype, spread.shape)])

@@ -38,7 +38,8 @@ def _normalise(node: Node, axes: tuple[int, ...], eps: float) -> Node:
     return record("mul", [offset, back(factor, node.shape, axes)])
 
 
-def layer_norm(x: Any, normalized_shape: int | Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
+def layer_norm(x: Any, normalized_shape: int | Sequence[int], weight: Any = None, bias: Any = None,
+               eps: float = 1e-5) -> Tensor:
     """Normalise over the last dimensions, whose sizes are `normalized_shape`; weight and bias have that shape."""
     node, sizes = float_node(x), normalize_shape(normalized_shape)
     first = len(node.shape) - len(sizes)
@@ -77,12 +78,14 @@ def instance_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-
     return group_norm(x, to_node(x).shape[1], weight, bias, eps)
 
 
-def batch_norm(x: Any, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None, training: bool = False,
+def batch_norm(x: Any, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None,
+               training: bool = False,
                momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
     """Normalise each channel of x [n, c, ...].
 
-    training=False uses the running statistics.  training=True uses those of the batch, and moves running statistics that are
-    given towards them: running = (1 - momentum) * running + momentum * batch, with the unbiased variance, as PyTorch does.
+    training=False uses the running statistics.  training=True uses those of the batch, and moves running statistics
+    that are given towards them: running = (1 - momentum) * running + momentum * batch, with the unbiased variance, as
+    PyTorch does.
     """
     node = float_node(x)
     if len(node.shape) < 2:
@@ -113,7 +116,8 @@ def _update_running(node: Node, axes: tuple[int, ...], mean: Any, var: Any, mome
             offset = centred(node, axes)
             fresh = with_number("mul", mean_node(record("mul", [offset, offset]), axes), count / max(1, count - 1))
         old = convert(target.node(), fresh.dtype)
-        target.assign(Tensor.of(record("add", [with_number("mul", old, 1 - momentum), with_number("mul", fresh, momentum)])))
+        old, fresh = with_number("mul", old, 1 - momentum), with_number("mul", fresh, momentum)
+        target.assign(Tensor.of(record("add", [old, fresh])))
 
 
 PUBLIC = ("layer_norm", "rms_norm", "group_norm", "instance_norm", "batch_norm")

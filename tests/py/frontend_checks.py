@@ -2,9 +2,11 @@
 from __future__ import annotations
 
 import numpy as np
+
 from jtc.frontend.tensor import Tensor
 
-RTOL = {np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-11}       # long sums and library functions, in another order
+RTOL = {np.dtype(np.float32): 2e-5,
+        np.dtype(np.float64): 1e-11}       # long sums and library functions, in another order
 
 
 def same(result, expected, rtol: float | None = None) -> None:

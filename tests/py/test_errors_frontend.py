@@ -1,10 +1,11 @@
 """Wrong input gives one clear error that names the user's line, outside and inside of `jit`."""
 from __future__ import annotations
 
-import jtc
 import numpy as np
 import pytest
 from frontend_checks import normal
+
+import jtc
 from jtc.nn import functional as F
 
 pytestmark = pytest.mark.usefixtures("backend")
@@ -14,7 +15,8 @@ CASES = {
     "shapes do not broadcast": (lambda x: x + np.zeros(3, np.float32), "(3, 4) and (3,) do not broadcast"),
     "matmul sizes": (lambda x: x @ x, "inner sizes 4 and 3 differ"),
     "matmul of a scalar": (lambda x: x @ jtc.array(2.0), "needs operands with dimensions"),
-    "no common dtype": (lambda x: jtc.zeros((2,), dtype=jtc.uint64) + jtc.zeros((2,), dtype=jtc.int8), "no common dtype of uint64 and int8"),
+    "no common dtype": (lambda x: jtc.zeros((2,), dtype=jtc.uint64) + jtc.zeros((2,), dtype=jtc.int8),
+                        "no common dtype of uint64 and int8"),
     "bool arithmetic": (lambda x: (x > 0) - (x > 1), "sub does not take bool"),
     "float bit operation": (lambda x: x & 1, "and does not take float32"),
     "integer too large": (lambda x: jtc.zeros((2,), dtype=jtc.int32) + 2**40, "does not fit into int32"),

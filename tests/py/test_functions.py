@@ -1,22 +1,28 @@
 """Array functions against NumPy: values, dtypes and shapes, also of tensors without dimensions and without elements."""
 from __future__ import annotations
 
-import jtc
 import numpy as np
 import pytest
 from frontend_checks import normal, same
 
+import jtc
+
 SHAPES = [(), (1,), (5,), (0,), (3, 4), (2, 0, 3), (2, 1, 7)]
-UNARY = {"exp": np.exp, "exp2": np.exp2, "expm1": np.expm1, "sin": np.sin, "cos": np.cos, "tan": np.tan, "atan": np.arctan,
-         "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, "asinh": np.arcsinh, "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc,
-         "round": np.round, "abs": np.abs, "sign": np.sign, "negative": np.negative, "square": np.square, "isnan": np.isnan,
+UNARY = {"exp": np.exp, "exp2": np.exp2, "expm1": np.expm1, "sin": np.sin, "cos": np.cos, "tan": np.tan,
+         "atan": np.arctan,
+         "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, "asinh": np.arcsinh, "floor": np.floor, "ceil": np.ceil,
+         "trunc": np.trunc,
+         "round": np.round, "abs": np.abs, "sign": np.sign, "negative": np.negative, "square": np.square,
+         "isnan": np.isnan,
          "isinf": np.isinf, "isfinite": np.isfinite, "positive": np.positive}
-POSITIVE = {"log": np.log, "log2": np.log2, "log10": np.log10, "log1p": np.log1p, "sqrt": np.sqrt, "reciprocal": np.reciprocal,
+POSITIVE = {"log": np.log, "log2": np.log2, "log10": np.log10, "log1p": np.log1p, "sqrt": np.sqrt,
+            "reciprocal": np.reciprocal,
             "rsqrt": lambda x: 1 / np.sqrt(x)}
 BOUNDED = {"asin": np.arcsin, "acos": np.arccos, "atanh": np.arctanh}
 BINARY = {"add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide, "maximum": np.maximum,
           "minimum": np.minimum, "atan2": np.arctan2, "equal": np.equal, "not_equal": np.not_equal, "less": np.less,
-          "less_equal": np.less_equal, "greater": np.greater, "greater_equal": np.greater_equal, "logaddexp": np.logaddexp,
+          "less_equal": np.less_equal, "greater": np.greater, "greater_equal": np.greater_equal,
+          "logaddexp": np.logaddexp,
           "hypot": np.hypot, "floor_divide": np.floor_divide, "remainder": np.remainder, "pow": np.power,
           "logical_and": np.logical_and, "logical_or": np.logical_or, "logical_xor": np.logical_xor}
 pytestmark = pytest.mark.usefixtures("backend")
@@ -34,7 +40,8 @@ def test_unary_functions(shape, dtype):
             same(results[name], np.asarray(function(x), dtype if name[:2] != 'is' else bool))
 
 
-@pytest.mark.parametrize("shapes", [((), ()), ((3, 4), (3, 4)), ((3, 4), (4,)), ((3, 1), (1, 5)), ((2, 3, 1), (4,)), ((0, 3), (3,))], ids=str)
+@pytest.mark.parametrize("shapes", [((), ()), ((3, 4), (3, 4)), ((3, 4), (4,)), ((3, 1), (1, 5)), ((2, 3, 1), (4,)),
+                                    ((0, 3), (3,))], ids=str)
 def test_binary_functions_broadcast(shapes):
     a, b = (np.asarray(np.abs(normal(*s, seed=i)) + np.float32(0.5)) for i, s in enumerate(shapes))
     results = {name: getattr(jtc, name)(a, b) for name in BINARY}
@@ -45,7 +52,8 @@ def test_binary_functions_broadcast(shapes):
 
 def test_integer_functions():
     a, b = np.arange(-6, 6, dtype=np.int32), np.array([3, -2, 5] * 4, np.int32)
-    for name in ("add", "subtract", "multiply", "floor_divide", "remainder", "maximum", "bitwise_and", "bitwise_or", "bitwise_xor"):
+    for name in ("add", "subtract", "multiply", "floor_divide", "remainder", "maximum", "bitwise_and", "bitwise_or",
+                 "bitwise_xor"):
         same(getattr(jtc, name)(a, b), getattr(np, name)(a, b))
     same(jtc.array(a) << 2, a << 2)
     same(jtc.array(a) >> 1, a >> 1)
@@ -76,8 +84,10 @@ def test_scalars_are_weak(left, right, expected):
 
 
 @pytest.mark.parametrize("a,b,expected", [
-    ("int8", "int32", "int32"), ("uint8", "int8", "int16"), ("uint32", "int32", "int64"), ("int64", "float32", "float32"),
-    ("float32", "float64", "float64"), ("bool", "int8", "int8"), ("float16", "bfloat16", "float32"), ("uint8", "uint16", "uint16")])
+    ("int8", "int32", "int32"), ("uint8", "int8", "int16"), ("uint32", "int32", "int64"),
+                                          ("int64", "float32", "float32"),
+    ("float32", "float64", "float64"), ("bool", "int8", "int8"), ("float16", "bfloat16", "float32"),
+                                          ("uint8", "uint16", "uint16")])
 def test_promotion(a, b, expected):
     assert jtc.result_type(getattr(jtc, a), getattr(jtc, b)) is jtc.result_type(getattr(jtc, b), getattr(jtc, a))
     assert jtc.result_type(getattr(jtc, a), getattr(jtc, b)).public == expected
@@ -144,7 +154,8 @@ def test_reductions_of_integers_and_of_nothing():
 
 
 @pytest.mark.parametrize("a,b", [((3, 4), (4, 5)), ((4,), (4,)), ((4,), (4, 5)), ((3, 4), (4,)), ((2, 3, 4), (4, 5)),
-                                 ((2, 1, 3, 4), (6, 4, 5)), ((1, 4), (4, 1)), ((0, 4), (4, 3)), ((3, 0), (0, 2)), ((2, 3, 4), (4,))], ids=str)
+                                 ((2, 1, 3, 4), (6, 4, 5)), ((1, 4), (4, 1)), ((0, 4), (4, 3)), ((3, 0), (0, 2)),
+                                 ((2, 3, 4), (4,))], ids=str)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
 def test_matmul(a, b, dtype):
     x, y = (normal(*a) * 5).astype(dtype), (normal(*b, seed=1) * 5).astype(dtype)
@@ -154,9 +165,12 @@ def test_matmul(a, b, dtype):
 
 
 @pytest.mark.parametrize("subscripts,shapes", [
-    ("ij,jk->ik", [(2, 3), (3, 4)]), ("ij,jk", [(2, 3), (3, 4)]), ("bij,bkj->bik", [(2, 3, 4), (2, 5, 4)]), ("ii->i", [(3, 3)]),
-    ("ii", [(3, 3)]), ("ij->ji", [(2, 3)]), ("ij->", [(2, 3)]), ("i,j->ij", [(2,), (3,)]), ("...ij,...jk->...ik", [(2, 3, 4), (4, 5)]),
-    ("i,ij,j->", [(2,), (2, 3), (3,)]), ("bhqd,bhkd->bhqk", [(1, 2, 3, 4), (1, 2, 5, 4)]), ("ijk->kj", [(2, 3, 4)])], ids=str)
+    ("ij,jk->ik", [(2, 3), (3, 4)]), ("ij,jk", [(2, 3), (3, 4)]), ("bij,bkj->bik", [(2, 3, 4), (2, 5, 4)]),
+                                               ("ii->i", [(3, 3)]),
+    ("ii", [(3, 3)]), ("ij->ji", [(2, 3)]), ("ij->", [(2, 3)]), ("i,j->ij", [(2,), (3,)]),
+                                               ("...ij,...jk->...ik", [(2, 3, 4), (4, 5)]),
+    ("i,ij,j->", [(2,), (2, 3), (3,)]), ("bhqd,bhkd->bhqk", [(1, 2, 3, 4), (1, 2, 5, 4)]), ("ijk->kj", [(2, 3, 4)])],
+                         ids=str)
 def test_einsum(subscripts, shapes):
     operands = [normal(*s, seed=i) for i, s in enumerate(shapes)]
     same(jtc.einsum(subscripts, *operands), np.asarray(np.einsum(subscripts, *operands)))
@@ -194,7 +208,8 @@ def test_creation():
 
 
 @pytest.mark.parametrize("value,dtype", [
-    ([1.5, 2], "float32"), ([1, 2], "int64"), (True, "bool"), (3, "int64"), (2.5, "float32"), (np.float64(2.5), "float32"),
+    ([1.5, 2], "float32"), ([1, 2], "int64"), (True, "bool"), (3, "int64"), (2.5, "float32"),
+                                         (np.float64(2.5), "float32"),
     (np.zeros(2), "float64"), (np.zeros(2, np.float16), "float16"), (np.uint8(3), "uint8"), ([[True, False]], "bool"),
     ([np.zeros(2), np.ones(2)], "float64")], ids=str)
 def test_dtype_of_created_tensors(value, dtype):
@@ -245,7 +260,8 @@ def test_manipulation():
         same(part, expected)
     for part, expected in zip(jtc.split(x, [1, 3, 9], axis=2), np.split(x, [1, 3, 9], 2), strict=True):
         same(part, expected)
-    same(jtc.pad(x, ((0, 1), (2, 0), (1, 1)), constant_values=3), np.pad(x, ((0, 1), (2, 0), (1, 1)), constant_values=3))
+    same(jtc.pad(x, ((0, 1), (2, 0), (1, 1)), constant_values=3),
+         np.pad(x, ((0, 1), (2, 0), (1, 1)), constant_values=3))
     same(jtc.pad(x, 1), np.pad(x, 1))
     same(jtc.tile(x, (2, 1, 3)), np.tile(x, (2, 1, 3)))
     same(jtc.tile(x, 2), np.tile(x, 2))
@@ -273,4 +289,5 @@ def test_methods_and_operators():
     assert t.ndim == 2 and t.size == 12 and len(t) == 3 and t.nbytes == 48
     for row, expected in zip(t, x, strict=True):
         same(row, expected)
-    assert float(t[0, 0]) == x[0, 0] and int(jtc.array(3)) == 3 and bool(t[0, 0] == x[0, 0]) and [10, 20][jtc.array(1)] == 20
+    assert float(t[0, 0]) == x[0, 0] and int(jtc.array(3)) == 3 and bool(t[0, 0] == x[0, 0])
+    assert [10, 20][jtc.array(1)] == 20

@@ -1,20 +1,22 @@
 """Indexing, gather and scatter, reindex and reindex_reduce against NumPy."""
 from __future__ import annotations
 
-import jtc
 import numpy as np
 import pytest
 from frontend_checks import normal, same
 
+import jtc
+
 pytestmark = pytest.mark.usefixtures("backend")
-I, J = np.array([2, 0, 1, 1]), np.array([[0, 3], [1, -1]])
+ROWS, TABLE = np.array([2, 0, 1, 1]), np.array([[0, 3], [1, -1]])
 
 
 @pytest.mark.parametrize("key", [
-    0, -1, slice(None), slice(1, 3), slice(None, None, -1), slice(None, None, 2), slice(3, 0, -2), slice(5, 9), ..., None,
-    (0, 1), (slice(None), 2), (..., 1), (0, ..., 2), (None, 0, None), (slice(None, None, -1), ..., slice(1, None, 2)), (1, 2, 3),
-    I, (I,), (slice(None), I), (slice(None), I, slice(None, None, -1)), (..., J), (I, I), (0, I), (I, slice(None), J[0, 0]),
-    (slice(1, 3), J[:, :, None] % 3), (J % 3, None, slice(0, 2)), ([0, 1], slice(None), [2, 0]), (0, slice(None), I), (slice(None), 0, I),
+    0, -1, slice(None), slice(1, 3), slice(None, None, -1), slice(None, None, 2), slice(3, 0, -2), slice(5, 9), ...,
+    None, (0, 1), (slice(None), 2), (..., 1), (0, ..., 2), (None, 0, None), (slice(None, None, -1), ..., slice(1, None, 2)),
+    (1, 2, 3), ROWS, (ROWS,), (slice(None), ROWS), (slice(None), ROWS, slice(None, None, -1)), (..., TABLE),
+    (ROWS, ROWS), (0, ROWS), (ROWS, slice(None), TABLE[0, 0]), (slice(1, 3), TABLE[:, :, None] % 3), (TABLE % 3, None, slice(0, 2)),
+    ([0, 1], slice(None), [2, 0]), (0, slice(None), ROWS), (slice(None), 0, ROWS),
     np.int64(2), ()], ids=repr)
 def test_getitem(key):
     x = normal(3, 4, 5)
@@ -38,8 +40,8 @@ def test_empty(shape):
 
 def test_take():
     x = normal(3, 4, 5)
-    same(jtc.take(x, I % 3, axis=0), np.take(x, I % 3, 0))
-    same(jtc.take(x, J % 4, axis=1), np.take(x, J % 4, 1))
+    same(jtc.take(x, ROWS % 3, axis=0), np.take(x, ROWS % 3, 0))
+    same(jtc.take(x, TABLE % 4, axis=1), np.take(x, TABLE % 4, 1))
     same(jtc.take(np.arange(5), [4, -1, 0]), np.array([4, 4, 0]))
     same(jtc.take(np.arange(1, 5), [4, 7, -9, 0]), np.array([0, 0, 0, 1]))
     order = np.argsort(x, axis=1)

@@ -6,10 +6,11 @@ import json
 import os
 import zipfile
 
-import jtc
 import numpy as np
 import pytest
 from frontend_checks import normal, same
+
+import jtc
 from jtc.frontend.model_file import read_model
 from jtc.nn import functional as F
 
@@ -17,7 +18,8 @@ pytestmark = pytest.mark.usefixtures("backend")
 
 
 def test_containers_round_trip(tmp_path):
-    obj = {"w": jtc.array(normal(2, 3)), "list": [normal(4), (np.arange(3), True)], "lr": 0.1, "name": "net", "none": None,
+    obj = {"w": jtc.array(normal(2, 3)), "list": [normal(4), (np.arange(3), True)], "lr": 0.1, "name": "net",
+           "none": None,
            "half": jtc.zeros((2,), dtype=jtc.bfloat16), "scalar": jtc.array(2.5)}
     jtc.save(obj, tmp_path / "x.safetensors")
     back = jtc.load(tmp_path / "x.safetensors")
@@ -43,7 +45,8 @@ def test_plain_safetensors_and_npz(tmp_path):
 
 @pytest.mark.parametrize("name,content,words", [
     ("missing.safetensors", None, "no such file"), ("x.safetensors", b"\x10\0\0\0\0\0\0\0{", "is damaged"),
-    ("x.npz", b"PK\3\4 cut", "not an npz file"), ("x.pth", b"", "not read or written yet"), ("x.txt", b"", "unknown suffix '.txt'")])
+    ("x.npz", b"PK\3\4 cut", "not an npz file"), ("x.pth", b"", "not read or written yet"),
+                                                ("x.txt", b"", "unknown suffix '.txt'")])
 def test_files_that_cannot_be_loaded(tmp_path, name, content, words):
     if content is not None:
         (tmp_path / name).write_bytes(content)
@@ -113,7 +116,8 @@ def newer(members):
 
 @pytest.mark.parametrize("change,words", [
     (newer, "has format version 99"), (lambda m: m.pop("meta.json"), "not a saved graph: meta.json is missing"),
-    (lambda m: m.pop("graph.mlir"), "is damaged: graph.mlir is missing"), (lambda m: m.update({"meta.json": b"{"}), "meta.json is not valid"),
+    (lambda m: m.pop("graph.mlir"), "is damaged: graph.mlir is missing"),
+                                          (lambda m: m.update({"meta.json": b"{"}), "meta.json is not valid"),
     (lambda m: m.update({"../evil": b""}), "lies outside"), (lambda m: m.update({"/etc/evil": b""}), "lies outside"),
     (lambda m: m.update({"weights.safetensors": m["weights.safetensors"][:-9]}), "weights cannot be read"),
     (lambda m: m.update({"meta.json": b'{"format": "other", "version": 1}'}), "not a saved graph")])

@@ -4,10 +4,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import jtc
 import numpy as np
 import pytest
 from frontend_checks import normal, same
+
+import jtc
 
 pytestmark = pytest.mark.usefixtures("backend")
 counter = jtc.zeros((), dtype=jtc.int64)
@@ -57,7 +58,8 @@ def test_containers_of_arguments_and_results():
     @jtc.jit
     def f(pair, record, table, *rest):
         total = pair.a + pair.b * record.scale + record.weight
-        return {"total": total, "rest": [r + 1 for r in rest], "pair": Pair(total, table["k"][0]), "n": record.scale, "none": None}
+        return {"total": total, "rest": [r + 1 for r in rest], "pair": Pair(total, table["k"][0]), "n": record.scale,
+                "none": None}
 
     x = normal(3)
     out = f(Pair(x, x), Record(x, 2), {"k": (x, x)}, x, x)
@@ -133,7 +135,8 @@ def test_rebound_names_attributes_and_items_are_written_back():
     for _ in range(3):
         out = step(x)
     assert step.compiles <= 2          # the second trace knows `model.seen`
-    for value, expected in ((out, 3 * x), (total, 3 * x), (local, 6 * x), (model.weight, 1 + 3 * x), (model.layers[0], 3 * x),
+    for value, expected in ((out, 3 * x), (total, 3 * x), (local, 6 * x), (model.weight, 1 + 3 * x),
+                            (model.layers[0], 3 * x),
                             (table["v"], 3 * x), (model.seen, x)):
         same(value, expected)
 
@@ -211,7 +214,8 @@ def test_shapes_are_python_numbers():
 
 
 @pytest.mark.parametrize("body,words", [
-    (lambda x: x if x.sum() > 0 else -x, "bool()"), (lambda x: x * int(x[0]), "int()"), (lambda x: x * float(x[0]), "float()"),
+    (lambda x: x if x.sum() > 0 else -x, "bool()"), (lambda x: x * int(x[0]), "int()"),
+                                        (lambda x: x * float(x[0]), "float()"),
     (lambda x: [1, 2][x[0].astype(jtc.int64)], "__index__()"), (lambda x: x.numpy(), "numpy()"),
     (lambda x: np.sqrt(np.asarray(x)), "conversion to a NumPy array"), (lambda x: x[0].item(), "item()")],
     ids=["bool", "int", "float", "index", "numpy", "array", "item"])

@@ -3,10 +3,11 @@ from __future__ import annotations
 
 import gc
 
-import jtc
 import numpy as np
 import pytest
 from frontend_checks import normal, same
+
+import jtc
 from jtc.frontend import lazy
 from jtc.frontend.execute import statistics
 

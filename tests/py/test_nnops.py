@@ -3,21 +3,25 @@ from __future__ import annotations
 
 import math
 
-import jtc
 import numpy as np
 import pytest
 from frontend_checks import normal, same
+
+import jtc
 from jtc.nn import functional as F
 
 pytestmark = pytest.mark.usefixtures("backend")
 sigmoid = lambda x: 1 / (1 + np.exp(-x))                                        # noqa: E731
 erf = np.vectorize(math.erf, otypes=[np.float64])
 ACTIVATIONS = {
-    "relu": lambda x: np.maximum(x, 0), "relu6": lambda x: np.clip(x, 0, 6), "sigmoid": sigmoid, "silu": lambda x: x * sigmoid(x),
-    "leaky_relu": lambda x: np.where(x > 0, x, x * x.dtype.type(0.01)), "elu": lambda x: np.where(x > 0, x, np.expm1(x)),
+    "relu": lambda x: np.maximum(x, 0), "relu6": lambda x: np.clip(x, 0, 6), "sigmoid": sigmoid,
+               "silu": lambda x: x * sigmoid(x),
+    "leaky_relu": lambda x: np.where(x > 0, x, x * x.dtype.type(0.01)),
+               "elu": lambda x: np.where(x > 0, x, np.expm1(x)),
     "softplus": lambda x: np.log1p(np.exp(x)), "logsigmoid": lambda x: -np.log1p(np.exp(-x)), "tanh": np.tanh,
     "mish": lambda x: x * np.tanh(np.log1p(np.exp(x))), "hardsigmoid": lambda x: np.clip(x / 6 + 0.5, 0, 1),
-    "hardswish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1), "gelu": lambda x: (x * (1 + erf(x / math.sqrt(2))) / 2).astype(x.dtype)}
+    "hardswish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+               "gelu": lambda x: (x * (1 + erf(x / math.sqrt(2))) / 2).astype(x.dtype)}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -33,7 +37,8 @@ def test_activations_far_out_and_options():
     same(F.softplus(x), np.array([0, 0, math.log(2), 100, 1e4], np.float32))
     same(F.leaky_relu(x, 0.2), np.where(x > 0, x, x * np.float32(0.2)))
     x = normal(5)
-    same(F.gelu(x, approximate="tanh"), x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))).astype(np.float32) / 2)
+    same(F.gelu(x, approximate="tanh"),
+         x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))).astype(np.float32) / 2)
     same(F.glu(normal(3, 4)), normal(3, 4)[:, :2] * sigmoid(normal(3, 4)[:, 2:]))
 
 
@@ -62,7 +67,8 @@ def reference_conv(x, w, stride, padding, dilation, groups):
     return out
 
 
-@pytest.mark.parametrize("stride,padding,dilation,groups", [(1, 0, 1, 1), (2, 1, 1, 1), (1, 2, 2, 1), (1, 1, 1, 2), (2, 1, 1, 4)])
+@pytest.mark.parametrize("stride,padding,dilation,groups", [(1, 0, 1, 1), (2, 1, 1, 1), (1, 2, 2, 1), (1, 1, 1, 2),
+                                                            (2, 1, 1, 4)])
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_convolution(rank, stride, padding, dilation, groups):
     x, w = normal(2, 4, *(9, 8, 7)[:rank]), normal(8, 4 // groups, *(3, 3, 2)[:rank], seed=1)
@@ -80,7 +86,8 @@ def test_convolution_same_padding():
     same(F.conv2d(x, w, padding="valid"), reference_conv(x, w, 1, 0, 1, 1))
 
 
-@pytest.mark.parametrize("stride,padding,extra,groups,dilation", [(1, 0, 0, 1, 1), (2, 1, 0, 1, 1), (2, 1, 1, 2, 1), (3, 0, 0, 1, 2)])
+@pytest.mark.parametrize("stride,padding,extra,groups,dilation",
+                         [(1, 0, 0, 1, 1), (2, 1, 0, 1, 1), (2, 1, 1, 2, 1), (3, 0, 0, 1, 2)])
 def test_transposed_convolution(stride, padding, extra, groups, dilation):
     x, w = normal(2, 4, 5, 6), normal(4, 6 // groups, 3, 4, seed=1)
     size = [(n - 1) * stride - 2 * padding + dilation * (k - 1) + extra + 1 for n, k in zip((5, 6), (3, 4))]
@@ -115,7 +122,8 @@ def test_pooling(k, s, p):
 def test_other_poolings():
     x = normal(2, 3, 7, 8)
     same(F.max_pool2d(x, 2), windows(x, 2, 2, 0, 0).max((4, 5)))
-    same(F.max_pool2d(x, 2, ceil_mode=True), windows(np.pad(x, ((0, 0), (0, 0), (0, 1), (0, 0)), constant_values=-9), 2, 2, 0, 0).max((4, 5)))
+    same(F.max_pool2d(x, 2, ceil_mode=True), windows(np.pad(x, ((0, 0), (0, 0), (0, 1), (0, 0)), constant_values=-9),
+                                                     2, 2, 0, 0).max((4, 5)))
     same(F.max_pool2d(x[0], 2), windows(x, 2, 2, 0, 0).max((4, 5))[0])
     same(F.max_pool1d(x[0], 2), x[0].reshape(3, 7, 4, 2).max(-1))
     same(F.avg_pool1d(x[0], 2), x[0].reshape(3, 7, 4, 2).mean(-1))
@@ -132,14 +140,17 @@ def normalised(x, axes, eps=1e-5):
 def test_norms():
     x, g, b = normal(4, 6, 5), normal(6, seed=1), normal(6, seed=2)
     same(F.layer_norm(x, 5), normalised(x, 2))
-    same(F.layer_norm(x, (6, 5), normal(6, 5, seed=3), normal(6, 5)), normalised(x, (1, 2)) * normal(6, 5, seed=3) + normal(6, 5))
-    same(F.rms_norm(x, (5,), normal(5)), x / np.sqrt((x * x).mean(-1, keepdims=True) + np.finfo(np.float32).eps) * normal(5))
+    same(F.layer_norm(x, (6, 5), normal(6, 5, seed=3), normal(6, 5)),
+         normalised(x, (1, 2)) * normal(6, 5, seed=3) + normal(6, 5))
+    same(F.rms_norm(x, (5,), normal(5)),
+         x / np.sqrt((x * x).mean(-1, keepdims=True) + np.finfo(np.float32).eps) * normal(5))
     grouped = normalised(x.reshape(4, 3, 10), 2).reshape(x.shape)
     same(F.group_norm(x, 3, g, b), grouped * g[:, None] + b[:, None])
     same(F.instance_norm(x), normalised(x, 2))
     same(F.batch_norm(x, None, None, g, b, training=True), normalised(x, (0, 2)) * g[:, None] + b[:, None])
     mean, var = normal(6, seed=4), np.abs(normal(6, seed=5)) + np.float32(0.5)
-    same(F.batch_norm(x, mean, var, g, b), ((x - mean[:, None]) / np.sqrt(var + 1e-5)[:, None] * g[:, None] + b[:, None]).astype(np.float32))
+    expected = (x - mean[:, None]) / np.sqrt(var + 1e-5)[:, None] * g[:, None] + b[:, None]
+    same(F.batch_norm(x, mean, var, g, b), expected.astype(np.float32))
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -163,7 +174,7 @@ def test_losses():
     same(F.cross_entropy(x, t, reduction="sum"), picked.sum())
     same(F.nll_loss(scores, t), picked.mean())
     ignored = np.array([0, -100, 1, 1, -100])
-    same(F.cross_entropy(x, ignored), picked[[0, 2, 3]][0:1].mean() * 0 + np.float32(-(scores[0, 0] + scores[2, 1] + scores[3, 1]) / 3))
+    same(F.cross_entropy(x, ignored), np.float32(-(scores[0, 0] + scores[2, 1] + scores[3, 1]) / 3))
     w = np.array([1, 2, 3, 4], np.float32)
     same(F.cross_entropy(x, t, weight=w), np.float32((picked * w[t]).sum() / w[t].sum()))
     same(F.cross_entropy(x, np.eye(4, dtype=np.float32)[t]), picked.mean())
@@ -198,7 +209,8 @@ def test_attention(causal):
     same(F.scaled_dot_product_attention(q, k, v, is_causal=causal), (p @ v).astype(np.float32))
     if not causal:
         mask = np.tril(np.ones((5, 5), bool))
-        same(F.scaled_dot_product_attention(q, k, v, mask), F.scaled_dot_product_attention(q, k, v, is_causal=True).numpy())
+        same(F.scaled_dot_product_attention(q, k, v, mask),
+             F.scaled_dot_product_attention(q, k, v, is_causal=True).numpy())
         bias = np.where(mask, 0, -np.inf).astype(np.float32)
         same(F.scaled_dot_product_attention(q, k, v, bias), F.scaled_dot_product_attention(q, k, v, mask).numpy())
 
