@@ -21,9 +21,7 @@ from jtc.dialects.kernel import Access, Kernel, Program
 
 @dataclass(frozen=True)
 class Function:
-    """A kernel's function: loops text, name, buffers in the order it takes them, units of work, workspace per
-    thread.
-    """
+    """A kernel's function: its name, buffers in the order it takes them, units of work, workspace per thread, loops."""
 
     symbol: str
     operands: list[str]
@@ -34,8 +32,7 @@ class Function:
 
 def emit_kernels(program: Program, settings: Settings, done: Callable[[Function], None] = lambda function: None,
                  ) -> dict[str, Function]:
-    """Kernel name -> its function.  `done(function)` is called after each distinct kernel, while others are still to
-    come.
+    """Kernel name -> its function.  `done(function)` is called after each distinct kernel, before the next.
 
     Raises what the emitter raises for wrong input; anything else becomes an InternalError with a reproducer.
     """
@@ -62,9 +59,7 @@ def distinct(functions: Mapping[str, Function]) -> list[Code]:
 
 
 def canonical(kernel: Kernel) -> tuple[Kernel, dict[str, str]]:
-    """The kernel with names by position and nothing that does not matter to code, and the new names of its global
-    buffers.
-    """
+    """The kernel with names by position and without what code does not depend on; and its global buffers' new names."""
     local = {b.name: f"l{i}" for i, b in enumerate(kernel.locals)}
     names = {name: f"b{i}" for i, name in enumerate(kernel.operands)}
     every = {**names, **local}

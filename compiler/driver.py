@@ -1,7 +1,6 @@
 """From a graph to a compiled module on disk: key, cache, passes, code, link.
 
-    graph -> key -> in the cache? -> passes -> loops per distinct kernel -> objects (cached, in parallel) -> shared
-    object
+    graph -> key -> in the cache? -> passes -> loops per distinct kernel -> objects (cached, parallel) -> shared object
 
 A module appears under its name at once or not at all, also when the process is interrupted.
 """
@@ -66,19 +65,21 @@ def settings_for(target: str | CpuTarget = "cpu",
     return made if watch is None else replace(made, watch=watch)
 
 
-def program_key(graph: Graph, target: CpuTarget, embed: bool, tree: str | None = None) -> Key:
+def program_key(program: Graph | Program, target: CpuTarget, embed: bool, tree: str | None = None) -> Key:
     """What the compiled module depends on.  With `embed`, also the contents of the weights."""
-    from jtc.dialects.text import graph_text
-    types = ", ".join(str(n.type) for n in graph.inputs)
-    weights = {n.attrs["value"].name: n.data for n in graph.constants()} if embed else {}
+    from jtc.dialects.text import graph_text, program_text
+    if isinstance(program, Graph):
+        text, types = graph_text(program, locations=False), [n.type for n in program.inputs]
+    else:
+        text, types = program_text(program, locations=False), [program.buffers[n] for n in program.inputs]
     options = knobs.key()
     options.pop("target", None)                      # it chose `target`, which is a part of its own
     parts = {
-        "graph": cache_module.text_hash(graph_text(graph, locations=False)),
-        "name": graph.name,
-        "inputs": types if len(types) < 200 else cache_module.text_hash(types),
-        "interface": cache_module.text_hash(repr((graph.input_names, graph.output_names, tree))),
-        "weights": cache_module.arrays_hash(weights) if embed else "outside",
+        "graph": cache_module.text_hash(text),
+        "name": program.name,
+        "inputs": ", ".join(map(str, types)) if len(types) < 8 else f"{len(types)} tensors",
+        "interface": cache_module.text_hash(repr((program.input_names, program.output_names, tree))),
+        "weights": cache_module.arrays_hash(weight_arrays(program)) if embed else "outside",
         "target": repr(target),
         "knobs": repr(sorted(options.items())),
         **cache_module.versions(),
@@ -86,10 +87,25 @@ def program_key(graph: Graph, target: CpuTarget, embed: bool, tree: str | None =
     return Key(parts)
 
 
-def compile_graph(graph: Graph, target: str = "cpu", output: str | os.PathLike[str] | None = None, *,
+def weight_arrays(program: Graph | Program) -> dict[str, Any]:
+    """Name -> array of the weights.  Raises InputError where one has no value."""
+    if isinstance(program, Graph):
+        found = {n.attrs["value"].name: n.data for n in program.constants()}
+    else:
+        found = {n: v for n, v in program.constants.items() if not isinstance(v, (bool, int, float))}
+    for name, value in found.items():
+        if value is None:
+            raise InputError(f"{program.name}: the weights {name!r} have no values",
+                             hint="text holds their names only; compile without weights and bind them")
+    return found
+
+
+def compile_graph(graph: Graph | Program, target: str = "cpu", output: str | os.PathLike[str] | None = None, *,
                   embed: bool | None = None, tree: str | None = None, progress: Progress | None = None,
-                  timings: Timings | None = None, **options: Any) -> Path:
+                  timings: Timings | None = None, phase: str = "graph", **options: Any) -> Path:
     """Compile a graph to a shared object that `runtime.module.load_module` takes, and return its path.
+
+    phase    "kernel" or "schedule" where `graph` is a Program already
 
     target   "cpu", or "cpu:NAME" for another processor than this one
     output   where to put the module; None: in the cache, which is where it stays
@@ -105,7 +121,8 @@ def compile_graph(graph: Graph, target: str = "cpu", output: str | os.PathLike[s
         embed = output is not None if embed is None else embed
         if output is not None:
             check_writable(Path(output))
-        run = _Run(graph, cpu, embed, tree, progress or (lambda step, done, total: None), timings or Timings())
+        timings = Timings() if timings is None else timings
+        run = _Run(graph, phase, cpu, embed, tree, progress or (lambda step, done, total: None), timings)
         module = run.compile()
         if output is None:
             return module
@@ -136,21 +153,17 @@ def deliver(module: Path, output: Path) -> Path:
 class _Run:
     """One compilation."""
 
-    def __init__(self, graph: Graph, target: CpuTarget, embed: bool, tree: str | None, progress: Progress,
-                 timings: Timings):
-        self.graph, self.embed, self.tree = graph, embed, tree
+    def __init__(self, program: Graph | Program, phase: str, target: CpuTarget, embed: bool, tree: str | None,
+                 progress: Progress, timings: Timings):
+        self.program, self.phase, self.embed, self.tree = program, phase, embed, tree
         self.progress, self.timings = progress, timings
         self.dump = _Dump(knobs.get("dump_dir"))
         self.settings = settings_for(target, self._watch)
         self.cache = cache_module.current()
 
     def compile(self) -> Path:
-        missing = [n for n in self.graph.constants() if n.data is None] if self.embed else []
-        if missing:
-            raise InputError(f"{self.graph.name}: the weights {missing[0].attrs['value'].name!r} have no values",
-                             missing[0].loc)
         start = time.perf_counter()
-        key = program_key(self.graph, self.settings.target, self.embed, self.tree)
+        key = program_key(self.program, self.settings.target, self.embed, self.tree)
         # A dump wants to see every phase, which a hit would skip.
         found = None if self.dump.folder else self.cache.program(key)
         self._step("key and cache", start)
@@ -165,15 +178,17 @@ class _Run:
         from jtc.runtime.plan import build_plan
         plan = build_plan(program, functions, self.settings.target, tree=self.tree,
                           report=report_of(program, functions).to_json())
-        path = self.cache.publish_program(key, self.graph.name, lambda new: self._link(new, plan, program, objects))
+        path = self.cache.publish_program(key, program.name, lambda new: self._link(new, plan, program, objects))
         self._step("plan and link", start)
         return path
 
     def _passes(self) -> Program:
         from jtc.compiler.phases import advance
-        graph = self.graph if self.embed else without_values(self.graph)
-        self.dump.value("graph", graph)
-        return advance(graph, "graph", "schedule", self.settings)
+        start = self.program
+        if isinstance(start, Graph) and not self.embed:
+            start = without_values(start)
+        self.dump.value(self.phase, start)
+        return advance(start, self.phase, "schedule", self.settings)
 
     def _code(self, program: Program) -> tuple[dict, dict[str, bytes]]:
         """Functions by kernel name, and objects by symbol: from the cache, or compiled."""

@@ -22,9 +22,7 @@ _SYMBOL = struct.Struct("<IBBHQQ")
 
 @dataclass(frozen=True)
 class Data:
-    """One symbol: its size in bytes and its content as chunks (offset, bytes-like) in rising order, zeros between
-    them.
-    """
+    """One symbol: its size in bytes and its content: chunks (offset, bytes-like) in rising order, zeros between."""
 
     symbol: str
     size: int

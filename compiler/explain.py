@@ -90,9 +90,7 @@ def report_of(program: Program, functions: Mapping[str, Function] | None = None)
 
 
 def explain_graph(graph: Graph, target: str = "cpu", **options: Any) -> Report:
-    """Run the passes on a graph and report; nothing is compiled.  options: knobs by name.  Raises as
-    `compile_graph`.
-    """
+    """Run the passes on a graph and report; nothing is compiled.  options: knobs.  Raises as `compile_graph`."""
     from jtc.compiler.driver import settings_for
     from jtc.compiler.phases import advance
     from jtc.runtime import knobs

@@ -41,8 +41,7 @@ def link(output: Path, objects: Mapping[str, bytes], plan: str,
     objects  name -> relocatable object, in the order of linking
     plan     JSON (see runtime/plan.py)
     weights  (offset, array) in rising order, or None to leave them out; weight_bytes is the size of the whole blob
-    Raises InputError where no linker is found or the output cannot be written, InternalError where the objects do
-    not link.
+    Raises InputError where no linker is found or the output cannot be written, InternalError where they do not link.
     """
     items = [Data.of("jtc_plan", plan.encode()), Data.of("jtc_plan_size", struct.pack("<q", len(plan.encode())))]
     if weights is not None:

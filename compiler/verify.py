@@ -17,9 +17,7 @@ class VerifyError(InputError):
 
 
 def verify_graph(graph: Graph) -> None:
-    """Every node's type is what the op table says, constants have their shape, inputs are inputs.  Raises
-    VerifyError.
-    """
+    """Types are what the op table says, constants have their shape, inputs are inputs.  Raises VerifyError."""
     for names, nodes, what in ((graph.input_names, graph.inputs, "input"),
                                (graph.output_names, graph.outputs, "output")):
         if names and len(names) != len(nodes):

@@ -1,9 +1,8 @@
 """Processes that turn kernels' loops into objects, several at a time.
 
 Python's own process pools import the user's program into every worker and start from a copy of this process, neither
-of which
-is wanted: a worker is a fresh interpreter that imports MLIR and LLVM once and then answers requests on its pipes.  A
-crash inside LLVM ends a worker, not the user's process.
+of which is wanted: a worker is a fresh interpreter that imports MLIR and LLVM once and then answers requests on its
+pipes.  A crash inside LLVM ends a worker, not the user's process.
 """
 from __future__ import annotations
 
@@ -175,8 +174,7 @@ def stop() -> None:
 atexit.register(stop)
 
 
-# ---------------------------------------------------------------------------------------------------------- the
-# worker's side
+# ---------------------------------------------------------------------------------------------------- the worker's side
 def serve() -> None:
     """Answer requests (code, target, optimize, reproducer directory) with (True, object) or (False, exception)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -14,9 +14,7 @@ DONE, WRONG_INPUT, USAGE, BUG, INTERRUPTED = 0, 1, 2, 70, 130
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Run a command; what it raises becomes a message and an exit code.  A bug shows its traceback with
-    JTC_LOG=debug.
-    """
+    """Run a command; what it raises becomes a message and an exit code (with JTC_LOG=debug a bug's traceback, too)."""
     _start_log()
     try:
         code = command()

@@ -1,7 +1,6 @@
 """jtc opt, also installed as jtc-opt: run passes on a file of jtc's IR and print the result, as mlir-opt does.
 
-Passes run in the order given.  Those of jtc work on graphs and kernels; every other `--name` is a pass of upstream
-MLIR.
+Passes run in the order given.  Those of jtc work on graphs and kernels; any other `--name` is upstream MLIR's.
 """
 from __future__ import annotations
 

@@ -1,0 +1,52 @@
+"""jtc bench: time a model on random inputs, after warming up, with the spread."""
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+from jtc.dialects.errors import UsageError
+from jtc.runtime import knobs
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="compiled module (.so) or saved graph (.jtc)")
+    parser.add_argument("--seconds", type=float, default=2.0, metavar="S", help="how long to measure (default: 2)")
+    parser.add_argument("--threads", metavar="N", help="threads to run with (default: all)")
+    parser.add_argument("--target", default="cpu", help="for a saved graph: as for `jtc compile`")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from jtc.tools.run import measure, open_module
+    if arguments.seconds <= 0:
+        raise UsageError(f"--seconds {arguments.seconds}: more than 0")
+    with knobs.use(**({"threads": arguments.threads} if arguments.threads else {})):
+        module = open_module(arguments.model, arguments.target)
+        inputs = random_inputs(module)
+        measure(module, inputs, 2)
+        times: list[float] = []
+        end = time.perf_counter() + arguments.seconds
+        while not times or time.perf_counter() < end:
+            times += measure(module, inputs, 1)[0]
+        flops = sum(launch.flops for launch in module.plan.launches)
+        moved = sum(launch.bytes for launch in module.plan.launches)
+        median = statistics.median(times)
+        print(f"{module.name}: median {median * 1e3:.3f} ms, best {min(times) * 1e3:.3f}, "
+              f"worst {max(times) * 1e3:.3f}, {len(times)} runs, {knobs.get('threads')} threads")
+        print(f"{len(module.plan.launches)} launches, {flops / median / 1e9:.1f} G operations/s, "
+              f"{moved / median / 1e9:.1f} GB/s")
+    return 0
+
+
+def random_inputs(module) -> list:
+    """Arrays for the inputs of a module: standard normal floats, zeros otherwise (any index is in range of them)."""
+    import numpy as np
+
+    from jtc.dialects.dtypes import DTYPES
+    rng = np.random.default_rng(0)
+    made = []
+    for info in module.inputs:
+        dtype = DTYPES[info.dtype]
+        made.append(rng.standard_normal(info.shape).astype(dtype.numpy) if dtype.is_float
+                    else np.zeros(info.shape, dtype.numpy))
+    return made

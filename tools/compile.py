@@ -1,0 +1,104 @@
+"""jtc compile: from a saved graph, or a file of any phase, to a compiled module or any later phase."""
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from jtc.compiler import phases
+from jtc.compiler.phases import PHASES
+from jtc.dialects.errors import UsageError
+from jtc.runtime import knobs
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    rows = "\n".join(f"  {p.name:9} {p.suffix:15} {p.doc}" for p in PHASES.values())
+    parser.epilog = f"phases, their files and what they hold:\n{rows}"
+    parser.add_argument("model", help="saved graph (.jtc), or a file of one of the phases (.mlir, .ll)")
+    parser.add_argument("-o", "--output", help="file to write (default: the model's name with the phase's suffix)")
+    parser.add_argument("--target", default="cpu",
+                        help="cpu (this one), cpu:NAME (native, x86-64, x86-64-v3, ...), or cuda")
+    parser.add_argument("--emit", metavar="PHASE", default="so", help="stop at this phase (default: so)")
+    parser.add_argument("--from", dest="start", metavar="PHASE", help="phase of the input (default: recognised)")
+    parser.add_argument("--no-weights", action="store_true", help="leave the weights out; they are bound after loading")
+    parser.add_argument("--dump-dir", metavar="DIR", help="write the program after every pass, and every kernel, there")
+    parser.add_argument("--timings", action="store_true", help="say where the time went")
+    parser.add_argument("--threads", metavar="N", help="processes that compile kernels")
+    parser.add_argument("--optimize", metavar="0-3", help="effort of LLVM")
+    parser.add_argument("--strict", action="store_true",
+                        help="keep the arithmetic as written: fold no scales into weights")
+    parser.add_argument("--no-verify", action="store_true", help="do not verify after every pass")
+    parser.add_argument("--no-cache", action="store_true", help="neither read nor write the disk cache")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from jtc.compiler import driver
+    device = "cuda" if arguments.target == "cuda" else "cpu"
+    end = phases.phase(arguments.emit, device)
+    with knobs.use(**_knobs(arguments)):
+        target = driver.resolve_target(arguments.target)
+        output = Path(arguments.output or Path(Path(arguments.model).name).stem + end.suffix)
+        if str(output) != "-":
+            driver.check_writable(output)
+        from jtc.tools.models import open_source
+        source = open_source(arguments.model, arguments.start)
+        if end.name == "so":
+            return _module(source, arguments, output)
+        settings = driver.settings_for(target)
+        value = phases.advance(source.value, source.phase, end.name, settings)
+        _write(value, end.name, output)
+    return 0
+
+
+def _knobs(arguments: argparse.Namespace) -> dict[str, Any]:
+    chosen: dict[str, Any] = {}
+    if arguments.dump_dir:
+        chosen["dump_dir"] = arguments.dump_dir
+    if arguments.threads:
+        chosen["jobs"] = arguments.threads
+    if arguments.optimize:
+        chosen["optimize"] = arguments.optimize
+    if arguments.strict:
+        chosen["strict"] = True
+    if arguments.no_verify:
+        chosen["verify"] = False
+    if arguments.no_cache:
+        chosen["cache"] = "off"
+    return chosen
+
+
+def _module(source: Any, arguments: argparse.Namespace, output: Path) -> int:
+    from jtc.compiler import driver
+    from jtc.tools.progress import progress, timings_text
+    if source.phase not in ("graph", "kernel", "schedule"):
+        raise UsageError(f"a module cannot be made from {source.phase}: buffers and launches are not in the file",
+                         hint="use --emit obj or asm")
+    timings = driver.Timings()
+    with progress(f"compiling {Path(arguments.model).name}") as report:
+        driver.compile_graph(source.value, arguments.target, output, embed=not arguments.no_weights, tree=source.tree,
+                             progress=report, timings=timings, phase=source.phase)
+    size = output.stat().st_size
+    how = "from the cache" if timings.cached else f"{timings.distinct} distinct kernels"
+    print(f"{output}: {size / 1e6:.1f} MB, {how}, {timings.total:.2f} s", file=sys.stderr)
+    if arguments.timings:
+        print(timings_text(timings), file=sys.stderr)
+    return 0
+
+
+def _write(value: Any, phase: str, output: Path) -> None:
+    """The file of a phase; `-` is standard output."""
+    from jtc.tools.errors import replacing_text
+    if phase == "obj":
+        from jtc.compiler.cache import replacing
+        from jtc.compiler.link import link_relocatable
+        if str(output) == "-":
+            raise UsageError("an object does not go to a terminal", hint="give -o FILE")
+        with replacing(output) as new:
+            link_relocatable(new, [code.data for code in value])
+        return
+    text = phases.text_of(value, phase)
+    if str(output) == "-":
+        sys.stdout.write(text)
+    else:
+        replacing_text(output, text)

@@ -1,0 +1,57 @@
+"""Opening the files that commands take: saved graphs, IR text, compiled modules."""
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jtc.dialects.errors import InputError, UsageError
+from jtc.dialects.graph import Graph
+
+HINT = "a saved graph is what jtc.export writes, a module what `jtc compile` writes"
+
+
+@dataclass
+class Source:
+    """A program at some phase; tree: how its results are put together (saved graphs only)."""
+
+    phase: str
+    value: Any
+    tree: str | None = None
+
+    @property
+    def graph(self) -> Graph:
+        if not isinstance(self.value, Graph):
+            raise InputError(f"this needs a graph, the file is of phase {self.phase}")
+        return self.value
+
+
+def open_source(path: str, phase: str | None = None) -> Source:
+    """A saved graph (.jtc) or IR of any phase (.mlir, .ll).  Raises InputError."""
+    from jtc.compiler import phases
+    file = Path(path)
+    if not file.exists():
+        raise InputError(f"{path}: no such file")
+    if file.is_dir():
+        raise InputError(f"{path} is a directory", hint=HINT)
+    if phase not in (None, "graph", "kernel", "schedule", "loops", "llvm"):
+        if phase in phases.PHASES:
+            raise UsageError(f"cannot start from {phase}", hint="one of graph, kernel, schedule, loops, llvm")
+        phases.phase(str(phase))
+    if file.suffix in (".mlir", ".ll"):
+        return Source(*phases.read_file(file, phase))
+    from jtc.frontend.model_file import read_model
+    model = read_model(path)
+    tree = model.tree if isinstance(model.tree, str) or model.tree is None else json.dumps(model.tree)
+    return Source("graph", model.graph(path), tree)
+
+
+def is_module(path: str) -> bool:
+    """Whether the file is an ELF object, which only a compiled module can be here.  Raises InputError."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) == b"\x7fELF" or path.endswith(".so")
+    except OSError as error:
+        raise InputError(f"{path}: {'no such file' if isinstance(error, FileNotFoundError) else error.strerror}",
+                         hint=HINT if isinstance(error, IsADirectoryError) else None) from None
