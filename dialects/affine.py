@@ -1,8 +1,8 @@
 """Integer affine forms over named axes: the index language of jtc.
 
-An `Affine` is `sum(coefficient * term) + constant`.  A term is the name of an axis ("i"), or one of the two digits of an
-axis in a tile size: "i//48" (number of the tile) and "i%48" (place inside it).  Digits appear only where a pass has packed
-an operand into panels; everything before that is plainly affine.
+An `Affine` is `sum(coefficient * term) + constant`.  A term is the name of an axis ("i"), or one of the two digits of
+an axis in a tile size: "i//48" (number of the tile) and "i%48" (place inside it).  Digits appear only where a pass has
+packed an operand into panels; everything before that is plainly affine.
 """
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Affine:
         return None
 
     def substitute(self, values: Mapping[str, Affine]) -> Affine:
-        """Replace axes by forms.  A digit is only renamed, never expanded: replacing its axis by more raises ValueError."""
+        """Replace axes by forms.  A digit is only renamed: replacing its axis by more raises ValueError."""
         result = Affine((), self.const)
         for term, coef in self.terms.items():
             axis = axis_of(term)

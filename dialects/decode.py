@@ -197,7 +197,7 @@ _AXIS = re.compile(r"([A-Za-z_][\w.$]*):(\d+)(r?)")
 _GUARD = re.compile(r"0 <= (.+) < (\d+)")
 _SHARED = re.compile(r"(.+) by ([1-9]\d*)")
 _STEP = re.compile(r"([A-Za-z_][\w.$]*):([1-9]\d*)")
-_GATHER = re.compile(r"dim (\d+): value (\d+)")
+_GATHER = re.compile(r"dim (\d+): offset (\d+)")
 
 
 def _match(pattern: re.Pattern, text: str) -> tuple[str, ...]:
@@ -297,11 +297,11 @@ def _stage(op: Any) -> Stage:
     axes = fields.parsed("axes", _axis, "i:128", optional=False)
     reads = [fields.inner(attr, f"read {i}: ") for i, attr in enumerate(fields.items("reads"))]
     types = [f.type("view") for f in reads]
-    body, = _region(op, 0, types, None, "body", 1)
-    gathered = _region(op, 2, types, None, "gather region", None)
+    body, = _region(op, 0, types, None, "body")
+    gathered = _region(op, 2, types, None, "third region")
     write = _access(fields.dictionary("write"), gathered)      # type: ignore[arg-type]
     keep = fields.dictionary("keep", optional=True)
-    epilogue = _region(op, 1, types, body.dtype, "epilogue", 1)
+    epilogue = _region(op, 1, types, body.dtype, "epilogue")
     schedule = fields.dictionary("schedule", optional=True)
     result = Stage(
         name, axes, tuple(_access(f, gathered, type) for f, type in zip(reads, types, strict=True)), body, write,
@@ -317,9 +317,9 @@ def _access(fields: Fields, gathered: list[Expr], view: TensorType | None = None
     view = view or fields.type("view")
     fill = fields.take("fill", ir.Attribute, "0.0 : f32", optional=True)
     gather = []
-    for dim, value in fields.parsed("gather", _gather, "dim 0: value 1"):
+    for dim, value in fields.parsed("gather", _gather, "dim 0: offset 1"):
         if value >= len(gathered):
-            raise fields.error(f"gather: value {value} of {len(gathered)} that the third region yields")
+            raise fields.error(f"gather: offset {value} of the {len(gathered)} in the third region")
         gather.append((dim, gathered[value]))
     access = Access(fields.string("buffer"), view.dtype, view.shape,
                     fields.parsed("index", Affine.parse, "2*i + k - 1", optional=False),
@@ -348,9 +348,11 @@ def _schedule(fields: Fields) -> Schedule:
     return result
 
 
-def _region(op: Any, number: int, reads: list[TensorType], acc: DType | None, what: str,
-            count: int | None) -> list[Expr]:
-    """The values that a region of a stage yields; none where it is empty (the body must not be)."""
+def _region(op: Any, number: int, reads: list[TensorType], acc: DType | None, what: str) -> list[Expr]:
+    """The value that a region of a stage yields, or the offsets of the third one; none where it is empty.
+
+    The body must not be empty.
+    """
     blocks = list(op.regions[number].blocks)
     if not blocks and number:
         return []
@@ -364,14 +366,19 @@ def _region(op: Any, number: int, reads: list[TensorType], acc: DType | None, wh
         raise DecodeError(f"the {what} takes ({', '.join(map(str, expected))}), {rule}; it has ({given})", op)
     leaves = ([expr.acc(acc)] if acc is not None else []) + [expr.read(i, t.dtype) for i, t in enumerate(reads)]
     values: dict[Any, Expr] = dict(zip(block.arguments, leaves, strict=True))
-    for inner in block.operations:
-        inner = inner.operation
-        args = tuple(values[a] for a in inner.operands)
+    offsets: list[Expr] = []
+    for inner in (o.operation for o in block.operations):
+        args = [values[a] for a in inner.operands]
         if inner.name == "jtc.yield":
-            if count is not None and len(args) != count:
-                raise DecodeError(f"the {what} yields {len(args)} values, not {count}", inner)
-            return list(args)
-        values[inner.results[0]] = _scalar(inner, args)
+            if len(args) != (number < 2):
+                raise DecodeError(f"the {what} yields {len(args)} values, not {int(number < 2)}", inner)
+            return args or offsets
+        if inner.name == "jtc.offset":
+            if number < 2:
+                raise DecodeError("offsets stand in the third region of a stage", inner)
+            offsets += args
+        else:
+            values[inner.results[0]] = _scalar(inner, tuple(args))
     raise DecodeError(f"the {what} must end in jtc.yield", op)
 
 

@@ -5,7 +5,8 @@
 | meta-ops and scalar functions | graphs | on ranked tensors |
 | scalar functions, constant, cast | stages | the same ops on scalars |
 | index, inbounds | stages | `{form = "2*i + 1"}`: an integer; `{guards = ["0 <= i - 1 < 8"]}`: whether all hold |
-| yield | stages | the values of a region |
+| yield | stages | ends a region with its value (none for the third region) |
+| offset | stages | in the third region: a value that accesses refer to as `gather = ["dim 0: offset 0"]` |
 | stage | kernels | regions: body, epilogue, gathered indices; attributes: the fields of `kernel.Stage` |
 | buffer | programs, kernels | name and type; `constant = 1.0 : f32` (a splat) or `"weights"` |
 | kernel, program | | hold the others |
@@ -48,8 +49,6 @@ def _verify_value(op: Any) -> None:
     """A row of the op table, on tensors or, in a stage, on scalars."""
     name = op.name.removeprefix("jtc.")
     operands, results = [v.type for v in op.operands], [v.type for v in op.results]
-    if len(results) != 1:
-        raise DecodeError(f"{name} gives one result, not {len(results)}")
     scalars = [str(t) in DTYPES for t in (*operands, *results)]
     if any(scalars):
         if not all(scalars):
@@ -82,21 +81,19 @@ def _verify_buffer(op: Any) -> None:
 def _verify_index(op: Any) -> None:
     _in("jtc.stage")(op)
     decode.index_form(op)
-    if len(op.operands) or len(op.results) != 1 or not decode.dtype(op.results[0].type).is_integer:
-        raise DecodeError("takes nothing and gives one integer")
+    if not decode.dtype(op.results[0].type).is_integer:
+        raise DecodeError(f"gives an integer, not {op.results[0].type}")
 
 
 def _verify_inbounds(op: Any) -> None:
     _in("jtc.stage")(op)
     decode.guards(op)
-    if len(op.operands) or len(op.results) != 1 or str(op.results[0].type) != "i1":
-        raise DecodeError("takes nothing and gives one i1")
+    if str(op.results[0].type) != "i1":
+        raise DecodeError(f"gives i1, not {op.results[0].type}")
 
 
 def _verify_program(op: Any) -> None:
     """The whole program at once, after the ops in it: all rules but the schedules'."""
-    if op.operands or op.results:
-        raise DecodeError("takes and gives no values")
     problem = next(rules.problems(decode.program(op)), None)
     if problem is None:
         return
@@ -124,14 +121,19 @@ def _checked(verify: Callable[[Any], None]) -> staticmethod:
     return staticmethod(run)
 
 
-def _define(name: str, doc: str, verify: Callable[[Any], None], traits: Sequence[type] = (),
-            regions: Sequence[str] = (), after: bool = False) -> None:
-    """after: verify when the ops in the regions are known to be valid."""
+def _define(name: str, doc: str, verify: Callable[[Any], None], traits: Sequence[type] = (), arity: int = 0,
+            variadic: bool = False, value: bool = False, regions: Sequence[str] = (), after: bool = False) -> None:
+    """arity: number of operands; variadic: any number of one type after these; value: it has a result;
+    after: verify when the ops in the regions are known to be valid."""
+    fields: dict[str, Any] = {f"arg{i}": ext.Operand[Any] for i in range(arity)}
+    if variadic:
+        fields["more"] = Sequence[ext.Operand[Any]]
+    if value:
+        fields["res"] = ext.Result[Any]
     members = {
         "__doc__": doc,
         "__module__": __name__,
-        "__annotations__": {"operands_": Sequence[ext.Operand[Any]], "results_": Sequence[ext.Result[Any]],
-                            **dict.fromkeys(regions, ext.Region)},
+        "__annotations__": fields | dict.fromkeys(regions, ext.Region),
         "verify_region_invariants" if after else "verify_invariants": _checked(verify),
     }
     class_name = "".join(part.capitalize() for part in name.split("_")) + "Op"
@@ -140,11 +142,12 @@ def _define(name: str, doc: str, verify: Callable[[Any], None], traits: Sequence
 
 
 for _row in (*optable.META_OPS.values(), *optable.SCALAR_FUNCTIONS.values()):
-    _define(_row.name, _row.doc, _verify_value, [ext.Pure])
-_define("index", "The value of an affine form of the axes.", _verify_index, [ext.Pure])
-_define("inbounds", "Whether guards hold.", _verify_inbounds, [ext.Pure])
-_define("yield", "The values of a region of a stage.", _in("jtc.stage"), [ir.IsTerminatorTrait])
+    _define(_row.name, _row.doc, _verify_value, [ext.Pure], abs(_row.arity), variadic=_row.arity < 0, value=True)
+_define("index", "The value of an affine form of the axes.", _verify_index, [ext.Pure], value=True)
+_define("inbounds", "Whether guards hold.", _verify_inbounds, [ext.Pure], value=True)
+_define("yield", "The value of a region of a stage.", _in("jtc.stage"), [ir.IsTerminatorTrait], variadic=True)
+_define("offset", "A value that is added to an index.", _in("jtc.stage"), arity=1)
 _define("stage", "See `kernel.Stage`.", _in("jtc.kernel"), regions=("body", "epilogue", "gather"))
 _define("buffer", "A named array: of the program, or of one block of a kernel.", _verify_buffer)
-_define("kernel", "See `kernel.Kernel`.", _in("jtc.program"), [ir.NoTerminatorTrait], ["stages"])
-_define("program", "See `kernel.Program`.", _verify_program, [ir.NoTerminatorTrait], ["contents"], after=True)
+_define("kernel", "See `kernel.Kernel`.", _in("jtc.program"), [ir.NoTerminatorTrait], regions=["stages"])
+_define("program", "See `kernel.Program`.", _verify_program, [ir.NoTerminatorTrait], regions=["contents"], after=True)

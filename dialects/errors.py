@@ -1,4 +1,4 @@
-"""What can go wrong, as classes.  A message is one lower-case line with the value shown; then the user's line and a hint."""
+"""What can go wrong, as classes.  A message is one lower-case line with the value shown; then place and hint."""
 from __future__ import annotations
 
 from jtc.dialects.graph import Location

@@ -4,7 +4,7 @@ Expressions are immutable and interned: two equal expressions are the same objec
 
 | fn           | args | attr                  | value |
 |---|---|---|---|
-| "read"       | -    | number of the access  | the element that `stage.reads[attr]` addresses at this point, or its fill |
+| "read"       | -    | number of the access  | the element that `stage.reads[attr]` addresses here, or its fill |
 | "const"      | -    | Python bool/int/float | the number |
 | "acc"        | -    | -                     | the finished reduction (only in an epilogue) |
 | "index"      | -    | Affine                | the integer value of the form at this point (dtype i64 or i32) |

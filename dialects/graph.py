@@ -1,7 +1,7 @@
 """The graph level in memory: a program as meta-ops on whole tensors.
 
-`Node` is one operation with one result; a `Graph` lists the nodes that lead to its outputs.  The same graph as text is the
-`jtc` dialect (see `text.py` for writing it, `reader.py` for reading it back); `optable.py` says what each op means.
+`Node` is one operation with one result; a `Graph` lists the nodes that lead to its outputs.  The same graph as text is
+the `jtc` dialect (see `text.py` for writing it, `reader.py` for reading it back); `optable.py` says what each op means.
 
 A node's affine maps are tuples of `Affine` over the axes "d0", "d1", ... of the op's iteration domain.
 """
@@ -90,7 +90,7 @@ class Node:
 
 @dataclass
 class Graph:
-    """A function on tensors.  `inputs` are "input" nodes in argument order; every other node is reached from `outputs`."""
+    """A function on tensors.  `inputs` are "input" nodes in argument order; the others are reached from `outputs`."""
 
     name: str
     inputs: list[Node]

@@ -9,8 +9,8 @@ A stage means, for every point of its parallel axes:
     for every point of the reduction axes:   value = body(reads);  keep[...] = value;  acc = reduce(acc, value)
     write[...] = epilogue(acc, reads)
 
-Without `reduce` the body is written as it is.  With `accumulate` the write is `write[...] = reduce(write[...], body)`, in
-the order of the axes, once per point of *all* axes: a scatter (its write index may hold reduction axes or `gather`).
+Without `reduce` the body is written as it is.  With `accumulate` the write is `write[...] = reduce(write[...], body)`,
+in the order of the axes, once per point of *all* axes: a scatter (its write index may hold reduction axes or `gather`).
 
 All classes are frozen: a pass returns new ones (`dataclasses.replace`), so a refused edit leaves nothing behind.
 """
@@ -84,7 +84,7 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """A copy of what one read needs inside a loop, in the order the register tile reads it; made at the top of that loop.
+    """A copy of what one read needs inside a loop, in the order the register tile reads it; made at the loop's top.
 
     read    number of the read
     inside  the (axis, step) loop whose body starts with the copy
@@ -102,11 +102,12 @@ class Pack:
 class Schedule:
     """How a stage is run.  Data only: loops become real in the emitter.
 
-    vector     axis on the vector lanes: a parallel one, or the innermost unblocked reduction axis
-    lanes      vector length in elements
-    loops      (axis, step) outer to inner: order, cache blocks and register tile in one list.  A parallel axis's last step is
-               its register tile.  Parallel axes without a loop become step-1 loops outside all of these, in axis order;
-               reduction axes without a loop run inside the register tile.
+    vector     axis on the vector lanes: a parallel one, or the innermost unblocked reduction axis; "" for scalar code
+    lanes      vector length in elements (1 where `vector` is "")
+    loops      (axis, step) outer to inner: order, cache blocks and register tile in one list.  A parallel axis's last
+               step is its register tile.  Parallel axes without a loop become step-1 loops outside all of these, in
+               axis order; reduction axes without a loop run inside the register tile.  A step of the axis's size or
+               more runs once.
     reduction  all reduction axes in the order they run inside the register tile, outer to inner
     unroll     (reduction axis, factor); for a vector reduction axis: the number of vector accumulators
     packs      copies made inside loops
@@ -156,8 +157,8 @@ class Stage:
         return [a.name for a in self.axes if a.kind == REDUCTION]
 
     def factors(self) -> tuple[int, int] | None:
-        """Numbers of the two reads where the stage is a contraction: a sum of products of two reads, each of which misses
-        some parallel axis of size > 1 that the other has.  None otherwise."""
+        """Numbers of the two reads where the stage is a contraction: a sum of products of two reads, each of which
+        misses some parallel axis of size > 1 that the other has.  None otherwise."""
         body = self.body
         if self.reduce != "add" or self.accumulate or body.fn != "mul" or any(a.fn != "read" for a in body.args):
             return None
@@ -179,9 +180,9 @@ class Local:
 class Kernel:
     """One launch.  In stages, a shared axis has the name and size given in `shared`.
 
-    shared  (axis, block) outer to inner: the stages run one after the other for each block of these axes.  A shared axis is
-            parallel in every stage but the last, where it may be a reduction.  A buffer in `locals` is indexed by the
-            other axes and by the place inside the block of a shared axis with block > 1.
+    shared  (axis, block) outer to inner: the stages run one after the other for each block of these axes.  A shared
+            axis is parallel in every stage but the last, where it may be a reduction.  A buffer in `locals` is indexed
+            by the other axes and by the place inside the block of a shared axis with block > 1.
     reasons why this kernel ends where it does: (buffer or op, text) pairs that `explain` prints
     """
 

@@ -1,8 +1,8 @@
 """The op table: one row per scalar function and one per meta-op.
 
 The dialect's op classes and verifier (`dialect.py`), the reference interpreter (`reference.py`), the front end's
-functions, the documentation of the ops and the op tests are generated from these rows.  To add a function or an op, add a
-row here and, for a scalar function, its expansion in `compiler/cpu/vector_math.py`.
+functions, the documentation of the ops and the op tests are generated from these rows.  To add a function or an op, add
+a row here and, for a scalar function, its expansion in `compiler/cpu/vector_math.py`.
 """
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def scalar_result(fn: str, args: Sequence[DType]) -> DType:
 class MetaOp:
     """An op on whole tensors.
 
-    arity   number of tensor arguments; -1: one or more
+    arity   number of tensor arguments; -n: n, and any number of index tensors of one type after them
     attrs   attribute name -> kind: "ints", "int", "map" (affine map), "fn" (a reduction's name), "number", "value"
     infer   (argument types, attributes, declared result type or None) -> result type; raises OpError.
             Ops whose shape or dtype is not determined by their arguments take it from the declared type.
@@ -327,10 +327,14 @@ def _transpose(args, attrs, declared):
 def _check_indices(name, table: TensorType, domain: tuple[int, ...], indices: Sequence[TensorType], attrs):
     _check_map(name, attrs["map"], table.rank, len(domain))
     if len(attrs["dims"]) != len(indices) or any(not 0 <= d < table.rank for d in attrs["dims"]):
-        raise OpError(f"{name} dims {tuple(attrs['dims'])} must name one dimension of {table.shape} for each index tensor")
+        dims = tuple(attrs["dims"])
+        raise OpError(f"{name} dims {dims} must name one dimension of {table.shape} for each index tensor")
     for t in indices:
         if not t.dtype.is_integer or len(t.shape) != len(domain) or not all(map(dims_match, t.shape, domain)):
             raise OpError(f"{name} needs integer index tensors of shape {domain}, got {t}")
+        if t.dtype is not indices[0].dtype:
+            raise OpError(f"{name} needs index tensors of one dtype, got {indices[0].dtype.public} and {t.dtype.public}"
+                          "\nhint: convert one of them with astype")
 
 
 def _gather(args, attrs, declared):
@@ -369,7 +373,7 @@ def _check_map(name: str, forms: Sequence[Affine], results: int, domain: int) ->
 META_OPS: dict[str, MetaOp] = {
     row.name: row
     for row in (
-        MetaOp("constant", 0, {"value": "value"}, _constant, "A number repeated over the shape, or an array of weights."),
+        MetaOp("constant", 0, {"value": "value"}, _constant, "A number repeated over the shape, or weights."),
         MetaOp("iota", 0, {"axis": "int"}, _iota, "The index along one axis: y[..., i, ...] = i."),
         MetaOp("random", 1, {"stream": "int"}, _random,
                "Random bits: element i (row-major) is philox(i + (stream << 40), key)."),
@@ -378,7 +382,7 @@ META_OPS: dict[str, MetaOp] = {
                "y[i...] = x[i[dims[0]], i[dims[1]], ...]; dimensions of size 1 are repeated."),
         MetaOp("reduce", 1, {"fn": "fn", "axes": "ints"}, _reduce, "Combine over axes, which disappear."),
         MetaOp("arg_reduce", 1, {"fn": "fn", "axis": "int"}, _arg_reduce,
-               "Index of the first largest (max) or smallest (min) element along an axis; the first NaN counts as both."),
+               "Index of the first largest (max) or smallest (min) element along an axis; a NaN counts as both."),
         MetaOp("reindex", 1, {"map": "map", "fill": "number"}, _reindex,
                "y[i...] = x[map(i)...]; `fill` where the map leaves x."),
         MetaOp("reindex_reduce", 1, {"fn": "fn", "map": "map"}, _reindex_reduce,
@@ -388,22 +392,24 @@ META_OPS: dict[str, MetaOp] = {
         MetaOp("gather", -1, {"map": "map", "dims": "ints", "fill": "number"}, _gather,
                "y[i...] = x[j...] with j = map(i), to whose entries dims[k] the value of index tensor k at i is added; "
                "`fill` where j leaves x."),
-        MetaOp("scatter", -1, {"fn": "fn", "map": "map", "dims": "ints"}, _scatter,
-               "Start from the first argument; for every i in row-major order y[j...] = fn(y[j...], updates[i...]), j as "
-               "in gather; writes outside are dropped.  fn may also be `replace`."),
+        MetaOp("scatter", -2, {"fn": "fn", "map": "map", "dims": "ints"}, _scatter,
+               "Start from the first argument; for every i in row-major order y[j...] = fn(y[j...], updates[i...]), "
+               "j as in gather; writes outside are dropped.  fn may also be `replace`."),
     )
 }
 
 
-def infer(op: str, args: Sequence[TensorType], attrs: Mapping[str, Any], declared: TensorType | None = None) -> TensorType:
-    """Result type of a graph op (meta-op or elementwise scalar function); raises OpError where the arguments are wrong."""
+def infer(op: str, args: Sequence[TensorType], attrs: Mapping[str, Any],
+          declared: TensorType | None = None) -> TensorType:
+    """Result type of a graph op (meta-op or elementwise scalar function); raises OpError for wrong arguments."""
     if op in SCALAR_FUNCTIONS:
         return _elementwise(op)(args, attrs, declared)
     row = META_OPS.get(op)
     if row is None:
         raise OpError(f"unknown op {op!r}")
-    if row.arity >= 0 and len(args) != row.arity or row.arity < 0 and len(args) < 1:
-        raise OpError(f"{op} takes {row.arity} arguments, got {len(args)}")
+    if len(args) < abs(row.arity) or len(args) > row.arity >= 0:
+        more = " or more" * (row.arity < 0)
+        raise OpError(f"{op} takes {abs(row.arity)}{more} argument{'s' * (row.arity != 1)}, got {len(args)}")
     if set(attrs) != set(row.attrs):
         raise OpError(f"{op} has attributes {sorted(row.attrs)}, got {sorted(attrs)}")
     return row.infer(args, attrs, declared)

@@ -11,7 +11,7 @@ A graph is a function on tensors, one op of the op table per node:
 A program is one op that holds its buffers and kernels.  In a kernel, axes and indices are strings in the notation of
 `affine.py` and `kernel.py`, so that the axes keep their names; the body, the epilogue and the gathered indices of a
 stage are regions of scalar ops, whose arguments are the values that the stage's reads give (in the epilogue after the
-accumulator).  `gather = ["dim 0: value 1"]` adds the second value of the third region to the index of dimension 0.
+accumulator).  `gather = ["dim 0: offset 1"]` adds the second offset of the third region to the index of dimension 0.
 
     "jtc.program"() ({
       "jtc.buffer"() {name = "x", type = tensor<4x8xf32>} : () -> ()
@@ -210,12 +210,12 @@ def _stage_lines(stage: Stage, locations: bool) -> list[str]:
     arguments = _argument_names(stage.reads)
     gathers = [e for a in _accesses(stage) for _, e in a.gather]
     lines = ['"jtc.stage"() ({']
-    lines += _block(arguments, None, [stage.body])
+    lines += _block(arguments, None, stage.body)
     lines.append("}, {" if stage.epilogue is not None or gathers else "}, {}, {}) {")
     if stage.epilogue is not None:
-        lines += _block(arguments, stage.body.dtype, [stage.epilogue])
+        lines += _block(arguments, stage.body.dtype, stage.epilogue)
     if gathers:
-        lines += ["}, {", *_block(arguments, None, gathers), "}) {"]
+        lines += ["}, {", *_block(arguments, None, None, gathers), "}) {"]
     elif stage.epilogue is not None:
         lines.append("}, {}) {")
     count = iter(range(len(gathers)))
@@ -251,7 +251,7 @@ def _access(access: Access, gathered: Iterable[int]) -> str:
     if access.fill != 0 or np.signbit(access.fill):
         attrs["fill"] = number(access.fill, access.dtype)
     if access.gather:
-        attrs["gather"] = _strings(f"dim {dim}: value {value}" for (dim, _), value in zip(access.gather, gathered))
+        attrs["gather"] = _strings(f"dim {dim}: offset {value}" for (dim, _), value in zip(access.gather, gathered))
     return _dictionary(attrs)
 
 
@@ -279,13 +279,15 @@ def _pack(pack: Pack) -> str:
     return _dictionary(attrs)
 
 
-def _block(arguments: Sequence[tuple[str, DType]], acc: DType | None, roots: Sequence[Expr]) -> list[str]:
-    """A region that yields the values of `roots`."""
+def _block(arguments: Sequence[tuple[str, DType]], acc: DType | None, root: Expr | None,
+           offsets: Sequence[Expr] = ()) -> list[str]:
+    """A region that gives offsets, or yields the value of `root`."""
     head = ([("%acc", acc)] if acc else []) + [*arguments]
     lines = [f"^bb0({', '.join(f'{name}: {dtype}' for name, dtype in head)}):"] if head else []
     names: dict[int, str] = {}
     number_of = itertools.count()
-    for e in (e for root in roots for e in walk(root)):
+    roots = [*offsets, *([root] if root is not None else [])]
+    for e in (e for r in roots for e in walk(r)):
         if e.fn == "read":
             names[id(e)] = arguments[e.attr][0]
         elif e.fn == "acc":
@@ -295,8 +297,9 @@ def _block(arguments: Sequence[tuple[str, DType]], acc: DType | None, roots: Seq
             args, types = ", ".join(names[id(a)] for a in e.args), ", ".join(str(a.dtype) for a in e.args)
             name = "constant" if e.fn == "const" else e.fn
             lines.append(f"  {names[id(e)]} = \"jtc.{name}\"({args}){_scalar_attrs(e)} : ({types}) -> {e.dtype}")
-    values, types = ", ".join(names[id(r)] for r in roots), ", ".join(str(r.dtype) for r in roots)
-    return [*lines, f'  "jtc.yield"({values}) : ({types}) -> ()']
+    lines += [f'  "jtc.offset"({names[id(e)]}) : ({e.dtype}) -> ()' for e in offsets]
+    value, type = ("", "") if root is None else (names[id(root)], root.dtype)
+    return [*lines, f'  "jtc.yield"({value}) : ({type}) -> ()']
 
 
 def _argument_names(reads: Sequence[Access]) -> list[tuple[str, DType]]:

@@ -1,4 +1,4 @@
-"""Small programs at the kernel level, each with what it computes in NumPy, that together use every field of a kernel."""
+"""Small programs at the kernel level, each with what it computes in NumPy; together they use all fields of a kernel."""
 from __future__ import annotations
 
 import math
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+
 from jtc.dialects import expr
 from jtc.dialects.affine import Affine
 from jtc.dialects.dtypes import BOOL, F32, I32, I64
@@ -85,7 +86,8 @@ def softmax(block: int) -> Case:
     e = access("e", F32, (*local, 7), *at, k)
     stages = (
         Stage("top", (rows, columns), (x,), read(0, F32), top, "max"),
-        Stage("total", (rows, columns), (x, top), fn("exp", fn("sub", read(0, F32), read(1, F32))), total, "add", keep=e),
+        Stage("total", (rows, columns), (x, top), fn("exp", fn("sub", read(0, F32), read(1, F32))), total, "add",
+              keep=e),
         Stage("y", (rows, Axis("k", 7)), (e, total), fn("div", read(0, F32), read(1, F32)),
               access("y", F32, (5, 7), i, k)))
     kernel = Kernel("softmax", stages, ((rows, block),),
@@ -99,7 +101,7 @@ def softmax(block: int) -> Case:
 
 
 def blocked_reduction(order: str) -> Case:
-    """A shared axis that the last stage reduces over: y[j] = 1 + sum_k square(x[k]) * w[k, j], blocks of 3 of k (and of j)."""
+    """A shared axis that the last stage reduces over: y[j] = 1 + sum_k square(x[k]) * w[k, j], in blocks of 3."""
     j, k = A("j"), A("k")
     square = Stage("square", (Axis("k", 8),), (access("x", F32, (8,), k),), fn("mul", read(0, F32), read(0, F32)),
                    access("s", F32, (3,), k))

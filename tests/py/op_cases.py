@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
 from jtc.dialects.affine import Affine
 from jtc.dialects.dtypes import DTYPES, F32, I32, I64, DType, dtype_of
 from jtc.dialects.graph import Graph, Location, Node, TensorType, Weights
@@ -65,15 +66,15 @@ def meta_op_cases(dtype: DType) -> Iterator[tuple[str, list[TensorType], dict[st
     yield "reindex", [t(0)], {"map": (D[0],), "fill": one}, t(3)
     yield "reindex", [t()], {"map": (), "fill": 0}, t(2, 2)
     yield "gather", [t(5, 2), TensorType(I32, (3, 2))], {"map": (Affine(), D[1]), "dims": (0,), "fill": one}, t(3, 2)
-    yield "gather", [t(4, 4), *[TensorType(I64, (6,))] * 2], {"map": (D[0], Affine((), 1)), "dims": (1, 0), "fill": 0}, \
-        t(6)
+    yield "gather", [t(4, 4), *[TensorType(I64, (6,))] * 2], \
+        {"map": (D[0], Affine((), 1)), "dims": (1, 0), "fill": 0}, t(6)
     for fn in reductions_of(dtype):
         yield "reindex_reduce", [t(4, 3)], {"fn": fn, "map": (D[0] + D[1] - 1,)}, t(5)
         yield "reindex_reduce", [t(4, 3)], {"fn": fn, "map": (D[1],)}, t(3)
         yield "reindex_reduce", [t(0, 3)], {"fn": fn, "map": (D[1],)}, t(3)
     for fn in (*reductions_of(dtype), "replace"):
-        yield "scatter", [t(5, 2), t(4, 2), TensorType(I64, (4, 2))], {"fn": fn, "map": (Affine(), D[1]), "dims": (0,)}, \
-            t(5, 2)
+        yield "scatter", [t(5, 2), t(4, 2), TensorType(I64, (4, 2))], \
+            {"fn": fn, "map": (Affine(), D[1]), "dims": (0,)}, t(5, 2)
 
 
 def scalar_function_cases(dtype: DType) -> Iterator[tuple[str, list[TensorType], dict[str, Any], None]]:

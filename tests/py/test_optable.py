@@ -5,12 +5,22 @@ import math
 
 import numpy as np
 import pytest
+from op_cases import argument_types, array, graph_of, meta_op_cases, scalar_function_cases
+
 from jtc.dialects.affine import Affine
 from jtc.dialects.dtypes import BOOL, DTYPES, F32, F64, I32, I64
 from jtc.dialects.graph import TensorType
-from jtc.dialects.optable import FACTS, META_OPS, REDUCTIONS, SCALAR_FUNCTIONS, OpError, infer, philox_4x32, scalar_result
+from jtc.dialects.optable import (
+    FACTS,
+    META_OPS,
+    REDUCTIONS,
+    SCALAR_FUNCTIONS,
+    OpError,
+    infer,
+    philox_4x32,
+    scalar_result,
+)
 from jtc.dialects.reference import run_node
-from op_cases import argument_types, array, graph_of, meta_op_cases, scalar_function_cases
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
@@ -103,6 +113,9 @@ def test_nan_and_rounding():
     ("gather", [(F32, (3,)), (F32, (2,))], {"map": (Affine(),), "dims": (0,), "fill": 0}, (F32, (2,)),
      "needs integer index tensors"),
     ("gather", [(F32, (3,))], {"map": (Affine(),), "dims": (0,), "fill": 0}, (F32, (2,)), "must name one dimension"),
+    ("gather", [(F32, (3, 3)), (I32, (2,)), (I64, (2,))], {"map": (Affine(), Affine()), "dims": (0, 1), "fill": 0},
+     (F32, (2,)), "gather needs index tensors of one dtype, got int32 and int64"),
+    ("scatter", [(F32, (3,))], {"fn": "add", "map": (), "dims": ()}, None, "scatter takes 2 or more arguments, got 1"),
     ("scatter", [(F32, (3,)), (F64, (2,)), (I64, (2,))], {"fn": "add", "map": (Affine(),), "dims": (0,)}, None,
      "scatter of float64 into float32"),
 ])
