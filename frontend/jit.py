@@ -73,7 +73,7 @@ def trace(function: Callable[..., Any], args: Sequence[Any] = (), kwargs: dict[s
     """
     arguments: list[Any] = []
     form = flatten((tuple(args), kwargs or {}), arguments)
-    tracer = Tracer(name or getattr(function, "__name__", type(function).__name__))
+    tracer = Tracer(name or str(getattr(function, "__name__", type(function).__name__)))
     before = {place.identity: (place, tensor) for place, tensor in places(function, arguments)}
     with tracer.active():
         given = [Tensor.of(tracer.input(found)) if (found := tensor_type(leaf)) else leaf for leaf in arguments]

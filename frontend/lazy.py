@@ -43,7 +43,8 @@ def evaluate(tensors: Iterable[Tensor]) -> None:
     wanted = []
     for tensor in tensors:
         if tensor._buffer is None and tensor._node.op == "input":          # type: ignore[union-attr]
-            tensor._buffer = tensor._node.data                         # computed through another tensor of that node
+            # It was computed through another tensor of that node.
+            tensor._buffer = tensor._node.data                             # type: ignore[union-attr]
         if tensor._buffer is None:
             wanted.append(tensor)
     if not wanted:

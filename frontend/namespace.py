@@ -48,7 +48,8 @@ class _PublicModules:
         first, _, inner = rest.partition(".")
         if package != "jtc" or first not in _MODULES:
             return None
-        return ModuleSpec(name, _Alias(f"{_MODULES[first]}.{inner}" if inner else _MODULES[first]))
+        real = f"{_MODULES[first]}.{inner}" if inner else _MODULES[first]
+        return ModuleSpec(name, _Alias(real))                  # type: ignore[arg-type]
 
 
 class _Alias:

@@ -36,7 +36,7 @@ class Form:
         if self.kind == "dict":
             return dict(zip(self.names, items))
         if dataclasses.is_dataclass(self.kind):
-            made = object.__new__(self.kind)
+            made = object.__new__(self.kind)        # type: ignore[arg-type]
             for name, item in zip(self.names, items):
                 object.__setattr__(made, name, item)
             return made

@@ -59,7 +59,7 @@ def scaled_dot_product_attention(query: Any, key: Any, value: Any, attn_mask: An
     q, k = Tensor.of(to_node(query)), Tensor.of(to_node(key))
     if q.ndim < 2 or k.ndim < 2:
         raise input_error(f"attention needs at least two dimensions, got shapes {q.shape} and {k.shape}")
-    scores = matmul(q, matrix_transpose(k)) * (1 / math.sqrt(q.shape[-1]) if scale is None else scale)
+    scores: Tensor = matmul(q, matrix_transpose(k)) * (1 / math.sqrt(q.shape[-1]) if scale is None else scale)
     if is_causal:
         if attn_mask is not None:
             raise input_error("give attn_mask or is_causal, not both")

@@ -13,9 +13,10 @@ ROWS, TABLE = np.array([2, 0, 1, 1]), np.array([[0, 3], [1, -1]])
 
 @pytest.mark.parametrize("key", [
     0, -1, slice(None), slice(1, 3), slice(None, None, -1), slice(None, None, 2), slice(3, 0, -2), slice(5, 9), ...,
-    None, (0, 1), (slice(None), 2), (..., 1), (0, ..., 2), (None, 0, None), (slice(None, None, -1), ..., slice(1, None, 2)),
-    (1, 2, 3), ROWS, (ROWS,), (slice(None), ROWS), (slice(None), ROWS, slice(None, None, -1)), (..., TABLE),
-    (ROWS, ROWS), (0, ROWS), (ROWS, slice(None), TABLE[0, 0]), (slice(1, 3), TABLE[:, :, None] % 3), (TABLE % 3, None, slice(0, 2)),
+    None, (0, 1), (slice(None), 2), (..., 1), (0, ..., 2), (None, 0, None), (1, 2, 3),
+    (slice(None, None, -1), ..., slice(1, None, 2)), ROWS, (ROWS,), (slice(None), ROWS), (..., TABLE), (ROWS, ROWS),
+    (slice(None), ROWS, slice(None, None, -1)), (0, ROWS), (ROWS, slice(None), TABLE[0, 0]),
+    (slice(1, 3), TABLE[:, :, None] % 3), (TABLE % 3, None, slice(0, 2)),
     ([0, 1], slice(None), [2, 0]), (0, slice(None), ROWS), (slice(None), 0, ROWS),
     np.int64(2), ()], ids=repr)
 def test_getitem(key):
