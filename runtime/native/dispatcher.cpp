@@ -45,15 +45,14 @@ PyTypeObject* buffer_type = nullptr;
 PyTypeObject* array_type = nullptr;
 PyObject* buffer_name = nullptr;
 
-// The Buffer in a tensor's `_buffer`, or null.
-const Buffer* buffer_of(PyObject* tensor) {
+// The Buffer in a tensor's `_buffer`, or an empty one.
+Buffer buffer_of(PyObject* tensor) {
     nb::object attribute = nb::steal(PyObject_GetAttr(tensor, buffer_name));
     if (!attribute.is_valid()) {
         PyErr_Clear();
-        return nullptr;
+        return {};
     }
-    // The tensor keeps it alive: nothing else runs until its storage is copied.
-    return Py_TYPE(attribute.ptr()) == buffer_type ? nb::inst_ptr<Buffer>(attribute) : nullptr;
+    return Py_TYPE(attribute.ptr()) == buffer_type ? *nb::inst_ptr<Buffer>(attribute) : Buffer{};
 }
 
 // A row-major array's memory, or an empty Buffer.
@@ -140,7 +139,7 @@ PyObject* Dispatcher::call(PyObject* args, PyObject* kwargs) {
         for (size_t i = 0; i < count; i++) {
             PyObject* given = PyTuple_GET_ITEM(args, Py_ssize_t(i));
             if (reinterpret_cast<PyObject*>(Py_TYPE(given)) == tensor_type.ptr()) {
-                if (const Buffer* buffer = buffer_of(given)) buffers[i] = *buffer;
+                buffers[i] = buffer_of(given);
             } else if (Py_TYPE(given) == array_type) {
                 buffers[i] = view_array(given);
             }
@@ -172,9 +171,8 @@ PyObject* Dispatcher::run(const Signature& signature, std::vector<Buffer>& buffe
     buffers.resize(count);
     const Executable& executable = *signature.executable;
     for (const nb::object& tensor : signature.captured) {
-        const Buffer* buffer = buffer_of(tensor.ptr());
-        if (!buffer || buffer->type != executable.buffers[size_t(executable.inputs[count])].type) return nullptr;
-        buffers.push_back(*buffer);
+        buffers.push_back(buffer_of(tensor.ptr()));
+        if (buffers.back().type != executable.buffers[size_t(executable.inputs[count])].type) return nullptr;
         count++;
     }
     std::vector<Buffer> results = executable.run(buffers.data(), count);

@@ -17,6 +17,7 @@ Registry& registry() {
     return *all;
 }
 
+thread_local bool on_stream = false;          // this thread is a stream's
 thread_local StreamRef current;
 thread_local std::vector<StreamRef> outer;
 
@@ -52,22 +53,23 @@ void Stream::submit(std::string what, std::function<void()> work, std::vector<Ev
     bool asleep;
     {
         std::unique_lock<std::mutex> lock(mutex_);
-        drained_.wait(lock, [&] { return pending_.load() < limit; });
+        drained_.wait(lock, [&] { return submitted_ - finished_ < limit && (!closed_ || on_stream); });
         if (!thread_.joinable()) {
             stop_ = false;
             thread_ = std::thread(&Stream::loop, this);
         }
         queue_.push_back(Task{std::move(what), std::move(work), std::move(after), std::move(event)});
-        pending_++;
-        asleep = sleeping_.load();
+        submitted_++;
+        asleep = sleeping_;
     }
     if (asleep) wake_.notify_one();
 }
 
 void Stream::loop() {
+    on_stream = true;
     for (;;) {
         Spinner spinner(spin_us.load(std::memory_order_relaxed));
-        while (pending_.load(std::memory_order_acquire) == 0 && spinner.spin()) {
+        while (idle() && spinner.spin()) {
         }
         std::unique_lock<std::mutex> lock(mutex_);
         sleeping_ = true;
@@ -94,18 +96,19 @@ void Stream::loop() {
         task.event->finish(error);
         lock.lock();
         if (error && !failure_) failure_ = task.event;
-        pending_--;
+        finished_++;
         lock.unlock();
         drained_.notify_all();
     }
 }
 
 void Stream::drain() {
+    const int64_t all = submitted_.load();
     Spinner spinner(spin_us.load(std::memory_order_relaxed));
-    while (!idle() && spinner.spin()) {
+    while (finished_.load(std::memory_order_acquire) < all && spinner.spin()) {
     }
     std::unique_lock<std::mutex> lock(mutex_);
-    drained_.wait(lock, [&] { return pending_.load() == 0; });
+    drained_.wait(lock, [&] { return finished_ >= all; });
 }
 
 void Stream::synchronize() {
@@ -127,13 +130,25 @@ void Stream::stop() {
     if (thread_.joinable()) thread_.join();
 }
 
-void Stream::after_fork() {
-    new (&mutex_) std::mutex;
+bool Stream::close() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    const bool was = closed_;
+    closed_ = true;
+    return was && idle();
+}
+
+void Stream::open_in_parent() {
+    closed_ = false;
+    mutex_.unlock();
+    drained_.notify_all();
+}
+
+void Stream::open_in_child() {
+    new (&mutex_) std::mutex;                 // made anew: their state may count threads that are not here
     new (&wake_) std::condition_variable;
     new (&drained_) std::condition_variable;
-    new (&thread_) std::thread;               // the thread exists only in the parent
-    sleeping_ = false;
-    stop_ = false;
+    new (&thread_) std::thread;
+    sleeping_ = stop_ = closed_ = false;
 }
 
 StreamRef default_stream() { return registry().first; }

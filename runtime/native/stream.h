@@ -42,12 +42,17 @@ public:
     // Run `work` after everything submitted before and after the events in `after`, then finish `event`; where one of those
     // failed, `event` fails alike and `work` is dropped.  `what` names the work in errors.  Waits while `limit` pieces are queued; the caller must not hold the GIL.
     void submit(std::string what, std::function<void()> work, std::vector<EventRef> after, EventRef event);
-    bool idle() const { return pending_.load(std::memory_order_acquire) == 0; }
-    // Wait for the queue; rethrow the first error that nobody has seen.  The caller must not hold the GIL.
+    bool idle() const { return finished_.load(std::memory_order_acquire) == submitted_.load(std::memory_order_acquire); }
+    // Wait for what was submitted; rethrow the first error that nobody has seen.  The caller must not hold the GIL.
     void synchronize();
-    void drain();                             // wait for the queue, whatever comes of it; without the GIL
+    void drain();                             // wait for what was submitted, whatever comes of it; without the GIL
     void stop();                              // finish the queue and end the thread; a later submit starts it again
-    void after_fork();                        // in the child of a fork (where the queue is empty)
+
+    // For a fork.  While a stream is closed, `submit` waits, except in work that runs on a stream.
+    bool close();                             // true where it was closed before, and its queue is empty
+    void lock() { mutex_.lock(); }
+    void open_in_parent();                    // of a locked stream
+    void open_in_child();                     // where the stream's thread does not exist
 
     const std::string name;
     static constexpr int64_t limit = 64;      // keeps a program that runs ahead from filling the memory
@@ -63,9 +68,8 @@ private:
     std::mutex mutex_;
     std::condition_variable wake_, drained_;
     std::deque<Task> queue_;
-    std::atomic<int64_t> pending_{0};
-    std::atomic<bool> sleeping_{false};
-    bool stop_ = false;
+    std::atomic<int64_t> submitted_{0}, finished_{0};
+    bool sleeping_ = false, stop_ = false, closed_ = false;
     std::thread thread_;
     EventRef failure_;
 

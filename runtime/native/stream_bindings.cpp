@@ -30,27 +30,45 @@ void synchronize() {
     for (auto& stream : streams) stream->synchronize();
 }
 
-// A fork copies this thread alone.  All queues are finished and all locks taken before it, so that the child finds everything in
-// order and starts threads of its own when it needs them.
+// A fork copies this thread alone.  Before it all streams are closed to new work and finish what they have, and all locks are
+// taken, so that the child finds everything in order; it starts threads of its own when it needs them.  From the last look at
+// the streams to the end of the fork the GIL is held, so no other thread can change what was seen; a thread that holds one of
+// the locks does not need the GIL to give it back.
+std::vector<StreamRef> locked_streams;
+
 void before_fork() {
-    auto streams = all_streams();
-    {
+    for (;;) {
+        auto streams = all_streams();
+        bool quiet = true;
+        for (auto& stream : streams) quiet &= stream->close();
+        if (quiet) {
+            locked_streams = std::move(streams);
+            break;
+        }
         nb::gil_scoped_release release;
         for (auto& stream : streams) stream->drain();
-        ThreadPool::instance().busy.lock();
-        MemoryPool::instance().mutex.lock();
     }
+    for (auto& stream : locked_streams) stream->lock();
+    ThreadPool::instance().busy.lock();
+    MemoryPool::instance().mutex.lock();
 }
 
-void after_fork_parent() {
+void unlock_pools() {
     MemoryPool::instance().mutex.unlock();
     ThreadPool::instance().busy.unlock();
 }
 
+void after_fork_parent() {
+    unlock_pools();
+    for (auto& stream : locked_streams) stream->open_in_parent();
+    locked_streams.clear();
+}
+
 void after_fork_child() {
-    after_fork_parent();
+    unlock_pools();
     ThreadPool::after_fork();
-    for (auto& stream : all_streams()) stream->after_fork();
+    for (auto& stream : locked_streams) stream->open_in_child();
+    locked_streams.clear();
 }
 
 void shutdown() {

@@ -82,8 +82,8 @@ def test_everything_else_takes_the_slow_path(executables):
     pair, lazy = Tensor([1, 2]), Tensor(None)
     f32 = np.zeros(2, np.float32)
     calls = [(pair,), (pair, pair, pair), (pair, Tensor([1, 2, 3])), (pair, lazy), (pair, [1, 2]), (pair, 1.0),
-             (pair, None), (pair, f32.astype(np.float64)), (pair, f32.reshape(1, 2)), (pair, np.zeros(4, np.float32)[::2]),
-             (pair, np.array(["a", "b"]))]
+             (pair, None), (pair, f32.astype(np.float64)), (pair, f32.reshape(1, 2)),
+             (pair, np.zeros(4, np.float32)[::2]), (pair, np.array(["a", "b"]))]
     for args in calls:
         assert jit(*args) == "slow"
     assert jit(pair, b=pair) == "slow" and jit.calls[-1] == ((pair,), {"b": pair})

@@ -130,7 +130,8 @@ def test_random_programs(module):
 
 def test_kernels_on_weights_run_once():
     module = program([(["w"], "folded"), (["folded", "c"], "packed"), (["x", "packed"], "y"), ([], "iota"),
-                      (["iota", "y"], "z")], ["x"], ["z"], dict.fromkeys(["w", "folded", "packed", "c", "x", "y", "iota", "z"], 100),
+                      (["iota", "y"], "z")], ["x"], ["z"],
+                     dict.fromkeys(["w", "folded", "packed", "c", "x", "y", "iota", "z"], 100),
                      {"w": np.ones(100, np.float32), "c": 3.0})
     plan = planned(module)
     assert [launch.symbol for launch in plan.prepare] == ["k0_folded", "k1_packed"]

@@ -222,6 +222,34 @@ def test_a_fork_starts_afresh(make):
         assert (module.run([pending])[0].numpy() == 2).all()
 
 
+def test_forks_while_other_threads_submit(make):
+    module = make("busy", [buffer("x", [64], "input"), buffer("y", [64], "output")],
+                  [launch("add", [0, 1], 64, flops=LONG)])
+    x = Buffer.from_numpy(np.zeros(64, np.float32))
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            module.run([x])
+
+    with knobs.use(threads=2, async_=1):
+        workers = [threading.Thread(target=work) for _ in range(2)]
+        for worker in workers:
+            worker.start()
+        codes = []
+        for _ in range(10):
+            child = os.fork()
+            if child == 0:
+                engine.synchronize()
+                os._exit(0 if module.run([x])[0].numpy()[0] == 1 else 1)
+            codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        stop.set()
+        for worker in workers:
+            worker.join()
+        engine.synchronize()
+    assert codes == [0] * 10
+
+
 def test_exit_with_work_under_way(gate):
     script = (f"from jtc.runtime.module import load_module\nfrom jtc.runtime import engine, knobs\n"
               f"m = load_module({str(gate.path)!r})\nf = engine.Buffer.empty('i32', [1]); f.fill(1)\n"
