@@ -10,7 +10,8 @@ void fill(void* data, const TensorType& type, const void* element) {
     if (!type.bytes) return;
     char* bytes = static_cast<char*>(data);
     std::memcpy(bytes, element, unit);
-    for (size_t done = unit; done < type.bytes; done *= 2) std::memcpy(bytes + done, bytes, std::min(done, type.bytes - done));
+    for (size_t done = unit; done < type.bytes; done *= 2)
+        std::memcpy(bytes + done, bytes, std::min(done, type.bytes - done));
 }
 
 void wait(const Buffer& buffer) {
@@ -29,19 +30,23 @@ const TensorType* type_of_view(const Py_buffer& view) {
     if (!*format || format[1]) return nullptr;
     DType dtype;
     switch (*format) {
-    case '?': dtype = DType::i1; break;
-    case 'b': dtype = DType::i8; break;
-    case 'h': dtype = DType::i16; break;
-    case 'i': dtype = DType::i32; break;
-    case 'l': case 'q': case 'n': dtype = view.itemsize == 8 ? DType::i64 : DType::i32; break;
-    case 'B': dtype = DType::ui8; break;
-    case 'H': dtype = DType::ui16; break;
-    case 'I': dtype = DType::ui32; break;
-    case 'L': case 'Q': case 'N': dtype = view.itemsize == 8 ? DType::ui64 : DType::ui32; break;
-    case 'e': dtype = DType::f16; break;
-    case 'f': dtype = DType::f32; break;
-    case 'd': dtype = DType::f64; break;
-    default: return nullptr;
+        case '?': dtype = DType::i1; break;
+        case 'b': dtype = DType::i8; break;
+        case 'h': dtype = DType::i16; break;
+        case 'i': dtype = DType::i32; break;
+        case 'l':
+        case 'q':
+        case 'n': dtype = view.itemsize == 8 ? DType::i64 : DType::i32; break;
+        case 'B': dtype = DType::ui8; break;
+        case 'H': dtype = DType::ui16; break;
+        case 'I': dtype = DType::ui32; break;
+        case 'L':
+        case 'Q':
+        case 'N': dtype = view.itemsize == 8 ? DType::ui64 : DType::ui32; break;
+        case 'e': dtype = DType::f16; break;
+        case 'f': dtype = DType::f32; break;
+        case 'd': dtype = DType::f64; break;
+        default: return nullptr;
     }
     if (view.itemsize != info(dtype).bytes) return nullptr;
     int64_t shape[64];
@@ -72,7 +77,8 @@ nb::object numpy_dtype(DType dtype) {
     if (!entry) {
         const char* name = info(dtype).numpy;
         nb::object numpy = nb::module_::import_("numpy");
-        nb::object value = dtype == DType::bf16 ? nb::module_::import_("ml_dtypes").attr("bfloat16") : nb::object(nb::str(name));
+        nb::object value =
+            dtype == DType::bf16 ? nb::module_::import_("ml_dtypes").attr("bfloat16") : nb::object(nb::str(name));
         entry = numpy.attr("dtype")(value).release().ptr();
     }
     return nb::borrow(entry);
@@ -99,7 +105,8 @@ Buffer from_numpy(nb::object array, bool copy) {
     if (!type) {
         std::string format = view.format ? view.format : "";
         PyBuffer_Release(&view);
-        throw InputError("arrays of format '" + format + "' are not supported", "convert it, e.g. array.astype('float32')");
+        throw InputError("arrays of format '" + format + "' are not supported",
+                         "convert it, e.g. array.astype('float32')");
     }
     if (brain) type = intern(DType::bf16, type->shape.data(), type->shape.size());
     const bool contiguous = PyBuffer_IsContiguous(&view, 'C');
@@ -175,15 +182,32 @@ PyType_Slot buffer_slots[] = {
 
 nb::object shape_tuple(const TensorType& type) {
     nb::object result = nb::steal(PyTuple_New(Py_ssize_t(type.shape.size())));
-    for (size_t i = 0; i < type.shape.size(); i++) PyTuple_SET_ITEM(result.ptr(), Py_ssize_t(i), PyLong_FromLongLong(type.shape[i]));
+    for (size_t i = 0; i < type.shape.size(); i++)
+        PyTuple_SET_ITEM(result.ptr(), Py_ssize_t(i), PyLong_FromLongLong(type.shape[i]));
     return result;
 }
 
 // The structures of DLPack 0.x (https://dmlc.github.io/dlpack): what a "dltensor" capsule holds.
-struct DLDevice { int32_t kind, number; };
-struct DLType { uint8_t code, bits; uint16_t lanes; };
-struct DLTensor { void* data; DLDevice device; int32_t rank; DLType dtype; int64_t *shape, *strides; uint64_t byte_offset; };
-struct DLManagedTensor { DLTensor tensor; void* context; void (*deleter)(DLManagedTensor*); };
+struct DLDevice {
+    int32_t kind, number;
+};
+struct DLType {
+    uint8_t code, bits;
+    uint16_t lanes;
+};
+struct DLTensor {
+    void* data;
+    DLDevice device;
+    int32_t rank;
+    DLType dtype;
+    int64_t *shape, *strides;
+    uint64_t byte_offset;
+};
+struct DLManagedTensor {
+    DLTensor tensor;
+    void* context;
+    void (*deleter)(DLManagedTensor*);
+};
 constexpr int32_t dl_cpu = 1;
 
 struct Exported {
@@ -196,12 +220,17 @@ nb::object to_dlpack(const Buffer& buffer) {
     wait(buffer);
     const DTypeInfo& dtype = info(buffer.type->dtype);
     auto* exported = new Exported{{}, buffer.storage, buffer.type->shape};
-    exported->managed.tensor = {buffer.data(), {dl_cpu, 0}, int32_t(exported->shape.size()),
-                                {dtype.dlpack, uint8_t(dtype.bytes * 8), 1}, exported->shape.data(), nullptr, 0};
+    exported->managed.tensor = {buffer.data(),
+                                {dl_cpu, 0},
+                                int32_t(exported->shape.size()),
+                                {dtype.dlpack, uint8_t(dtype.bytes * 8), 1},
+                                exported->shape.data(),
+                                nullptr,
+                                0};
     exported->managed.context = exported;
     exported->managed.deleter = [](DLManagedTensor* managed) { delete static_cast<Exported*>(managed->context); };
     return nb::steal(PyCapsule_New(&exported->managed, "dltensor", [](PyObject* capsule) {
-        if (!PyCapsule_IsValid(capsule, "dltensor")) return;      // a consumer took it over and renamed it
+        if (!PyCapsule_IsValid(capsule, "dltensor")) return;  // a consumer took it over and renamed it
         auto* managed = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule, "dltensor"));
         managed->deleter(managed);
     }));
@@ -210,41 +239,54 @@ nb::object to_dlpack(const Buffer& buffer) {
 }  // namespace
 
 void bind_buffer(nb::module_& m) {
-    nb::class_<Buffer>(m, "Buffer", nb::type_slots(buffer_slots), nb::is_weak_referenceable(),
-                       "A tensor in memory: element type (IR name), shape, row-major values.  Values never change once a program\n"
-                       "can see them, so buffers are shared freely; they may still be on their way (see `is_ready`, `wait`).")
+    nb::class_<Buffer>(
+        m, "Buffer", nb::type_slots(buffer_slots), nb::is_weak_referenceable(),
+        "A tensor in memory: element type (IR name), shape, row-major values.  Values never change once a program\n"
+        "can see them, so buffers are shared freely; they may still be on their way (see `is_ready`, `wait`).")
         .def_static(
-            "empty", [](const std::string& dtype, const std::vector<int64_t>& shape) {
+            "empty",
+            [](const std::string& dtype, const std::vector<int64_t>& shape) {
                 const TensorType* type = make_type(dtype, shape);
                 return Buffer{type, allocate(type->bytes)};
             },
             nb::arg("dtype"), nb::arg("shape"), "New memory with undefined values.")
-        .def_static("from_numpy", from_numpy, nb::arg("array"), nb::arg("copy") = true,
-                    "A copy of an array, or of anything with the buffer protocol.  copy=False borrows its memory where it is\n"
-                    "row-major and aligned; programs that read borrowed memory run at once, not on a stream.")
+        .def_static(
+            "from_numpy", from_numpy, nb::arg("array"), nb::arg("copy") = true,
+            "A copy of an array, or of anything with the buffer protocol.  copy=False borrows its memory where it is\n"
+            "row-major and aligned; programs that read borrowed memory run at once, not on a stream.")
         .def(
-            "fill", [](Buffer& self, nb::object value) {
+            "fill",
+            [](Buffer& self, nb::object value) {
                 wait(self);
                 nb::object element = numpy_dtype(self.type->dtype).attr("type")(value).attr("tobytes")();
                 fill(self.data(), *self.type, PyBytes_AsString(element.ptr()));
             },
             nb::arg("value"), "Set every element, before the buffer is given to anybody.")
         .def(
-            "numpy", [](nb::handle self) {
+            "numpy",
+            [](nb::handle self) {
                 const Buffer& buffer = *nb::inst_ptr<Buffer>(self);
                 wait(buffer);
                 static PyObject* ndarray = nb::object(nb::module_::import_("numpy").attr("ndarray")).release().ptr();
                 return nb::handle(ndarray)(shape_tuple(*buffer.type), numpy_dtype(buffer.type->dtype), self);
             },
-            "A read-only NumPy array on the same memory, which it keeps alive.  Waits for the value and raises its error.")
-        .def("wait", [](const Buffer& self) { wait(self); }, "Wait until the value is there; raise the error of the work that makes it.")
+            "A read-only NumPy array on the same memory, which it keeps alive.  Waits for the value and raises its "
+            "error.")
+        .def(
+            "wait", [](const Buffer& self) { wait(self); },
+            "Wait until the value is there; raise the error of the work that makes it.")
         .def("is_ready", &Buffer::ready, "Whether the value is there (or its work has failed); does not wait.")
-        .def_prop_ro("dtype", [](const Buffer& self) { return info(self.type->dtype).name; }, "The IR name of the element type.")
+        .def_prop_ro(
+            "dtype", [](const Buffer& self) { return info(self.type->dtype).name; }, "The IR name of the element type.")
         .def_prop_ro("shape", [](const Buffer& self) { return shape_tuple(*self.type); })
-        .def_prop_ro("size", [](const Buffer& self) { return self.type->size; }, "Number of elements.")
+        .def_prop_ro(
+            "size", [](const Buffer& self) { return self.type->size; }, "Number of elements.")
         .def_prop_ro("nbytes", [](const Buffer& self) { return self.type->bytes; })
-        .def_prop_ro("ptr", [](const Buffer& self) { return reinterpret_cast<uintptr_t>(self.data()); }, "Address of the memory.")
-        .def_prop_ro("borrowed", [](const Buffer& self) { return self.storage->borrowed; }, "Whether the memory is the user's.")
+        .def_prop_ro(
+            "ptr", [](const Buffer& self) { return reinterpret_cast<uintptr_t>(self.data()); },
+            "Address of the memory.")
+        .def_prop_ro(
+            "borrowed", [](const Buffer& self) { return self.storage->borrowed; }, "Whether the memory is the user's.")
         .def("__dlpack__", [](const Buffer& self, nb::kwargs) { return to_dlpack(self); })
         .def("__dlpack_device__", [](const Buffer&) { return nb::make_tuple(dl_cpu, 0); })
         .def("__repr__", [](const Buffer& self) {

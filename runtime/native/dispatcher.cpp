@@ -9,8 +9,8 @@ namespace {
 
 struct Argument {
     enum How { tensor, value, identity } how;
-    const TensorType* type;      // of a tensor or array
-    nb::object object;           // to compare with otherwise
+    const TensorType* type;  // of a tensor or array
+    nb::object object;       // to compare with otherwise
 };
 
 struct Signature {
@@ -28,12 +28,13 @@ public:
             if (!PyContextVar_CheckExact(variable.ptr())) throw nb::type_error("bypass takes context variables");
     }
 
-    void add(nb::sequence arguments, std::shared_ptr<Executable> executable, std::vector<nb::object> captured, nb::object wrap);
+    void add(nb::sequence arguments, std::shared_ptr<Executable> executable, std::vector<nb::object> captured,
+             nb::object wrap);
     PyObject* call(PyObject* args, PyObject* kwargs);
 
     nb::object slow, tensor_type, make;
     std::vector<nb::object> bypass;
-    std::vector<std::shared_ptr<Signature>> signatures;      // the last one that matched comes first
+    std::vector<std::shared_ptr<Signature>> signatures;  // the last one that matched comes first
 
 private:
     bool bypassed() const;
@@ -73,7 +74,7 @@ Buffer view_array(PyObject* array) {
 bool same_value(PyObject* a, PyObject* b) {
     if (a == b) return true;
     if (Py_TYPE(a) != Py_TYPE(b)) return false;
-    if (PyFloat_CheckExact(a)) {          // 0.0 and -0.0 are different constants
+    if (PyFloat_CheckExact(a)) {  // 0.0 and -0.0 are different constants
         const double x = PyFloat_AS_DOUBLE(a), y = PyFloat_AS_DOUBLE(b);
         return std::memcmp(&x, &y, sizeof x) == 0;
     }
@@ -90,16 +91,18 @@ void Dispatcher::add(nb::sequence arguments, std::shared_ptr<Executable> executa
         if (kind == "tensor") {
             const size_t number = tensors++ - captured.size();
             if (number >= executable->inputs.size()) break;
-            signature->arguments.push_back({Argument::tensor, executable->buffers[size_t(executable->inputs[number])].type, {}});
+            signature->arguments.push_back(
+                {Argument::tensor, executable->buffers[size_t(executable->inputs[number])].type, {}});
         } else if (kind == "value" || kind == "identity") {
-            signature->arguments.push_back({kind == "value" ? Argument::value : Argument::identity, nullptr, nb::object(entry[1])});
+            signature->arguments.push_back(
+                {kind == "value" ? Argument::value : Argument::identity, nullptr, nb::object(entry[1])});
         } else {
             throw nb::value_error(("unknown kind of argument: " + kind).c_str());
         }
     }
     if (tensors != executable->inputs.size())
-        throw InputError(executable->name + " takes " + std::to_string(executable->inputs.size()) + " inputs, the signature has " +
-                         std::to_string(tensors));
+        throw InputError(executable->name + " takes " + std::to_string(executable->inputs.size()) +
+                         " inputs, the signature has " + std::to_string(tensors));
     signature->executable = std::move(executable);
     signature->captured = std::move(captured);
     signature->wrap = std::move(wrap);
@@ -123,7 +126,7 @@ bool Dispatcher::matches(const Signature& signature, PyObject* args, const std::
     for (size_t i = 0; i < buffers.size(); i++) {
         const Argument& argument = signature.arguments[i];
         PyObject* given = PyTuple_GET_ITEM(args, Py_ssize_t(i));
-        if (argument.how == Argument::tensor ? argument.type != buffers[i].type
+        if (argument.how == Argument::tensor  ? argument.type != buffers[i].type
             : argument.how == Argument::value ? !same_value(argument.object.ptr(), given)
                                               : argument.object.ptr() != given)
             return false;
@@ -135,7 +138,7 @@ PyObject* Dispatcher::call(PyObject* args, PyObject* kwargs) {
     const bool plain = (!kwargs || PyDict_GET_SIZE(kwargs) == 0) && !signatures.empty() && !bypassed();
     if (plain) {
         const size_t count = size_t(PyTuple_GET_SIZE(args));
-        std::vector<Buffer> buffers(count);       // empty for arguments that are neither tensors nor arrays
+        std::vector<Buffer> buffers(count);  // empty for arguments that are neither tensors nor arrays
         for (size_t i = 0; i < count; i++) {
             PyObject* given = PyTuple_GET_ITEM(args, Py_ssize_t(i));
             if (reinterpret_cast<PyObject*>(Py_TYPE(given)) == tensor_type.ptr()) {
@@ -207,7 +210,8 @@ PyObject* bind_method(PyObject* self, PyObject* object, PyObject*) noexcept {
     return object && object != Py_None ? PyMethod_New(self, object) : Py_NewRef(self);
 }
 
-template <typename Visit> int each_object(Dispatcher& self, Visit visit) {
+template <typename Visit>
+int each_object(Dispatcher& self, Visit visit) {
     for (nb::object* object : {&self.slow, &self.tensor_type, &self.make})
         if (int result = visit(*object)) return result;
     for (nb::object& object : self.bypass)
@@ -252,29 +256,42 @@ PyType_Slot slots[] = {
 
 const char* doc =
     "The callable behind `@jtc.jit`: dispatcher(*args) runs the executable registered for the arguments' types.\n\n"
-    "slow         slow(args, kwargs) -> result: taken for keyword arguments, containers, pending tensors, unknown signatures,\n"
-    "             and while one of the context variables in `bypass` holds something else than None.  It may call `add`.\n"
+    "slow         slow(args, kwargs) -> result: taken for keyword arguments, containers, pending tensors, unknown "
+    "signatures,\n"
+    "             and while one of the context variables in `bypass` holds something else than None.  It may call "
+    "`add`.\n"
     "tensor_type  class whose attribute `_buffer` holds a Buffer (anything else there: the slow path)\n"
     "make         make(buffer) -> tensor, for results\n\n"
-    "Tensors and row-major NumPy arrays are taken; an array's memory is read in place.  Where several signatures fit, the\n"
+    "Tensors and row-major NumPy arrays are taken; an array's memory is read in place.  Where several signatures fit, "
+    "the\n"
     "one added last wins.  A Python subclass may add attributes; used in a class body it binds like a function.";
 
 }  // namespace
 
 void bind_dispatcher(nb::module_& m) {
     buffer_type = reinterpret_cast<PyTypeObject*>(nb::type<Buffer>().ptr());
-    array_type = reinterpret_cast<PyTypeObject*>(nb::object(nb::module_::import_("numpy").attr("ndarray")).release().ptr());
+    array_type =
+        reinterpret_cast<PyTypeObject*>(nb::object(nb::module_::import_("numpy").attr("ndarray")).release().ptr());
     buffer_name = PyUnicode_InternFromString("_buffer");
     nb::class_<Dispatcher>(m, "Dispatcher", nb::type_slots(slots), nb::is_weak_referenceable(), doc)
-        .def(nb::init<nb::object, nb::object, nb::object, std::vector<nb::object>>(), nb::arg("slow"), nb::arg("tensor_type"),
-             nb::arg("make"), nb::arg("bypass") = std::vector<nb::object>())
+        .def(nb::init<nb::object, nb::object, nb::object, std::vector<nb::object>>(), nb::arg("slow"),
+             nb::arg("tensor_type"), nb::arg("make"), nb::arg("bypass") = std::vector<nb::object>())
         .def("add", &Dispatcher::add, nb::arg("arguments"), nb::arg("executable"),
              nb::arg("captured") = std::vector<nb::object>(), nb::arg("wrap") = nb::none(),
              "Register an executable for calls whose positional arguments fit `arguments`, a sequence with one of\n"
-             "(\"tensor\",), (\"value\", v) (same type and equal: int, bool, float, str, None), (\"identity\", object) for each.\n"
-             "The executable's inputs are the tensor arguments in order, then the values of the tensors in `captured`, read\n"
-             "anew in every call.  `wrap(list of Buffers)` makes the result; None: `make` of the only output, or a tuple.")
-        .def("clear", [](Dispatcher& self) { auto old = std::move(self.signatures); self.signatures.clear(); }, "Forget all signatures.")
+             "(\"tensor\",), (\"value\", v) (same type and equal: int, bool, float, str, None), (\"identity\", object) "
+             "for each.\n"
+             "The executable's inputs are the tensor arguments in order, then the values of the tensors in `captured`, "
+             "read\n"
+             "anew in every call.  `wrap(list of Buffers)` makes the result; None: `make` of the only output, or a "
+             "tuple.")
+        .def(
+            "clear",
+            [](Dispatcher& self) {
+                auto old = std::move(self.signatures);
+                self.signatures.clear();
+            },
+            "Forget all signatures.")
         .def("__len__", [](const Dispatcher& self) { return self.signatures.size(); });
 }
 

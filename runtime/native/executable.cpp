@@ -93,37 +93,43 @@ void Schedule::run(void* const* pointers) const {
             // Threads in proportion to its share of the wave, rounded up.
             int64_t share = std::min(useful, launch.nanoseconds * useful / wave.nanoseconds + 1);
             if (wave.end - wave.begin == 1) share = useful;
-            int64_t count = launch.units >= share * chunks_per_thread * 2 && share > 1 ? share * chunks_per_thread : share;
+            int64_t count =
+                launch.units >= share * chunks_per_thread * 2 && share > 1 ? share * chunks_per_thread : share;
             count = std::min(count, launch.units);
-            for (int64_t k = 0; k < count; k++) chunks.push_back({&launch, launch.units * k / count, launch.units * (k + 1) / count});
+            for (int64_t k = 0; k < count; k++)
+                chunks.push_back({&launch, launch.units * k / count, launch.units * (k + 1) / count});
         }
         jtc::Wave context{&chunks, pointers, workspace};
         pool.run(run_chunk, &context, int64_t(chunks.size()), int(useful));
     }
 }
 
-Executable::Executable(std::string name, std::vector<BufferSpec> buffers, std::vector<int> inputs, std::vector<int> outputs,
-                       std::vector<std::string> input_names, std::vector<std::string> output_names, std::vector<int> constants,
+Executable::Executable(std::string name, std::vector<BufferSpec> buffers, std::vector<int> inputs,
+                       std::vector<int> outputs, std::vector<std::string> input_names,
+                       std::vector<std::string> output_names, std::vector<int> constants,
                        std::vector<LaunchSpec> prepare, std::vector<LaunchSpec> launches, size_t arena, size_t prepared,
                        size_t scratch, std::shared_ptr<void> code)
     : name(std::move(name)), buffers(std::move(buffers)), inputs(std::move(inputs)), outputs(std::move(outputs)),
       input_names(std::move(input_names)), output_names(std::move(output_names)), constants(std::move(constants)),
-      prepare_(prepare, this->buffers), schedule_(launches, this->buffers), arena_(arena), prepared_(prepared), scratch_(scratch),
-      code_(std::move(code)), needed_(this->constants.size()) {
+      prepare_(prepare, this->buffers), schedule_(launches, this->buffers), arena_(arena), prepared_(prepared),
+      scratch_(scratch), code_(std::move(code)), needed_(this->constants.size()) {
     for (const auto& operand : schedule_.operands)
         if (operand.kind == Kind::constant) needed_.at(size_t(operand.place)) = true;
     for (int output : this->outputs)
-        if (this->buffers.at(size_t(output)).kind == Kind::constant) needed_.at(size_t(this->buffers[size_t(output)].place)) = true;
+        if (this->buffers.at(size_t(output)).kind == Kind::constant)
+            needed_.at(size_t(this->buffers[size_t(output)].place)) = true;
     if (this->constants.empty()) bind({});
 }
 
 void Executable::bind(std::vector<Buffer> values) {
     if (values.size() != constants.size())
-        throw InputError(name + " has " + std::to_string(constants.size()) + " constants, got " + std::to_string(values.size()));
+        throw InputError(name + " has " + std::to_string(constants.size()) + " constants, got " +
+                         std::to_string(values.size()));
     for (size_t i = 0; i < values.size(); i++) {
         const BufferSpec& spec = buffers[size_t(constants[i])];
         if (values[i].type != spec.type)
-            throw InputError(name + ": constant " + spec.name + " is " + spec.type->text() + ", got " + values[i].type->text());
+            throw InputError(name + ": constant " + spec.name + " is " + spec.type->text() + ", got " +
+                             values[i].type->text());
     }
     WithoutGil released(true);
     std::lock_guard<std::mutex> lock(bind_mutex_);
@@ -137,7 +143,7 @@ void Executable::bind(std::vector<Buffer> values) {
     StorageRef scratch = allocate(scratch_);
     std::vector<void*> pointers(prepare_.operands.size());
     for (const auto& operand : prepare_.operands) {
-        void* base = operand.kind == Kind::constant ? values[size_t(operand.place)].data()
+        void* base = operand.kind == Kind::constant   ? values[size_t(operand.place)].data()
                      : operand.kind == Kind::prepared ? static_cast<char*>(bound->prepared->data) + operand.place
                                                       : static_cast<char*>(scratch->data) + operand.place;
         pointers[operand.slot] = base;
@@ -153,29 +159,33 @@ void Executable::check(const Buffer* values, size_t count) const {
     if (count != inputs.size()) {
         std::string names;
         for (const auto& input : input_names) names += (names.empty() ? "" : ", ") + input;
-        throw InputError(name + " takes " + std::to_string(inputs.size()) + " inputs (" + names + "), got " + std::to_string(count));
+        throw InputError(name + " takes " + std::to_string(inputs.size()) + " inputs (" + names + "), got " +
+                         std::to_string(count));
     }
     for (size_t i = 0; i < count; i++) {
         const TensorType* type = buffers[size_t(inputs[i])].type;
         if (values[i].type != type)
-            throw InputError(name + ": input " + std::to_string(i) + " (" + input_names[i] + ") is " + type->text() + ", got " +
-                             values[i].type->text());
+            throw InputError(name + ": input " + std::to_string(i) + " (" + input_names[i] + ") is " + type->text() +
+                             ", got " + values[i].type->text());
     }
 }
 
 std::vector<Buffer> Executable::run(const Buffer* values, size_t count) const {
     std::shared_ptr<const Bound> bound = std::atomic_load(&bound_);
-    if (!bound) throw InputError(name + " has no weights yet", "bind its " + std::to_string(constants.size()) + " constants first");
+    if (!bound)
+        throw InputError(name + " has no weights yet",
+                         "bind its " + std::to_string(constants.size()) + " constants first");
     const Async async = settings.async.load(std::memory_order_relaxed);
     bool late = async == Async::always || (async == Async::automatic && schedule_.nanoseconds >= inline_ns);
     std::vector<EventRef> after;
     for (size_t i = 0; i < count; i++) {
         const StorageRef& storage = values[i].storage;
         if (storage->borrowed) late = false;
-        if (storage->producer && (!storage->producer->ready() || storage->producer->failed())) after.push_back(storage->producer);
+        if (storage->producer && (!storage->producer->ready() || storage->producer->failed()))
+            after.push_back(storage->producer);
     }
-    for (const EventRef& event : after) event->check();            // an input whose producer has failed
-    if (async != Async::never && !after.empty()) late = true;      // do not wait for a producer: queue up behind it
+    for (const EventRef& event : after) event->check();        // an input whose producer has failed
+    if (async != Async::never && !after.empty()) late = true;  // do not wait for a producer: queue up behind it
     for (size_t i = 0; i < count; i++)
         if (values[i].storage->borrowed) late = false;
 
@@ -223,11 +233,11 @@ void Executable::execute(const Bound& bound, const Buffer* values, const std::ve
         const size_t place = size_t(operand.place);
         void*& pointer = pointers[operand.slot];
         switch (operand.kind) {
-        case Kind::input: pointer = values[place].data(); break;
-        case Kind::output: pointer = results[place].data(); break;
-        case Kind::constant: pointer = bound.constants[place].data(); break;
-        case Kind::prepared: pointer = static_cast<char*>(bound.prepared->data) + place; break;
-        default: pointer = static_cast<char*>(arena->data) + place; break;
+            case Kind::input: pointer = values[place].data(); break;
+            case Kind::output: pointer = results[place].data(); break;
+            case Kind::constant: pointer = bound.constants[place].data(); break;
+            case Kind::prepared: pointer = static_cast<char*>(bound.prepared->data) + place; break;
+            default: pointer = static_cast<char*>(arena->data) + place; break;
         }
     }
     schedule_.run(pointers.data());

@@ -19,7 +19,7 @@ struct BufferSpec {
     std::string name;
     const TensorType* type;
     Kind kind;
-    int64_t place;           // number of the input, output or constant; offset in its block otherwise
+    int64_t place;  // number of the input, output or constant; offset in its block otherwise
 };
 
 struct LaunchSpec {
@@ -28,18 +28,18 @@ struct LaunchSpec {
     int64_t units;
     size_t workspace;
     int wave;
-    int64_t nanoseconds;     // rough time on one thread
+    int64_t nanoseconds;  // rough time on one thread
 };
 
 // Launches in the form in which they run: operands are slots of one array of pointers.
 struct Schedule {
     struct Launch {
         Entry entry;
-        size_t slot;         // its first operand
+        size_t slot;  // its first operand
         int64_t units, nanoseconds;
     };
     struct Wave {
-        size_t begin, end;   // launches
+        size_t begin, end;  // launches
         int64_t nanoseconds;
     };
     struct Operand {
@@ -67,8 +67,8 @@ class Executable : public std::enable_shared_from_this<Executable> {
 public:
     Executable(std::string name, std::vector<BufferSpec> buffers, std::vector<int> inputs, std::vector<int> outputs,
                std::vector<std::string> input_names, std::vector<std::string> output_names, std::vector<int> constants,
-               std::vector<LaunchSpec> prepare, std::vector<LaunchSpec> launches, size_t arena, size_t prepared, size_t scratch,
-               std::shared_ptr<void> code);
+               std::vector<LaunchSpec> prepare, std::vector<LaunchSpec> launches, size_t arena, size_t prepared,
+               size_t scratch, std::shared_ptr<void> code);
 
     // Give the constants, in plan order, and run what depends on them alone.  Calls under way keep the old ones.
     void bind(std::vector<Buffer> constants);
@@ -76,8 +76,8 @@ public:
 
     // Throws InputError where a buffer does not fit the program's input.
     void check(const Buffer* inputs, size_t count) const;
-    // Runs the program, now or on the current stream; the results may not be ready yet.  Inputs have been checked.  Gives the
-    // GIL back while it runs or waits, if it holds it and the program is not tiny.
+    // Runs the program, now or on the current stream; the results may not be ready yet.  Inputs have been checked.
+    // Gives the GIL back while it runs or waits, if it holds it and the program is not tiny.
     std::vector<Buffer> run(const Buffer* inputs, size_t count) const;
 
     const std::string name;
@@ -93,16 +93,16 @@ public:
 
 private:
     struct Bound {
-        std::vector<Buffer> constants;        // those that launches or outputs refer to
+        std::vector<Buffer> constants;  // those that launches or outputs refer to
         StorageRef prepared;
     };
 
     const Schedule prepare_, schedule_;
     const size_t arena_, prepared_, scratch_;
-    const std::shared_ptr<void> code_;        // keeps the kernel functions loaded
+    const std::shared_ptr<void> code_;  // keeps the kernel functions loaded
     std::shared_ptr<const Bound> bound_;
     std::mutex bind_mutex_;
-    std::vector<bool> needed_;                // constants that are still read after binding
+    std::vector<bool> needed_;  // constants that are still read after binding
 
     void execute(const Bound& bound, const Buffer* inputs, const std::vector<Buffer>& results) const;
 };

@@ -26,7 +26,8 @@ public:
         return address;
     }
 
-    Buffer constant(const std::string& name, int64_t offset, const std::string& dtype, const std::vector<int64_t>& shape) const {
+    Buffer constant(const std::string& name, int64_t offset, const std::string& dtype,
+                    const std::vector<int64_t>& shape) const {
         auto storage = std::make_shared<Storage>();
         storage->data = static_cast<char*>(symbol(name)) + offset;
         storage->owner = handle_;
@@ -41,8 +42,9 @@ private:
 };
 
 Kind kind_of(const std::string& name) {
-    const std::pair<const char*, Kind> kinds[] = {{"input", Kind::input},       {"output", Kind::output},   {"constant", Kind::constant},
-                                                  {"prepared", Kind::prepared}, {"scratch", Kind::scratch}, {"arena", Kind::arena}};
+    const std::pair<const char*, Kind> kinds[] = {{"input", Kind::input},       {"output", Kind::output},
+                                                  {"constant", Kind::constant}, {"prepared", Kind::prepared},
+                                                  {"scratch", Kind::scratch},   {"arena", Kind::arena}};
     for (auto& [text, kind] : kinds)
         if (name == text) return kind;
     throw InputError("'" + name + "' is not a kind of buffer");
@@ -70,9 +72,10 @@ std::shared_ptr<Executable> make(nb::object plan, const Library& library, nb::ob
         auto shape = nb::cast<std::vector<int64_t>>(row.attr("shape"));
         const TensorType* type = intern(dtype_of(nb::cast<std::string>(row.attr("dtype"))), shape.data(), shape.size());
         if (type->bytes != nb::cast<size_t>(row.attr("bytes")))
-            throw InputError("the plan is damaged: buffer " + nb::cast<std::string>(row.attr("name")) + " has another size");
-        buffers.push_back({nb::cast<std::string>(row.attr("name")), type, kind_of(nb::cast<std::string>(row.attr("kind"))),
-                           nb::cast<int64_t>(row.attr("place"))});
+            throw InputError("the plan is damaged: buffer " + nb::cast<std::string>(row.attr("name")) +
+                             " has another size");
+        buffers.push_back({nb::cast<std::string>(row.attr("name")), type,
+                           kind_of(nb::cast<std::string>(row.attr("kind"))), nb::cast<int64_t>(row.attr("place"))});
     }
     std::vector<int> constants;
     for (nb::handle row : plan.attr("constants")) constants.push_back(nb::cast<int>(row.attr("buffer")));
@@ -80,8 +83,9 @@ std::shared_ptr<Executable> make(nb::object plan, const Library& library, nb::ob
     using Names = std::vector<std::string>;
     return std::make_shared<Executable>(
         nb::cast<std::string>(plan.attr("name")), std::move(buffers), nb::cast<Numbers>(plan.attr("inputs")),
-        nb::cast<Numbers>(plan.attr("outputs")), nb::cast<Names>(plan.attr("input_names")), nb::cast<Names>(plan.attr("output_names")),
-        std::move(constants), launches(plan.attr("prepare"), library, estimate), launches(plan.attr("launches"), library, estimate),
+        nb::cast<Numbers>(plan.attr("outputs")), nb::cast<Names>(plan.attr("input_names")),
+        nb::cast<Names>(plan.attr("output_names")), std::move(constants),
+        launches(plan.attr("prepare"), library, estimate), launches(plan.attr("launches"), library, estimate),
         nb::cast<size_t>(plan.attr("arena_bytes")), nb::cast<size_t>(plan.attr("prepared_bytes")),
         nb::cast<size_t>(plan.attr("scratch_bytes")), library.handle());
 }
@@ -94,16 +98,20 @@ void bind_executable(nb::module_& m) {
         .def("has", [](const Library& self, const std::string& name) { return self.find(name) != nullptr; })
         .def("constant", &Library::constant, nb::arg("symbol"), nb::arg("offset"), nb::arg("dtype"), nb::arg("shape"),
              "A Buffer on the library's own memory.");
-    nb::class_<Executable>(m, "Executable", nb::is_weak_referenceable(), "A plan with its code loaded; see runtime.module.Module.")
+    nb::class_<Executable>(m, "Executable", nb::is_weak_referenceable(),
+                           "A plan with its code loaded; see runtime.module.Module.")
         .def(nb::new_(&make), nb::arg("plan"), nb::arg("library"), nb::arg("estimate"))
         .def_ro("name", &Executable::name)
         .def("bind", &Executable::bind, nb::arg("constants"),
              "Give the constants (Buffers in plan order) and run the launches that depend on them alone.")
         .def("is_bound", &Executable::bound)
-        .def("run", [](const Executable& self, const std::vector<Buffer>& inputs) {
-            self.check(inputs.data(), inputs.size());
-            return self.run(inputs.data(), inputs.size());
-        }, nb::arg("inputs"), "Run on Buffers; returns the output Buffers, which may not be ready yet.");
+        .def(
+            "run",
+            [](const Executable& self, const std::vector<Buffer>& inputs) {
+                self.check(inputs.data(), inputs.size());
+                return self.run(inputs.data(), inputs.size());
+            },
+            nb::arg("inputs"), "Run on Buffers; returns the output Buffers, which may not be ready yet.");
 }
 
 }  // namespace jtc

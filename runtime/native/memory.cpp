@@ -26,7 +26,7 @@ size_t class_of(size_t bytes, size_t& capacity) {
 }  // namespace
 
 MemoryPool& MemoryPool::instance() {
-    static MemoryPool* pool = new MemoryPool;     // never destroyed: buffers may outlive static objects
+    static MemoryPool* pool = new MemoryPool;  // never destroyed: buffers may outlive static objects
     return *pool;
 }
 
@@ -48,8 +48,9 @@ void* MemoryPool::allocate(size_t bytes, size_t& capacity) {
             if (posix_memalign(&block, align, capacity)) block = nullptr;
         }
         if (!block)
-            throw OutOfMemory("cannot allocate " + std::to_string(bytes) + " bytes: " + std::to_string(statistics_.live) +
-                              " bytes are in use by " + std::to_string(statistics_.blocks) + " buffers");
+            throw OutOfMemory("cannot allocate " + std::to_string(bytes) +
+                              " bytes: " + std::to_string(statistics_.live) + " bytes are in use by " +
+                              std::to_string(statistics_.blocks) + " buffers");
         if (capacity >= huge_page) madvise(block, capacity, MADV_HUGEPAGE);
         statistics_.misses++;
     }
@@ -70,7 +71,7 @@ void MemoryPool::release(void* block, size_t capacity) noexcept {
             free_[index].push_back(block);
             statistics_.cached += capacity;
             return;
-        } catch (const std::bad_alloc&) {      // no memory for the list itself: give the block back instead
+        } catch (const std::bad_alloc&) {  // no memory for the list itself: give the block back instead
         }
     }
     std::free(block);

@@ -16,12 +16,12 @@ struct OutOfMemory : std::bad_alloc {
 };
 
 struct MemoryStatistics {
-    size_t live = 0;         // bytes in use
-    size_t cached = 0;       // bytes freed and kept
-    size_t peak = 0;         // largest value of live
-    size_t blocks = 0;       // blocks in use
-    uint64_t hits = 0;       // allocations served from kept blocks
-    uint64_t misses = 0;     // allocations that asked the system
+    size_t live = 0;      // bytes in use
+    size_t cached = 0;    // bytes freed and kept
+    size_t peak = 0;      // largest value of live
+    size_t blocks = 0;    // blocks in use
+    uint64_t hits = 0;    // allocations served from kept blocks
+    uint64_t misses = 0;  // allocations that asked the system
 };
 
 class MemoryPool {
@@ -37,7 +37,7 @@ public:
     MemoryStatistics statistics();
     void reset_peak();
 
-    std::mutex mutex;        // held across a fork, so that the child finds the lists in order
+    std::mutex mutex;  // held across a fork, so that the child finds the lists in order
 
     static constexpr size_t alignment = 64;
 

@@ -39,7 +39,9 @@ void configure(const std::string& name, nb::object value) {
     } else if (name == "pool_limit") {
         MemoryPool::instance().set_limit(nb::cast<size_t>(value));
     } else if (name == "async_") {
-        settings.async = PyUnicode_Check(value.ptr()) ? Async::automatic : nb::cast<bool>(value) ? Async::always : Async::never;
+        settings.async = PyUnicode_Check(value.ptr()) ? Async::automatic
+                         : nb::cast<bool>(value)      ? Async::always
+                                                      : Async::never;
     } else {
         throw nb::value_error(("the runtime has no knob " + name).c_str());
     }
@@ -55,7 +57,8 @@ void set_python_error(std::exception_ptr error) {
     } catch (const std::bad_alloc& full) {
         PyErr_SetString(PyExc_MemoryError, full.what());
     } catch (nb::builtin_exception& builtin) {
-        PyErr_SetString(builtin.type() == nb::exception_type::type_error ? PyExc_TypeError : PyExc_ValueError, builtin.what());
+        PyErr_SetString(builtin.type() == nb::exception_type::type_error ? PyExc_TypeError : PyExc_ValueError,
+                        builtin.what());
     } catch (const std::exception& other) {
         PyErr_SetString(PyExc_RuntimeError, other.what());
     }
@@ -79,11 +82,14 @@ NB_MODULE(_native, m) {
     bind_stream(m);
     bind_executable(m);
     bind_dispatcher(m);
-    m.def("configure", configure, nb::arg("name"), nb::arg("value"), "Set a knob of the runtime: threads, spin_us, pool_limit or async_.");
+    m.def("configure", configure, nb::arg("name"), nb::arg("value"),
+          "Set a knob of the runtime: threads, spin_us, pool_limit or async_.");
     m.def("memory_statistics", memory_statistics,
-          "Bytes live, cached and peak, blocks in use, allocations served from kept blocks (hits) and from the system (misses).");
-    m.def("trim", [](size_t keep) { MemoryPool::instance().trim(keep); }, nb::arg("keep") = 0,
-          "Give kept memory back to the system, down to `keep` bytes.");
+          "Bytes live, cached and peak, blocks in use, allocations served from kept blocks (hits) and from the system "
+          "(misses).");
+    m.def(
+        "trim", [](size_t keep) { MemoryPool::instance().trim(keep); }, nb::arg("keep") = 0,
+        "Give kept memory back to the system, down to `keep` bytes.");
     m.def("reset_peak", [] { MemoryPool::instance().reset_peak(); });
     m.def("threads", [] { return ThreadPool::instance().threads(); });
 }

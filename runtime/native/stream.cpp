@@ -13,11 +13,11 @@ struct Registry {
 };
 
 Registry& registry() {
-    static Registry* all = new Registry;      // never destroyed: threads of streams may outlive static objects
+    static Registry* all = new Registry;  // never destroyed: threads of streams may outlive static objects
     return *all;
 }
 
-thread_local bool on_stream = false;          // this thread is a stream's
+thread_local bool on_stream = false;  // this thread is a stream's
 thread_local StreamRef current;
 thread_local std::vector<StreamRef> outer;
 
@@ -69,8 +69,7 @@ void Stream::loop() {
     on_stream = true;
     for (;;) {
         Spinner spinner(spin_us.load(std::memory_order_relaxed));
-        while (idle() && spinner.spin()) {
-        }
+        while (idle() && spinner.spin()) {}
         std::unique_lock<std::mutex> lock(mutex_);
         sleeping_ = true;
         wake_.wait(lock, [&] { return stop_ || !queue_.empty(); });
@@ -88,10 +87,10 @@ void Stream::loop() {
             task.work();
         } catch (const OutOfMemory& full) {
             error = std::make_exception_ptr(OutOfMemory(task.what + ": " + full.what()));
-        } catch (...) {                       // an error of an earlier piece of work, or of Python: it says where it comes from
+        } catch (...) {  // an error of an earlier piece of work, or of Python: it says where it comes from
             error = std::current_exception();
         }
-        task.work = nullptr;                  // gives its buffers back before anybody learns that it is finished
+        task.work = nullptr;  // gives its buffers back before anybody learns that it is finished
         task.after.clear();
         task.event->finish(error);
         lock.lock();
@@ -105,8 +104,7 @@ void Stream::loop() {
 void Stream::drain() {
     const int64_t all = submitted_.load();
     Spinner spinner(spin_us.load(std::memory_order_relaxed));
-    while (finished_.load(std::memory_order_acquire) < all && spinner.spin()) {
-    }
+    while (finished_.load(std::memory_order_acquire) < all && spinner.spin()) {}
     std::unique_lock<std::mutex> lock(mutex_);
     drained_.wait(lock, [&] { return finished_ >= all; });
 }
@@ -144,7 +142,7 @@ void Stream::open_in_parent() {
 }
 
 void Stream::open_in_child() {
-    new (&mutex_) std::mutex;                 // made anew: their state may count threads that are not here
+    new (&mutex_) std::mutex;  // made anew: their state may count threads that are not here
     new (&wake_) std::condition_variable;
     new (&drained_) std::condition_variable;
     new (&thread_) std::thread;

@@ -1,4 +1,5 @@
-// Streams: queues of work that run in order on a thread of their own; events: when a piece of work is finished, and how.
+// Streams: queues of work that run in order on a thread of their own; events: when a piece of work is finished, and
+// how.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -14,13 +15,12 @@
 
 namespace jtc {
 
-
 class Event {
 public:
     bool ready() const { return state_.load(std::memory_order_acquire) != pending; }
     bool failed() const { return state_.load(std::memory_order_acquire) == error; }
-    void wait() const;                        // until it is ready; the caller must not hold the GIL
-    void check() const;                       // rethrow the error of the work, if it has failed
+    void wait() const;   // until it is ready; the caller must not hold the GIL
+    void check() const;  // rethrow the error of the work, if it has failed
     void finish(std::exception_ptr error = nullptr);
     bool observed() const { return observed_.load(); }
 
@@ -37,25 +37,28 @@ using EventRef = std::shared_ptr<Event>;
 class Stream {
 public:
     explicit Stream(std::string name) : name(std::move(name)) {}
-    ~Stream();                                // finishes the queue; the caller must not hold the GIL
+    ~Stream();  // finishes the queue; the caller must not hold the GIL
 
-    // Run `work` after everything submitted before and after the events in `after`, then finish `event`; where one of those
-    // failed, `event` fails alike and `work` is dropped.  `what` names the work in errors.  Waits while `limit` pieces are queued; the caller must not hold the GIL.
+    // Run `work` after everything submitted before and after the events in `after`, then finish `event`; where one of
+    // those failed, `event` fails alike and `work` is dropped.  `what` names the work in errors.  Waits while `limit`
+    // pieces are queued; the caller must not hold the GIL.
     void submit(std::string what, std::function<void()> work, std::vector<EventRef> after, EventRef event);
-    bool idle() const { return finished_.load(std::memory_order_acquire) == submitted_.load(std::memory_order_acquire); }
+    bool idle() const {
+        return finished_.load(std::memory_order_acquire) == submitted_.load(std::memory_order_acquire);
+    }
     // Wait for what was submitted; rethrow the first error that nobody has seen.  The caller must not hold the GIL.
     void synchronize();
-    void drain();                             // wait for what was submitted, whatever comes of it; without the GIL
-    void stop();                              // finish the queue and end the thread; a later submit starts it again
+    void drain();  // wait for what was submitted, whatever comes of it; without the GIL
+    void stop();   // finish the queue and end the thread; a later submit starts it again
 
     // For a fork.  While a stream is closed, `submit` waits, except in work that runs on a stream.
-    bool close();                             // true where it was closed before, and its queue is empty
+    bool close();  // true where it was closed before, and its queue is empty
     void lock() { mutex_.lock(); }
-    void open_in_parent();                    // of a locked stream
-    void open_in_child();                     // where the stream's thread does not exist
+    void open_in_parent();  // of a locked stream
+    void open_in_child();   // where the stream's thread does not exist
 
     const std::string name;
-    static constexpr int64_t limit = 64;      // keeps a program that runs ahead from filling the memory
+    static constexpr int64_t limit = 64;  // keeps a program that runs ahead from filling the memory
 
 private:
     struct Task {
@@ -84,6 +87,6 @@ std::vector<StreamRef> all_streams();
 // The stream that this thread submits to.
 StreamRef current_stream();
 void set_current_stream(StreamRef stream);
-std::vector<StreamRef>& stream_stack();       // of this thread: what to return to when a `with stream:` ends
+std::vector<StreamRef>& stream_stack();  // of this thread: what to return to when a `with stream:` ends
 
 }  // namespace jtc

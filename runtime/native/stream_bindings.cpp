@@ -30,10 +30,10 @@ void synchronize() {
     for (auto& stream : streams) stream->synchronize();
 }
 
-// A fork copies this thread alone.  Before it all streams are closed to new work and finish what they have, and all locks are
-// taken, so that the child finds everything in order; it starts threads of its own when it needs them.  From the last look at
-// the streams to the end of the fork the GIL is held, so no other thread can change what was seen; a thread that holds one of
-// the locks does not need the GIL to give it back.
+// A fork copies this thread alone.  Before it all streams are closed to new work and finish what they have, and all
+// locks are taken, so that the child finds everything in order; it starts threads of its own when it needs them.  From
+// the last look at the streams to the end of the fork the GIL is held, so no other thread can change what was seen; a
+// thread that holds one of the locks does not need the GIL to give it back.
 std::vector<StreamRef> locked_streams;
 
 void before_fork() {
@@ -84,44 +84,56 @@ void shutdown() {
 void bind_stream(nb::module_& m) {
     nb::class_<Event>(m, "Event", "When a piece of work is finished.")
         .def("is_ready", &Event::ready)
-        .def("wait", [](const EventRef& self) {
-            {
-                nb::gil_scoped_release release;
-                self->wait();
-            }
-            self->check();
-        }, "Wait until the work is finished; raise its error.");
-    nb::class_<Stream>(m, "Stream", nb::is_weak_referenceable(),
-                       "A queue of work that runs in order on a thread of its own, beside Python and other streams.  `with stream:`\n"
-                       "sends what this thread runs there.")
-        .def_static("make", [](const std::string& name) {
-            StreamRef stream = make_stream(name);
-            // The last owner may be Python, which holds the GIL that queued work may need.
-            return StreamRef(stream.get(), [stream](Stream*) mutable {
-                if (PyGILState_Check()) {
+        .def(
+            "wait",
+            [](const EventRef& self) {
+                {
                     nb::gil_scoped_release release;
-                    stream.reset();
-                } else {
-                    stream.reset();
+                    self->wait();
                 }
-            });
-        }, nb::arg("name") = "stream")
-        .def("submit", [](Stream& self, nb::object function, const std::string& name) {
-            auto event = std::make_shared<Event>();
-            auto work = python_work(name, std::move(function));
-            nb::gil_scoped_release release;
-            self.submit(name, std::move(work), {}, event);
-            return event;
-        }, nb::arg("function"), nb::arg("name") = "a function", "Run `function()` after everything submitted before; returns its Event.")
+                self->check();
+            },
+            "Wait until the work is finished; raise its error.");
+    nb::class_<Stream>(
+        m, "Stream", nb::is_weak_referenceable(),
+        "A queue of work that runs in order on a thread of its own, beside Python and other streams.  `with stream:`\n"
+        "sends what this thread runs there.")
+        .def_static(
+            "make",
+            [](const std::string& name) {
+                StreamRef stream = make_stream(name);
+                // The last owner may be Python, which holds the GIL that queued work may need.
+                return StreamRef(stream.get(), [stream](Stream*) mutable {
+                    if (PyGILState_Check()) {
+                        nb::gil_scoped_release release;
+                        stream.reset();
+                    } else {
+                        stream.reset();
+                    }
+                });
+            },
+            nb::arg("name") = "stream")
+        .def(
+            "submit",
+            [](Stream& self, nb::object function, const std::string& name) {
+                auto event = std::make_shared<Event>();
+                auto work = python_work(name, std::move(function));
+                nb::gil_scoped_release release;
+                self.submit(name, std::move(work), {}, event);
+                return event;
+            },
+            nb::arg("function"), nb::arg("name") = "a function",
+            "Run `function()` after everything submitted before; returns its Event.")
         .def("is_idle", &Stream::idle)
         .def("synchronize", &Stream::synchronize, nb::call_guard<nb::gil_scoped_release>(),
              "Wait for everything submitted; raise the first error that nobody has seen.")
         .def_ro("name", &Stream::name)
-        .def("__enter__", [](const StreamRef& self) {
-            stream_stack().push_back(current_stream());
-            set_current_stream(self);
-            return self;
-        })
+        .def("__enter__",
+             [](const StreamRef& self) {
+                 stream_stack().push_back(current_stream());
+                 set_current_stream(self);
+                 return self;
+             })
         .def("__exit__", [](const StreamRef&, nb::args) {
             set_current_stream(stream_stack().back());
             stream_stack().pop_back();

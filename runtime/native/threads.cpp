@@ -10,7 +10,7 @@ std::atomic<int64_t> spin_us{50};
 
 namespace {
 
-thread_local bool inside_pool = false;      // this thread is doing chunks: a nested run goes serially
+thread_local bool inside_pool = false;  // this thread is doing chunks: a nested run goes serially
 
 inline void pause() {
 #if defined(__x86_64__)
@@ -34,7 +34,7 @@ struct Workspace {
 };
 thread_local Workspace own_workspace;
 
-ThreadPool* pool = new ThreadPool;          // never destroyed: helpers may sleep in it when the process ends
+ThreadPool* pool = new ThreadPool;  // never destroyed: helpers may sleep in it when the process ends
 
 }  // namespace
 
@@ -46,7 +46,7 @@ bool Spinner::spin() {
         int64_t now = now_us();
         if (!end_) end_ = now + limit_;
         if (now >= end_) return false;
-        std::this_thread::yield();         // where processors are short, the thread that is waited for may need this one
+        std::this_thread::yield();  // where processors are short, the thread that is waited for may need this one
     }
     pause();
     return true;
@@ -69,7 +69,7 @@ ThreadPool& ThreadPool::instance() { return *pool; }
 
 void ThreadPool::after_fork() {
     int threads = pool->threads();
-    pool = new ThreadPool;                  // the old one's threads exist only in the parent; leave it alone
+    pool = new ThreadPool;  // the old one's threads exist only in the parent; leave it alone
     pool->threads_ = threads;
     inside_pool = false;
 }
@@ -129,7 +129,7 @@ void ThreadPool::run(Body body, void* context, int64_t chunks, int threads) {
     while (done_.load(std::memory_order_acquire) < chunks)
         if (!spinner.spin()) std::this_thread::yield();
     open_.store(false);
-    while (inside_.load()) pause();         // helpers that came late look at `open_` and leave
+    while (inside_.load()) pause();  // helpers that came late look at `open_` and leave
 }
 
 void ThreadPool::work(int part) {

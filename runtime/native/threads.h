@@ -15,7 +15,7 @@ namespace jtc {
 class Spinner {
 public:
     explicit Spinner(int64_t microseconds);
-    bool spin();             // false when the time is over
+    bool spin();  // false when the time is over
 private:
     int64_t limit_, end_ = 0;
     int count_ = 0;
@@ -29,16 +29,17 @@ public:
     // In the child of a fork: the helpers are gone; start with a fresh pool.
     static void after_fork();
 
-    // Calls body(context, i) for every 0 <= i < chunks, on this thread and at most threads - 1 helpers, and returns when all are
-    // done.  Thread t begins with the t-th part of the chunks (so that equal calls find their data in the same caches) and then
-    // takes what others have not begun.  Where helpers are busy with another call, this thread does everything alone.
+    // Calls body(context, i) for every 0 <= i < chunks, on this thread and at most threads - 1 helpers, and returns
+    // when all are done.  Thread t begins with the t-th part of the chunks (so that equal calls find their data in the
+    // same caches) and then takes what others have not begun.  Where helpers are busy with another call, this thread
+    // does everything alone.
     void run(Body body, void* context, int64_t chunks, int threads);
 
     void set_threads(int count);
     int threads() const { return threads_.load(std::memory_order_relaxed); }
-    void stop();             // end all helpers; the next run starts them again
+    void stop();  // end all helpers; the next run starts them again
 
-    std::mutex busy;         // held while helpers work; and across a fork
+    std::mutex busy;  // held while helpers work; and across a fork
 
 private:
     struct alignas(64) Claim {
