@@ -108,11 +108,10 @@ class _Pool:
         self.lock = threading.Lock()
         self.threads = ThreadPoolExecutor(size, "jtc-compile")
 
-    def run(self, code: Code, settings: Settings) -> bytes:
+    def run(self, code: Code, settings: Settings, directory: str) -> bytes:
         worker = self._take()
-        request = (code, settings.target, settings.optimize, str(reproducer.directory()))
         try:
-            ok, answer = worker.call(request)
+            ok, answer = worker.call((code, settings.target, settings.optimize, directory))
         except (EOFError, OSError) as error:
             with self.lock:
                 self.all.remove(worker)
@@ -120,8 +119,9 @@ class _Pool:
             if self.closed:
                 raise KeyboardInterrupt from None
             crash = RuntimeError(f"the compiler process ended with code {worker.process.returncode}")
-            raise reproducer.report(str(code.data), [], settings, crash, f"compiling kernel {code.symbol} failed",
-                                    emit="obj") from error
+            with knobs.use(reproducer_dir=directory):
+                raise reproducer.report(str(code.data), [], settings, crash, f"compiling kernel {code.symbol} failed",
+                                        emit="obj") from error
         self.idle.put(worker)
         if not ok:
             raise answer
@@ -159,7 +159,9 @@ def _submit(code: Code, settings: Settings, jobs: int) -> Future[bytes]:
                 _pool.threads.shutdown(wait=True)
                 _pool.stop()
             _pool = _Pool(jobs)
-        return _pool.threads.submit(_pool.run, code, Settings(settings.target, settings.optimize, settings.strict))
+        # The pool's threads do not see what `knobs.use` says here, so the directory is passed.
+        plain = Settings(settings.target, settings.optimize, settings.strict)
+        return _pool.threads.submit(_pool.run, code, plain, str(reproducer.directory()))
 
 
 def stop() -> None:

@@ -1,0 +1,195 @@
+"""The disk cache: keys, damage, read-only directories, many processes, trimming, explanations."""
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+from jtc.compiler import cache as cache_module
+from jtc.compiler.cache import SEAL, Cache, Key
+from jtc.dialects.errors import InputError
+from jtc.runtime import knobs
+
+KEY = Key({"graph": "g1", "name": "f", "target": "t1"})
+
+
+def put(cache: Cache, key: Key = KEY, data: bytes = b"module"):
+    return cache.publish_program(key, key.parts["name"], lambda path: path.write_bytes(data) and None)
+
+
+def test_round_trip(tmp_path):
+    cache = Cache(tmp_path)
+    assert cache.program(KEY) is None
+    path = put(cache)
+    assert cache.program(KEY) == path
+    assert path.read_bytes()[:-SEAL] == b"module"
+    cache.publish_object("ab12", b"object")
+    assert cache.object("ab12") == b"object"
+    assert cache.object("ab13") is None
+    assert cache.stats() == {"programs": (1, 6 + SEAL), "objects": (1, 6 + SEAL)}
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
+@pytest.mark.parametrize("kind", ["program", "object"])
+def test_damage_is_seen_and_repaired(tmp_path, caplog, damage, kind):
+    cache = Cache(tmp_path)
+    put(cache, data=b"x" * 1000)
+    cache.publish_object("ab12", b"x" * 1000)
+    path = cache._path("programs", KEY.digest) if kind == "program" else cache._path("objects", "ab12")
+    data = bytearray(path.read_bytes())
+    data[500] ^= damage == "flipped"
+    path.write_bytes({"cut": data[:700], "empty": b""}.get(damage, data))
+    with caplog.at_level(logging.WARNING, "jtc"):
+        assert (cache.program(KEY) if kind == "program" else cache.object("ab12")) is None
+    assert len(caplog.records) == 1 and "damaged" in caplog.text
+    assert not path.exists()
+    put(cache, data=b"x" * 1000)
+    assert cache.program(KEY)
+
+
+def test_failed_write_leaves_nothing(tmp_path):
+    cache = Cache(tmp_path)
+
+    def fail(path):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cache.publish_program(KEY, "f", fail)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+def test_unwritable_place(tmp_path, caplog):
+    """The cache's place is a file: works without a cache, with one warning."""
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    cache = Cache(blocked / "cache")
+    with caplog.at_level(logging.WARNING, "jtc"):
+        path = put(cache)
+        cache.publish_object("ab12", b"object")
+        put(cache)
+    assert path.read_bytes().startswith(b"module")
+    assert len([r for r in caplog.records if "cannot be written" in r.getMessage()]) == 1
+    assert cache.program(KEY) is None and cache.object("ab12") is None
+
+
+def test_readonly_and_off(tmp_path):
+    put(Cache(tmp_path))
+    before = sorted(tmp_path.rglob("*"))
+    readonly = Cache(tmp_path, "readonly")
+    assert readonly.program(KEY)
+    other = Key({**KEY.parts, "graph": "g2"})
+    assert tmp_path not in put(readonly, other).parents
+    readonly.publish_object("ab12", b"object")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert Cache(tmp_path, "off").program(KEY) is None
+
+
+def test_misses_are_explained(tmp_path, caplog):
+    cache = Cache(tmp_path)
+    assert "no programs" in cache.why(KEY)
+    put(cache)
+    put(cache, Key({"graph": "g9", "name": "g", "target": "t1"}))
+    asked = Key({**KEY.parts, "target": "t2"})
+    assert cache.why(asked) == ("nothing under this key; the nearest entry is 'f', which differs in "
+                                "target (t1 there, t2 here)")
+    with caplog.at_level(logging.INFO, "jtc"):
+        cache.program(asked)
+    assert "differs in target" in caplog.text
+    assert "there is an entry" in cache.why(KEY)
+
+
+def test_trim_removes_what_was_not_used(tmp_path):
+    cache = Cache(tmp_path, limit=1 << 40)
+    paths = []
+    for i in range(10):
+        paths.append(put(cache, Key({**KEY.parts, "graph": str(i)}), b"x" * 1000))
+        os.utime(paths[-1], (i, i))
+    cache.program(Key({**KEY.parts, "graph": "0"}))             # used now
+    cache.limit = 5 * (1000 + SEAL)
+    removed = cache.trim()
+    left = [i for i, p in enumerate(paths) if p.exists()]
+    assert left == [0, 7, 8, 9] and removed == 6 * (1000 + SEAL)
+    assert not paths[1].with_suffix(".json").exists()
+
+
+def test_stale_temporary_files_go(tmp_path):
+    cache = Cache(tmp_path)
+    put(cache)
+    stale = cache._path("programs", KEY.digest).parent / ".tmp-old.so"
+    stale.write_text("")
+    os.utime(stale, (0, 0))
+    cache.trim()
+    assert not stale.exists()
+
+
+def test_verify_and_clear(tmp_path):
+    cache = Cache(tmp_path)
+    path = put(cache)
+    cache.publish_object("ab12", b"object")
+    assert cache.verify() == (2, [])
+    path.write_bytes(path.read_bytes()[:-3])
+    assert cache.verify() == (2, [path])
+    assert cache.clear() == 1
+    assert cache.stats() == {"programs": (0, 0), "objects": (0, 0)}
+    blocked = tmp_path / "objects"
+    blocked.write_text("")
+    with pytest.raises(InputError, match="cannot clear"):
+        cache.clear()
+
+
+WRITER = """
+import sys
+from jtc.compiler.cache import Cache, Key
+cache = Cache(sys.argv[1])
+for i in range(40):
+    key = Key({"name": "f", "graph": str(i)})
+    data = bytes([i]) * 5000
+    if cache.program(key) is None:
+        path = cache.publish_program(key, "f", lambda path: path.write_bytes(data) and None)
+        assert path.read_bytes()[:5000] == data
+    cache.publish_object(f"{i:04}", data)
+    assert cache.object(f"{i:04}") == data
+"""
+
+
+def test_two_processes(tmp_path):
+    children = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stderr=subprocess.PIPE) for _ in range(2)]
+    for child in children:
+        assert child.wait() == 0, child.stderr.read()
+        child.stderr.close()
+    assert Cache(tmp_path).verify() == (80, [])
+    assert not [p for p in tmp_path.rglob(".tmp-*")]
+
+
+def test_threads(tmp_path):
+    cache = Cache(tmp_path)
+    threads = [threading.Thread(target=put, args=(cache,)) for _ in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert cache.verify() == (1, [])
+
+
+def test_source_hash_is_remembered_by_date_and_size(tmp_path, monkeypatch):
+    with knobs.use(cache_dir=tmp_path):
+        first = cache_module._sources_hash()
+        note = json.loads((tmp_path / "sources.json").read_text())
+        assert note["hash"] == first
+        note["hash"] = "remembered"
+        (tmp_path / "sources.json").write_text(json.dumps(note))
+        assert cache_module._sources_hash() == "remembered"
+        note["stamp"] = "another"
+        (tmp_path / "sources.json").write_text(json.dumps(note))
+        assert cache_module._sources_hash() == first
+
+
+def test_key_parts():
+    assert KEY.digest == Key(dict(reversed(KEY.parts.items()))).digest
+    assert KEY.digest != Key({**KEY.parts, "target": "t2"}).digest
+    assert {"jtc", "mlir", "llvm"} == set(cache_module.versions())
