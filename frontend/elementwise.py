@@ -52,7 +52,7 @@ FUNCTIONS: dict[str, tuple[str, str]] = {
 def _operands(rule: str, values: tuple[Any, ...]) -> list[Node]:
     if rule == "bool":
         return [_truth(n) for n in match(values)]
-    return match(values, as_float(common_dtype(values)) if rule == "float" else None)
+    return match(values, as_float) if rule == "float" else match(values)
 
 
 def _truth(node: Node) -> Node:

@@ -20,7 +20,7 @@ PENDING_LIMIT = 4000        # nodes; a longer program is cut here, which bounds 
 
 
 class _State(threading.local):
-    """Per thread: tensors without a value by number of their node, and how many were recorded since the last run."""
+    """Per thread: tensors without a value by number of their node, and about how many nodes are pending."""
 
     def __init__(self) -> None:
         self.tensors: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()
@@ -31,11 +31,13 @@ _state = _State()
 
 
 def pending(tensor: Tensor) -> None:
-    """Note a tensor whose node has just been recorded; runs it where too much has piled up."""
+    """Note a tensor whose node has just been recorded; runs it where too much has piled up behind it."""
     _state.tensors[tensor._node.number] = tensor               # type: ignore[union-attr]
     _state.recorded += 1
     if _state.recorded > PENDING_LIMIT:
-        evaluate([tensor])
+        _state.recorded = len(topological([tensor._node]))     # type: ignore[list-item]
+        if _state.recorded > PENDING_LIMIT // 2:
+            evaluate([tensor])
 
 
 def evaluate(tensors: Iterable[Tensor]) -> None:
@@ -60,7 +62,7 @@ def evaluate(tensors: Iterable[Tensor]) -> None:
         buffers = execute.compiled(graph).run([leaf.data for leaf in leaves])
     for tensor, buffer in zip(results, buffers, strict=True):
         _settle(tensor, buffer)
-    _state.recorded = len(_state.tensors)
+    _state.recorded = 0
 
 
 def _settle(tensor: Tensor, buffer: values.Buffer) -> None:

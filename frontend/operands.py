@@ -1,7 +1,7 @@
 """From what a user passes (tensors, arrays, lists, numbers) to nodes of one dtype and one shape."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,11 @@ def convert(node: Node, dtype: DType) -> Node:
 
 def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
     """The common shape under NumPy's rules.  Raises InputError."""
-    rank = max(map(len, shapes), default=0)
+    if not shapes:
+        return ()
+    if all(s == shapes[0] for s in shapes):
+        return tuple(shapes[0])
+    rank = max(map(len, shapes))
     out = [1] * rank
     for shape in shapes:
         for d, n in enumerate(shape, rank - len(shape)):
@@ -79,23 +83,22 @@ def expand(node: Node, shape: tuple[int, ...]) -> Node:
 
 def common_dtype(values: Sequence[Any]) -> DType:
     """The dtype in which operands meet; scalars are weak."""
-    strong = [to_node(v).dtype for v in values if not is_scalar(v)]
-    weak = [v for v in values if is_scalar(v)]
+    strong = [v.dtype if isinstance(v, (Node, Tensor)) else to_node(v).dtype for v in values if not is_scalar(v)]
     if not strong:
-        return promote([scalar_dtype(v) for v in weak])
+        return promote([scalar_dtype(v) for v in values])
     dtype = promote(strong)
-    for v in weak:
-        dtype = with_scalar(dtype, v)
+    for v in values:
+        if is_scalar(v):
+            dtype = with_scalar(dtype, v)
     return dtype
 
 
-def match(values: Sequence[Any], dtype: DType | None = None) -> list[Node]:
-    """Operands as nodes of one dtype and one shape.  dtype: that one, whatever the operands have."""
-    values = [v if isinstance(v, Tensor) or is_scalar(v) else Tensor.of(to_node(v)) for v in values]
-    wanted = dtype or common_dtype(values)
-    nodes = [splat(v, wanted) if is_scalar(v) else convert(v.node(), wanted) for v in values]
-    shape = broadcast_shapes(*(n.shape for n in nodes))
-    return [expand(n, shape) for n in nodes]
+def match(values: Sequence[Any], rule: Callable[[DType], DType] = lambda dtype: dtype) -> list[Node]:
+    """Operands as nodes of one shape and one dtype, which is `rule` of their common dtype."""
+    given = [None if is_scalar(v) else to_node(v) for v in values]
+    dtype = rule(common_dtype([v if n is None else n for v, n in zip(values, given)]))
+    shape = broadcast_shapes(*(n.shape for n in given if n is not None))
+    return [splat(v, dtype, shape) if n is None else expand(convert(n, dtype), shape) for v, n in zip(values, given)]
 
 
 def normalize_axis(axis: Any, rank: int, name: str = "axis") -> int:

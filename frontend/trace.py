@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _current: ContextVar[Tracer | None] = ContextVar("jtc_tracer", default=None)
 _locations: dict[tuple[CodeType, int], Location] = {}
+_ours: dict[CodeType, bool] = {}
 _MAX_LOCATIONS = 50_000
 
 
@@ -31,14 +32,19 @@ def user_location() -> Location | None:
     """The innermost frame outside of jtc, None where all frames are ours."""
     frame = sys._getframe(1)
     while frame is not None:
-        name = frame.f_globals.get("__name__", "")
-        if name != "jtc" and not name.startswith("jtc."):
-            code, line = frame.f_code, frame.f_lineno
-            found = _locations.get((code, line))
+        code = frame.f_code
+        ours = _ours.get(code)
+        if ours is None:
+            name = frame.f_globals.get("__name__", "")
+            ours = _ours[code] = name == "jtc" or name.startswith("jtc.")
+        if not ours:
+            found = _locations.get((code, frame.f_lineno))
             if found is None:
-                if len(_locations) >= _MAX_LOCATIONS:
+                if len(_locations) >= _MAX_LOCATIONS:          # a program that makes functions without end
                     _locations.clear()
-                found = _locations[code, line] = Location(code.co_filename, line, code.co_qualname)
+                    _ours.clear()
+                found = Location(code.co_filename, frame.f_lineno, code.co_qualname)
+                _locations[code, frame.f_lineno] = found
             return found
         frame = frame.f_back                       # type: ignore[assignment]
     return None
