@@ -1,0 +1,135 @@
+"""A Builder with what every part of the emitter writes: index arithmetic, loops, branches, vector types and constants."""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from jtc.compiler.cpu import vector_math
+from jtc.compiler.cpu.builder import Builder
+from jtc.compiler.cpu.vector_math_value import Value, literal
+from jtc.dialects.dtypes import DType
+
+
+def type_of(dtype: DType, width: int | None) -> str:
+    """Type of a value in registers; width None is a scalar."""
+    return vector_math.type_of(dtype, width)
+
+
+def stored_type(dtype: DType, width: int | None = None) -> str:
+    """Type of a value in memory: a bool is a byte."""
+    element = "i8" if dtype.kind == "bool" else dtype.name
+    return element if width is None else f"vector<{width}x{element}>"
+
+
+class Code(Builder):
+    """The body of one function.  `depth` counts the regions around the current line."""
+
+    @property
+    def depth(self) -> int:
+        return self._indent
+
+    # -------------------------------------------------------------------------------------------- index arithmetic
+    def sum(self, a: str | None, b: str | None) -> str | None:
+        """a + b, where None is 0."""
+        if a is None or b is None:
+            return a or b
+        return self.op(f"arith.addi {a}, {b} : index")
+
+    def product(self, a: str, factor: int) -> str:
+        return a if factor == 1 else self.op(f"arith.muli {a}, {self.index(factor)} : index")
+
+    def offset(self, a: str | None, const: int) -> str:
+        """a + const."""
+        if a is None:
+            return self.index(const)
+        return self.op(f"arith.addi {a}, {self.index(const)} : index") if const else a
+
+    def at_most(self, a: str, bound: int) -> str:
+        return self.op(f"arith.minsi {a}, {self.index(bound)} : index")
+
+    def at_least(self, a: str, bound: int) -> str:
+        return self.op(f"arith.maxsi {a}, {self.index(bound)} : index")
+
+    def conjunction(self, conditions: Sequence[str], type: str = "i1") -> str:
+        result = conditions[0]
+        for condition in conditions[1:]:
+            result = self.op(f"arith.andi {result}, {condition} : {type}")
+        return result
+
+    def select(self, condition: str, yes: str, no: str, type: str) -> str:
+        """Scalar condition."""
+        return self.op(f"arith.select {condition}, {yes}, {no} : {type}")
+
+    # -------------------------------------------------------------------------------------------- values
+    def number(self, value: bool | int | float, dtype: DType, width: int | None) -> str:
+        """The number, in every lane."""
+        text = literal(value, dtype.name)
+        return self.constant(text if width is None else f"dense<{text}>", type_of(dtype, width))
+
+    def mask(self, bits: Sequence[bool]) -> str:
+        text = ", ".join("true" if b else "false" for b in bits)
+        if all(bits) or not any(bits):
+            text = "true" if all(bits) else "false"
+            return self.constant(f"dense<{text}>", f"vector<{len(bits)}xi1>")
+        return self.constant(f"dense<[{text}]>", f"vector<{len(bits)}xi1>")
+
+    def ramp(self, step: int, width: int, element: str) -> str:
+        """[0, step, 2 * step, ...]."""
+        text = ", ".join(str(step * lane) for lane in range(width))
+        return self.constant(f"dense<[{text}]>" if step else "dense<0>", f"vector<{width}x{element}>")
+
+    def broadcast(self, x: str, dtype: DType, width: int) -> str:
+        return self.op(f"vector.broadcast {x} : {dtype.name} to {type_of(dtype, width)}")
+
+    def extract(self, x: str, lane: int, dtype: DType, width: int) -> str:
+        return self.op(f"vector.extract {x}[{lane}] : {dtype.name} from {type_of(dtype, width)}")
+
+    def apply(self, fn: str, args: list[str], dtype: DType, width: int | None) -> str:
+        return vector_math.apply(self, fn, args, dtype, width)
+
+    def multiply_add(self, a: str, b: str, c: str, dtype: DType, width: int | None) -> str:
+        """a * b + c of floats, in one instruction where there is one."""
+        x, y, z = (Value(self, v, dtype.name, width) for v in (a, b, c))
+        return x.fma(y, z).name
+
+    # -------------------------------------------------------------------------------------------- control flow
+    def loop(self, low: str, high: str, step: int, body: Callable[[str, list[str]], list[str]],
+             carried: Sequence[str] = (), types: Sequence[str] = ()) -> list[str]:
+        """`scf.for`.  body(value of the loop's axis, carried values) -> their next values.  Returns the last ones."""
+        axis = self.name()
+        head = f"scf.for {axis} = {low} to {high} step {self.index(step)}"
+        if not carried:
+            with self.block(f"{head} {{"):
+                body(axis, [])
+            return []
+        names, result = [self.name() for _ in carried], self.name()
+        pairs, kinds = ", ".join(f"{n} = {c}" for n, c in zip(names, carried)), ", ".join(types)
+        with self.block(f"{result}:{len(names)} = {head} iter_args({pairs}) -> ({kinds}) {{"):
+            self.line(f"scf.yield {', '.join(body(axis, names))} : {kinds}")
+        return [f"{result}#{i}" for i in range(len(names))]
+
+    def branch(self, condition: str, yes: Callable[[], list[str]], no: Callable[[], list[str]] | None = None,
+               types: Sequence[str] = ()) -> list[str]:
+        """`scf.if`.  Both sides return values of `types`."""
+        if not types:
+            self.line(f"scf.if {condition} {{")
+            self._side(yes)
+            if no is not None:
+                self.line("} else {")
+                self._side(no)
+            self.line("}")
+            return []
+        assert no is not None
+        result, kinds = self.name(), ", ".join(types)
+        self.line(f"{result}:{len(types)} = scf.if {condition} -> ({kinds}) {{")
+        self._side(yes, kinds)
+        self.line("} else {")
+        self._side(no, kinds)
+        self.line("}")
+        return [f"{result}#{i}" for i in range(len(types))]
+
+    def _side(self, body: Callable[[], list[str]], kinds: str = "") -> None:
+        self._indent += 1
+        values = body()
+        if kinds:
+            self.line(f"scf.yield {', '.join(values)} : {kinds}")
+        self._indent -= 1

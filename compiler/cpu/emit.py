@@ -1,0 +1,137 @@
+"""The CPU emitter: one kernel with schedules -> one function of scf, vector and memref ops, as MLIR text.
+
+Nothing here knows what a kernel computes: matrix product, convolution and softmax are all iteration spaces, affine
+accesses and scalar bodies.  The way down:
+
+    emit.py      the function; shared axes and the units that threads take
+    nest.py      the loops of a stage: blocks, tails, cuts at guards, copies (copies.py)
+    tile.py      the register tile: accumulators and reduction loops;  store.py: how its results are stored
+    evaluate.py  expressions, loads and stores at one spot of the tile;  operands.py, places.py: addresses and guards
+"""
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+from jtc.compiler.cpu.code import Code
+from jtc.compiler.cpu.loops import Units, blocks, unit_blocks
+from jtc.compiler.cpu.nest import Context, Flags, Nest, thread_counts
+from jtc.compiler.cpu.operands import Memory
+from jtc.compiler.cpu.places import Place
+from jtc.compiler.cpu.workspace import Workspace
+from jtc.dialects.errors import InternalError
+from jtc.dialects.graph import TensorType
+from jtc.dialects.kernel import PARALLEL, Kernel
+from jtc.dialects.target import CpuTarget
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """The code of one kernel.
+
+    text             MLIR module with one `func.func @symbol`: one flat memref for each operand, memref<workspace_bytes x i8>,
+                     begin and end of the units to run (index)
+    operands         buffer names in the order of the arguments
+    units            how many there are; every call runs a range of them, in any order and on any thread
+    workspace_bytes  scratch memory of one call, aligned to 64 bytes
+    """
+
+    text: str
+    symbol: str
+    operands: list[str]
+    units: int
+    workspace_bytes: int
+
+
+def emit(kernel: Kernel, buffers: Mapping[str, TensorType], target: CpuTarget) -> Emitted:
+    """The code of `kernel`, every stage of which has a legal schedule.
+
+    buffers  types of the kernel's operands.  Raises InternalError where a stage has no schedule or a dtype has no code.
+    """
+    for stage in kernel.stages:
+        if stage.schedule is None:
+            raise InternalError(f"kernel {kernel.name}: stage {stage.name} has no schedule")
+    operands = kernel.operands
+    code, workspace = Code(), Workspace()
+    memories = {name: Memory(f"%arg{i}", buffers[name].size, buffers[name].dtype) for i, name in enumerate(operands)}
+    arguments = [f"%arg{i}: {memories[name].type}" for i, name in enumerate(operands)]
+    for local in kernel.locals:
+        memories[local.name] = workspace.memory(local.name, local.type.size, local.type.dtype)
+    for name, memory in memories.items():
+        if not memory.dtype.compiled:
+            raise InternalError(f"kernel {kernel.name}: no code for {memory.dtype.public} (buffer {name})")
+    context = Context(code, target, workspace, memories, frozenset(b.name for b in kernel.locals), _registers(kernel))
+    units = _Units(kernel, context).emit()
+    if any(s.schedule is not None and s.schedule.stream for s in kernel.stages):
+        code.line('llvm.call_intrinsic "llvm.x86.sse.sfence"() : () -> ()')      # non-temporal stores: before other threads read
+    symbol = re.sub(r"\W", "_", kernel.name)
+    offsets = workspace.offsets()
+    views = [f"  {m.ssa} = memref.view %workspace[{code.index(offsets[name])}][] : memref<{max(workspace.bytes, 1)}xi8> "
+             f"to {m.type}" for (name, _, _), m in workspace.views.items()]
+    code.lines[:0] = views
+    arguments += [f"%workspace: memref<{max(workspace.bytes, 1)}xi8>", "%begin: index", "%end: index"]
+    text = f"func.func @{symbol}({', '.join(arguments)}) {{\n{code.text()}\n  return\n}}\n"
+    return Emitted(text, symbol, operands, units, workspace.bytes)
+
+
+def _registers(kernel: Kernel) -> frozenset[str]:
+    """Local buffers of one element that no access guards or gathers: candidates for registers."""
+    single = {b.name for b in kernel.locals if b.type.size == 1}
+    for stage in kernel.stages:
+        for access in (*stage.reads, stage.write, *([stage.keep] if stage.keep is not None else [])):
+            if access.guards or access.gather or access is stage.keep or access is stage.write and stage.accumulate:
+                single.discard(access.buffer)
+        single -= {stage.reads[pack.read].buffer for pack in stage.schedule.packs}
+    return frozenset(single)
+
+
+class _Units:
+    """The loops around all stages, and how they are cut into units."""
+
+    def __init__(self, kernel: Kernel, context: Context):
+        self.kernel, self.context, self.code = kernel, context, context.code
+        self.leading = 0
+        for axis, _ in kernel.shared:
+            if any(a.kind != PARALLEL for s in kernel.stages for a in s.axes if a.name == axis.name):
+                break
+            self.leading += 1
+
+    def emit(self) -> int:
+        """Append the code; returns the number of units."""
+        units = Units("%begin", "%end")
+        if not self.kernel.shared and len(self.kernel.stages) == 1:
+            stage, = self.kernel.stages
+            Nest(self.context, stage, {}, {}, Flags()).emit(units if stage.schedule.threads else None)
+            return prod(thread_counts(stage))
+        counts = self._counts()
+        self._shared(0, {}, {s.name: Flags() for s in self.kernel.stages}, units)
+        return prod(counts)
+
+    def _counts(self) -> list[int]:
+        return [-(-axis.size // block) for axis, block in self.kernel.shared[:self.leading]]
+
+    def _shared(self, depth: int, places: Mapping[str, Place], flags: Mapping[str, Flags], units: Units) -> None:
+        if depth == len(self.kernel.shared):
+            self._stages(places, flags)
+            return
+        axis, block = self.kernel.shared[depth]
+        place = Place.whole(axis.size)
+        reducing = {s.name for s in self.kernel.stages if axis.name in s.reductions}
+        if axis.size <= block:
+            self._shared(depth + 1, {**places, axis.name: place}, flags, units)
+        elif depth < self.leading:
+            inner = prod(self._counts()[depth + 1:])
+            unit_blocks(self.code, place, block, [(0, axis.size)], units, inner,
+                        lambda part, rest: self._shared(depth + 1, {**places, axis.name: part}, flags, rest))
+        else:
+            blocks(self.code, place, block, [(0, axis.size)], bool(reducing), lambda part, first, last: self._shared(
+                depth + 1, {**places, axis.name: part},
+                {n: f.add(first, last) if n in reducing else f for n, f in flags.items()}, units))
+
+    def _stages(self, places: Mapping[str, Place], flags: Mapping[str, Flags]) -> None:
+        self.context.scalars.clear()
+        for stage in self.kernel.stages:
+            outer = {a: p for a, p in places.items() if a in stage.sizes}
+            Nest(self.context, stage, outer, places, flags[stage.name]).emit()

@@ -1,0 +1,250 @@
+"""The loop nest of one stage: blocks with exact tails, cuts where guards begin to hold, units for threads, copies.
+
+Every loop over an axis replaces its `Place` by a smaller block, until the places are those of a register tile.  Blocks of
+a reduction axis also say whether they are the first and the last one.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+from jtc.compiler.cpu.code import Code
+from jtc.compiler.cpu.copies import copies, layout
+from jtc.compiler.cpu.evaluate import Evaluator
+from jtc.compiler.cpu.loops import Flag, Units, blocks, unit_blocks
+from jtc.compiler.cpu.operands import Memory, Operand
+from jtc.compiler.cpu.places import Form, Place
+from jtc.compiler.cpu.store import Finish, finish
+from jtc.compiler.cpu.tile import Tile
+from jtc.compiler.cpu.workspace import Workspace
+from jtc.dialects.affine import Affine, axis_of
+from jtc.dialects.kernel import Access, Guard, Pack, Stage
+from jtc.dialects.target import CpuTarget
+
+Places = Mapping[str, Place]
+MAX_VARIANTS = 24         # register tiles of one stage, counting tails and cuts, before cuts are given up
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the stages of one kernel share.
+
+    memories   buffer -> memory;  locals: those in the workspace that live for one block of the shared axes
+    scalars    local buffer -> SSA name of its element, where it is known in the current block
+    registers  locals of one element that every stage uses plainly, so that they need no memory
+    """
+
+    code: Code
+    target: CpuTarget
+    workspace: Workspace
+    memories: dict[str, Memory]
+    locals: frozenset[str] = frozenset()
+    registers: frozenset[str] = frozenset()
+    scalars: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Conditions that all reduction loops are at their first, at their last block: all must hold."""
+
+    first: tuple[Flag, ...] = ()
+    last: tuple[Flag, ...] = ()
+
+    def add(self, first: Flag, last: Flag) -> Flags:
+        return Flags((*self.first, first), (*self.last, last))
+
+
+def outer_loops(stage: Stage, outside: Sequence[str]) -> list[tuple[str, int]]:
+    """All loops of a stage: parallel axes without one run in steps of 1, outside of the others.
+
+    outside  axes that loops around the stage run over
+    """
+    named = {axis for axis, _ in stage.schedule.loops}
+    lead = [(a, 1) for a in stage.parallel if a not in named and a not in outside]
+    return [*lead, *stage.schedule.loops]
+
+
+def thread_counts(stage: Stage) -> list[int]:
+    """Iterations of the loops that are spread over threads, where no loops are around the stage."""
+    counts, extents = [], dict(stage.sizes)
+    for axis, step in outer_loops(stage, ())[:stage.schedule.threads]:
+        counts.append(-(-extents[axis] // step))
+        extents[axis] = min(extents[axis], step)
+    return counts
+
+
+class Nest:
+    """Emits one stage.
+
+    outer   places of the axes that loops around the stage run over: shared axes, or axes that a copy takes as they stand
+    origin  places that local buffers count from: the shared axes' blocks
+    flags   first and last block of the shared axes that the stage reduces
+    """
+
+    def __init__(self, context: Context, stage: Stage, outer: Places, origin: Places, flags: Flags):
+        assert stage.schedule is not None
+        self.context, self.code, self.stage, self.schedule = context, context.code, stage, stage.schedule
+        self.outer, self.origin, self.flags, self.depth = outer, origin, flags, context.code.depth
+        outside = [a for a, p in outer.items() if p.extent == 1 or a not in stage.sizes]
+        self.loops = outer_loops(stage, outside)
+
+        def operand(access: Access) -> Operand:
+            local = access.buffer in context.locals
+            return Operand.of(access, context.memories[access.buffer], origin if local else {})
+        self.values = Evaluator(context.code, stage, [operand(a) for a in stage.reads], context.scalars)
+        self.write = operand(stage.write)
+        self.keep = operand(stage.keep) if stage.keep is not None else None
+        self.partial = self._partial()
+        self.tile_steps = {a: 1 for a in stage.parallel} | {a: s for a, s in self.loops if a in set(stage.parallel)}
+        self.limits = dict(stage.sizes) | {a: p.extent for a, p in outer.items()}
+        self.split = self._affordable_cuts()
+
+    def emit(self, units: Units | None = None) -> None:
+        """Append the stage's code; `units` restricts the thread loops."""
+        places = {a.name: Place.whole(a.size) for a in self.stage.axes} | dict(self.outer)
+        if any(places[a].extent == 0 for a in self.stage.parallel):
+            return
+        if self.stage.accumulate and any(p.extent == 0 for p in places.values()):
+            return
+        self._nest(0, places, self.flags, units)
+
+    # -------------------------------------------------------------------------------------------- loops
+    def _nest(self, depth: int, places: Places, flags: Flags, units: Units | None) -> None:
+        if depth == len(self.loops):
+            self._tile(places, flags)
+            return
+        axis, step = self.loops[depth]
+        place = places[axis]
+        if place.extent <= step:
+            self._inside(depth, places, flags, units)
+            return
+        segments = self._segments(axis, step, places)
+        if units is not None and depth < self.schedule.threads:
+            unit_blocks(self.code, place, step, segments, units, self._inner_units(depth, places),
+                        lambda block, rest: self._inside(depth, {**places, axis: block}, flags, rest))
+            return
+        reduced = axis in self.stage.reductions
+        blocks(self.code, place, step, segments, reduced, lambda block, first, last: self._inside(
+            depth, {**places, axis: block}, flags.add(first, last) if reduced else flags, units))
+
+    def _inside(self, depth: int, places: Places, flags: Flags, units: Units | None) -> None:
+        """The body of a loop: its copies, then what is inside."""
+        for pack in self.schedule.packs:
+            if pack.inside == self.loops[depth]:
+                self._pack(pack, places, self._limits(depth))
+        self._nest(depth + 1, places, flags, units)
+
+    def _limits(self, depth: int) -> dict[str, int]:
+        """Axis -> the largest extent of its block inside the loop at `depth`."""
+        limits = dict(self.limits)
+        for axis, step in self.loops[:depth + 1]:
+            limits[axis] = min(limits[axis], step)
+        return limits
+
+    def _inner_units(self, depth: int, places: Places) -> int:
+        """Units in one iteration of the thread loop at `depth`."""
+        extents, total = {a: p.extent for a, p in places.items()}, 1
+        for i, (axis, step) in enumerate(self.loops[depth:self.schedule.threads]):
+            total *= -(-extents[axis] // step) if i else 1
+            extents[axis] = min(extents[axis], step)
+        return total
+
+    def _pack(self, pack: Pack, places: Places, limits: Mapping[str, int]) -> None:
+        """Copy what a read needs from here on, and read the copy."""
+        read = self.stage.reads[pack.read]
+        panel = layout(pack, self.tile_steps, limits)
+        name = f"{self.stage.name}.%{pack.read}"
+        memory = self.context.workspace.memory(name, panel.count, read.dtype)
+        self.context.memories[name] = memory
+        for copy in copies(read, pack, self.tile_steps, places, Access(name, read.dtype, (panel.count,), ()), panel,
+                           self.context.target):
+            outer = {a: places[a] for a in read.axes if a in places}
+            Nest(self.context, copy, outer, self.origin, Flags()).emit()
+        origin = {a: places[a] for a in panel.axes}
+        self.values.operands[pack.read] = Operand(memory, Form(panel.terms, 0, panel.steps, origin))
+
+    # -------------------------------------------------------------------------------------------- guards
+    def _segments(self, axis: str, step: int, places: Places) -> list[tuple[int, int]]:
+        """The parts of a loop: one, or before, inside and after the range where guards on the axis hold."""
+        place = places[axis]
+        if axis not in self.split or place.ssa is not None:
+            return [(0, place.extent)]
+        low, high = self._interior(axis, places)
+        low = min(max(0, -(-(low - place.const) // step) * step), place.extent)
+        high = max(low, low + (min(high - place.const, place.extent) - low) // step * step)
+        if high == low:
+            return [(0, place.extent)]
+        return [(a, b) for a, b in ((0, low), (low, high), (high, place.extent)) if b > a]
+
+    def _guards(self) -> list[Guard]:
+        return [g for a in (*self.stage.reads, self.stage.write) for g in a.guards]
+
+    def _interior(self, axis: str, places: Places) -> tuple[int, int]:
+        """The range of the axis in which guards on it hold, whatever the other axes are."""
+        low, high = 0, places[axis].const + places[axis].extent
+        for guard in self._guards():
+            step = guard.index[axis]
+            if not step:
+                continue
+            least = most = guard.index.const
+            for term, coefficient in guard.index.terms.items():
+                if term != axis:
+                    other = places[axis_of(term)]
+                    ends = coefficient * other.low, coefficient * (other.high + other.extent - 1)
+                    least, most = least + min(ends), most + max(ends)
+            if step > 0:        # 0 <= step * axis + least  and  step * axis + most < size
+                low, high = max(low, -(least // step)), min(high, (guard.size - 1 - most) // step + 1)
+            else:               # 0 <= step * axis + least  and  step * axis + most < size, step negative
+                low, high = max(low, -((guard.size - 1 - most) // -step)), min(high, least // -step + 1)
+        return low, high
+
+    def _affordable_cuts(self) -> tuple[str, ...]:
+        """The axes to cut, as many as the size of the code allows."""
+        variants = 1
+        extents = dict(self.limits)
+        for axis, step in self.loops:
+            variants *= 2 if extents[axis] > step and extents[axis] % step else 1
+            extents[axis] = min(extents[axis], step)
+        kept = []
+        for axis in self.schedule.split:
+            if variants * 3 <= MAX_VARIANTS:
+                variants, kept = variants * 3, [*kept, axis]
+        return tuple(kept)
+
+    # -------------------------------------------------------------------------------------------- tile
+    def _tile(self, places: Places, flags: Flags) -> None:
+        tile = Tile(self.code, self.stage, self.values, self.write, self.keep, places, self.context.target.masks)
+        stage, frame = self.stage, tile.frame(self.partial.forms())
+        first, last = self._all(flags.first), self._all(flags.last)
+        if stage.accumulate:
+            tile.reduce(frame)
+            return
+        accs = tile.reduce(frame) if stage.reduce is not None else None
+        register = None
+        if stage.write.buffer in self.context.registers and self.code.depth == self.depth and first is True and last is True:
+            def register(x: str) -> None:
+                self.context.scalars[stage.write.buffer] = x
+        finish(tile, frame, accs, Finish(first, last, self.partial, register, self.schedule.stream))
+
+    def _all(self, flags: Sequence[Flag]) -> Flag:
+        """The conjunction."""
+        if any(f is False for f in flags):
+            return False
+        unknown = [f for f in flags if f is not True]
+        return self.code.conjunction(unknown) if unknown else True
+
+    def _partial(self) -> Operand:
+        """Where partial results wait between blocks of a reduction: in the output, or where it cannot hold them, in the
+        workspace."""
+        stage, reads = self.stage, {a.buffer for a in self.stage.reads}
+        blocked = bool(self.flags.first) or any(a in stage.reductions and s < stage.sizes[a] for a, s in self.loops)
+        fits = stage.write.dtype is stage.body.dtype and not stage.write.guards and not stage.write.gather \
+            and stage.write.buffer not in reads
+        if stage.reduce is None or stage.accumulate or not blocked or fits:
+            return self.write
+        sizes, flat = stage.sizes, Affine()
+        for axis in stage.parallel:
+            flat = flat * sizes[axis] + Affine.axis(axis)
+        memory = self.context.workspace.memory(f"{stage.name}.partial", prod(sizes[a] for a in stage.parallel), stage.body.dtype)
+        return Operand(memory, Form.of(flat))

@@ -1,0 +1,186 @@
+"""The end of a register tile: its results go through an in-register transpose where memory wants them so, meet the partial
+results of earlier reduction blocks, go through the epilogue, and are stored.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from jtc.compiler.cpu.code import Code, type_of
+from jtc.compiler.cpu.evaluate import convert
+from jtc.compiler.cpu.loops import Flag
+from jtc.compiler.cpu.operands import Operand, Spot
+from jtc.compiler.cpu.places import Frame
+from jtc.compiler.cpu.tile import Tile
+from jtc.dialects.dtypes import BOOL
+
+Results = list[tuple[str, Spot]]
+
+
+@dataclass(frozen=True)
+class Finish:
+    """How the results of one tile end.
+
+    first, last  whether this is the first, the last block of the reduction
+    partial      where results wait for the next block (may be the stage's write itself)
+    register     called with the only element of a local scalar instead of storing it; None: always store
+    stream       whether stores bypass the caches where the address is aligned
+    """
+
+    first: Flag
+    last: Flag
+    partial: Operand
+    register: Callable[[str], None] | None
+    stream: bool
+
+
+def finish(tile: Tile, frame: Frame, accs: list[str | None] | None, how: Finish) -> None:
+    """Store the results of a tile whose reduction left `accs`; None: the stage has no reduction."""
+    turned = _transposed_axis(tile)
+    if accs is None and not turned:
+        stream = _aligned(tile, frame) if how.stream else None
+        for spot in tile.spots:     # one vector after the other keeps few values alive
+            _final(tile, frame, [(tile.values.value(frame, tile.stage.body, spot), spot)], how, stream)
+        return
+    if accs is None:
+        results = [(tile.values.value(frame, tile.stage.body, spot), spot) for spot in tile.spots]
+    else:
+        results = tile.results(accs)
+    if turned:
+        results = transpose(tile, results, turned)
+    _with_partials(tile, frame, results, how)
+
+
+def _with_partials(tile: Tile, frame: Frame, results: Results, how: Finish) -> None:
+    code, dtype = tile.code, tile.dtype
+    stream = _aligned(tile, frame) if how.stream and how.first is True and how.last is True else None
+
+    def added() -> list[str]:
+        return [tile.combine(x, tile.values.load(frame, how.partial, spot), spot.width) for x, spot in results]
+
+    values = [x for x, _ in results]
+    if how.first is False:
+        values = added()
+    elif how.first is not True:
+        types = [type_of(dtype, spot.width) for _, spot in results]
+        values = code.branch(how.first, lambda: values, lambda: _scoped(frame, added), types)
+    results = [(x, spot) for x, (_, spot) in zip(values, results)]
+
+    def partial() -> list[str]:
+        for x, spot in results:
+            tile.values.store(frame, how.partial, spot, x)
+        return []
+
+    def final() -> list[str]:
+        _final(tile, frame, results, how, stream)
+        return []
+
+    if how.last is True or tile.stage.epilogue is None and how.partial is tile.write:
+        final()
+    elif how.last is False:
+        partial()
+    else:
+        code.branch(how.last, lambda: _scoped(frame, final), lambda: _scoped(frame, partial))
+
+
+def _scoped(frame: Frame, body: Callable[[], list[str]]) -> list[str]:
+    """What a branch computes is not known after it."""
+    memo, frame.memo = frame.memo, dict(frame.memo)
+    values = body()
+    frame.memo = memo
+    return values
+
+
+def _final(tile: Tile, frame: Frame, results: Results, how: Finish, stream: str | None) -> None:
+    """Epilogue and store."""
+    stage = tile.stage
+    for x, spot in results:
+        if stage.epilogue is not None:
+            x = tile.values.value(frame, stage.epilogue, spot, x)
+            x = convert(tile.code, x, stage.epilogue.dtype, stage.write.dtype, spot.width)
+        else:
+            x = convert(tile.code, x, tile.dtype, stage.write.dtype, spot.width)
+        if how.register is not None and spot.width is None:
+            how.register(x)
+        else:
+            fits = stream and spot.width and not (tile.write.form.offset(spot.offsets) + spot.start) % spot.width
+            tile.values.store(frame, tile.write, spot, x, stream if fits else None)
+
+
+def _aligned(tile: Tile, frame: Frame) -> str | None:
+    """Condition that the tile's first element starts a whole vector register."""
+    if not tile.vector or tile.write.gather:
+        return None
+    code, memory = tile.code, tile.write.memory
+    size = memory.dtype.bytes
+    base = code.op(f"memref.extract_aligned_pointer_as_index {memory.ssa} : {memory.type} -> index")
+    address = code.op(f"arith.addi {base}, {code.product(frame.address(tile.write.form, 0), size)} : index")
+    rest = code.op(f"arith.andi {address}, {code.index(tile.lanes * size - 1)} : index")
+    return code.op(f"arith.cmpi eq, {rest}, {code.index(0)} : index")
+
+
+# ------------------------------------------------------------------------------------------------ transposition
+def _transposed_axis(tile: Tile) -> str:
+    """The tile axis along which the write is contiguous, where it is not so along the lanes; "" if there is none."""
+    steps = tile.write.form.steps
+    if tile.across or not tile.vector or steps.get(tile.vector, 0) in (0, 1) or tile.write.gather:
+        return ""
+    if tile.places[tile.vector].extent == 1:
+        return ""
+    return next((a for a in tile.stage.parallel if steps.get(a) == 1 and tile.places[a].extent > 1), "")
+
+
+def transpose(tile: Tile, results: Results, axis: str) -> Results:
+    """The same results as vectors along `axis`."""
+    code, extent = tile.code, tile.places[axis].extent
+    at = {(_key(spot.offsets), spot.start): x for x, spot in results if spot.width is not None}
+    turned = [(x, spot) for x, spot in results if spot.width is None]
+    for _, spot in results:
+        if spot.width is None or spot.offsets[axis]:
+            continue
+        width = spot.width
+        for start in range(0, extent, width):
+            count = min(width, extent - start)
+            rows = [at[_key({**spot.offsets, axis: start + r}), spot.start] for r in range(count)]
+            rest = {a: o for a, o in spot.offsets.items() if a != axis}
+            if count == 1:
+                for lane in range(spot.lanes):
+                    point = Spot({**rest, axis: start, tile.vector: spot.start + lane})
+                    turned.append((code.extract(rows[0], lane, tile.dtype, width), point))
+                continue
+            columns = square(code, rows + [rows[0]] * (width - count), type_of(tile.dtype, width), width) \
+                if tile.dtype is not BOOL else _bools(code, rows + [rows[0]] * (width - count), width)
+            for lane in range(spot.lanes):
+                place = Spot({**rest, tile.vector: spot.start + lane}, axis, start, count, width)
+                turned.append((columns[lane], place))
+    return turned
+
+
+def _key(offsets) -> tuple:
+    return tuple(sorted(offsets.items()))
+
+
+def square(code: Code, rows: Sequence[str], kind: str, width: int) -> list[str]:
+    """Transpose width x width elements: exchange off-diagonal blocks of width / 2, width / 4... 1.
+
+    Source: J. O. Eklundh, "A fast computer method for matrix transposing", 1972.
+    """
+    rows, block = list(rows), width // 2
+    while block:
+        upper = [lane if not lane & block else width + lane - block for lane in range(width)]
+        lower = [lane + block if not lane & block else width + lane for lane in range(width)]
+        for r in range(width):
+            if not r & block:
+                pair = f"{rows[r]}, {rows[r + block]}"
+                rows[r], rows[r + block] = (
+                    code.op(f"vector.shuffle {pair} [{', '.join(map(str, lanes))}] : {kind}, {kind}")
+                    for lanes in (upper, lower))
+        block //= 2
+    return rows
+
+
+def _bools(code: Code, rows: Sequence[str], width: int) -> list[str]:
+    """Bools are transposed as bytes."""
+    bits, kind = f"vector<{width}xi1>", f"vector<{width}xi8>"
+    wide = {x: code.op(f"arith.extui {x} : {bits} to {kind}") for x in rows}
+    return [code.op(f"arith.trunci {x} : {kind} to {bits}") for x in square(code, [wide[x] for x in rows], kind, width)]

@@ -1,0 +1,290 @@
+"""The register tile: the innermost piece of a stage, without loops over parallel axes.
+
+    accumulators = nothing yet                   one for each point of the tile and vector of lanes
+    for the reduction axes (loops, unrolled):    accumulators = reduce(accumulators, body)
+    [combine lanes, where they lie along a reduction axis]
+    store (store.py): transpose, add earlier partial results, epilogue
+"""
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from jtc.compiler.cpu.code import Code, type_of
+from jtc.compiler.cpu.evaluate import Evaluator
+from jtc.compiler.cpu.operands import Operand, Spot
+from jtc.compiler.cpu.places import Form, Frame, Place
+from jtc.dialects.dtypes import DType
+from jtc.dialects.kernel import Stage
+from jtc.dialects.optable import REDUCTIONS
+
+Accumulators = list[str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One accumulator: where its first value belongs, without reduction axes, and its width (None: a scalar)."""
+
+    spot: Spot
+    width: int | None
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One register tile.
+
+    places  where every axis stands; their extents are the tile's
+    masks   whether the target has lane masks; without them tails are narrower vectors
+    """
+
+    code: Code
+    stage: Stage
+    values: Evaluator
+    write: Operand
+    keep: Operand | None
+    places: Mapping[str, Place]
+    masks: bool
+
+    # -------------------------------------------------------------------------------------------- shape
+    @cached_property
+    def lanes(self) -> int:
+        return self.stage.schedule.lanes
+
+    @cached_property
+    def vector(self) -> str:
+        """The axis on the lanes; "" where all is scalar."""
+        return self.stage.schedule.vector if self.lanes > 1 else ""
+
+    @cached_property
+    def across(self) -> bool:
+        """Whether the lanes lie along a reduction axis."""
+        return self.vector in self.stage.reductions
+
+    @cached_property
+    def dtype(self) -> DType:
+        return self.stage.body.dtype
+
+    @cached_property
+    def points(self) -> list[dict[str, int]]:
+        """Offsets along the parallel axes that are not on the lanes."""
+        axes = [a for a in self.stage.parallel if a != self.vector and self.places[a].extent > 1]
+        return [dict(zip(axes, p)) for p in itertools.product(*(range(self.places[a].extent) for a in axes))]
+
+    def pieces(self, size: int, start: int = 0) -> Iterator[tuple[int, int, int | None]]:
+        """`size` points along the vector axis as (start, lanes, width): whole vectors, then the tail."""
+        whole = size // self.lanes * self.lanes
+        for at in range(0, whole, self.lanes):
+            yield start + at, self.lanes, self.lanes
+        rest, width = size - whole, self.lanes
+        if rest > 1 and self.masks:
+            yield start + whole, rest, width
+            return
+        while rest:
+            width //= 2
+            if rest >= width:
+                yield start + size - rest, width, width if width > 1 else None
+                rest -= width
+
+    def spot(self, point: Mapping[str, int], start: int, lanes: int, width: int | None) -> Spot:
+        if width is None:
+            return Spot({**point, self.vector: start} if self.vector else point)
+        return Spot(point, self.vector, start, lanes, width)
+
+    @cached_property
+    def spots(self) -> list[Spot]:
+        """The vectors and scalars that cover the tile, where the lanes lie along a parallel axis."""
+        if not self.vector:
+            return [Spot(p) for p in self.points]
+        pieces = list(self.pieces(self.places[self.vector].extent))
+        return [self.spot(p, *piece) for p in self.points for piece in pieces]
+
+    @cached_property
+    def streams(self) -> int:
+        """Vectors side by side along a vector reduction axis."""
+        wanted = dict(self.stage.schedule.unroll).get(self.vector, 1)
+        return max(1, min(wanted, self.reduction_extents[self.vector] // self.lanes))
+
+    @cached_property
+    def slots(self) -> list[Slot]:
+        if not self.across:
+            return [Slot(s, s.width) for s in self.spots]
+        width = self.lanes
+        return [slot for p in self.points for slot in (
+            *(Slot(Spot(p, self.vector, u * width, width, width), width) for u in range(self.streams)),
+            *(Slot(self.spot(p, *piece), piece[2]) for piece in self._narrow))]
+
+    @cached_property
+    def _narrow(self) -> list[tuple[int, int, int | None]]:
+        """Pieces narrower than a vector at the end of a vector reduction axis, each with an accumulator of its own."""
+        size = self.reduction_extents[self.vector]
+        rest = size % self.lanes
+        return [p for p in self.pieces(rest, size - rest) if p[2] != self.lanes]
+
+    # -------------------------------------------------------------------------------------------- reduction
+    def forms(self) -> list[Form]:
+        found = self.values.forms() + self.write.forms()
+        return found + (self.keep.forms() if self.keep is not None else [])
+
+    def frame(self, extra: Sequence[Form]) -> Frame:
+        """The values of all forms at the tile's start."""
+        return Frame.at(self.code, [*self.forms(), *extra], self.places)
+
+    @cached_property
+    def reduction_extents(self) -> dict[str, int]:
+        """Reduction axis -> extent, outer to inner, after merging those that all operands walk as one."""
+        order = list(self.stage.schedule.reduction)
+        extents = {a: self.places[a].extent for a in order}
+        operands = [*self.values.operands, self.write, *([self.keep] if self.keep is not None else [])]
+        fixed = self._unmergeable(operands)
+        for outer, inner in reversed(list(itertools.pairwise(order))):
+            if outer in fixed or inner in fixed or 0 in (extents[outer], extents[inner]):
+                continue
+            if all(o.form.steps.get(outer, 0) == extents[inner] * o.form.steps.get(inner, 0) for o in operands):
+                extents[inner] *= extents.pop(outer)
+        return extents
+
+    def _unmergeable(self, operands: list[Operand]) -> set[str]:
+        """Axes that matter in more than addresses."""
+        forms = [form for o in operands for form in o.forms() if form is not o.form]
+        forms += self.values.indices.values()
+        forms += [form for guards in self.values.bounds.values() for form, _ in guards]
+        found = {axis for form in forms for axis in form.steps}
+        for operand in operands:
+            for gathered in operand.gather:
+                found = found.union(*(self.values.axes[e] for e in gathered.exprs))
+        return found
+
+    def reduce(self, frame: Frame) -> Accumulators:
+        """Append the reduction loops; returns one accumulator for each slot, None where there was nothing to add."""
+        accs: Accumulators = [None] * (0 if self.stage.accumulate else len(self.slots))
+        return self._reduce(list(self.reduction_extents), frame, {}, accs)
+
+    def _reduce(self, order: list[str], frame: Frame, offsets: Mapping[str, int], accs: Accumulators) -> Accumulators:
+        if not order:
+            for i, spot in enumerate(self.spots):
+                spot = replace(spot, offsets={**spot.offsets, **offsets})
+                if self.stage.accumulate:
+                    self._scatter(frame, spot)
+                else:
+                    accs = [*accs[:i], self._accumulate(frame, spot, accs[i]), *accs[i + 1:]]
+            return accs
+        axis, *rest = order
+        if axis == self.vector:
+            return self._reduce_lanes(frame, offsets, accs)
+        extent = self.reduction_extents[axis]
+        factor = min(dict(self.stage.schedule.unroll).get(axis, 1), extent)
+        whole = extent // factor * factor if extent > factor else 0
+        if whole:
+            def body(value: str, carried: Accumulators) -> Accumulators:
+                inner = frame.moved(axis, value, whole - factor)
+                for u in range(factor):
+                    carried = self._reduce(rest, inner, {**offsets, axis: u}, carried)
+                return carried
+            accs = self._loop(whole, factor, body, accs)
+        for place in range(whole, extent):
+            accs = self._reduce(rest, frame, {**offsets, axis: place}, accs)
+        return accs
+
+    def _loop(self, extent: int, step: int, body, accs: Accumulators) -> Accumulators:
+        """A loop that carries the accumulators, which start from the identity where they have no value yet."""
+        code = self.code
+        start = [self.identity(s.width) if a is None else a for a, s in zip(accs, self.slots)] if accs else []
+        types = [type_of(self.dtype, s.width) for s in self.slots] if accs else []
+        return list(code.loop(code.index(0), code.index(extent), step, body, start, types))
+
+    def _reduce_lanes(self, frame: Frame, offsets: Mapping[str, int], accs: Accumulators) -> Accumulators:
+        """Along the lanes' axis: `streams` vectors at a time, then single vectors, then what is narrower."""
+        extent, width, streams = self.reduction_extents[self.vector], self.lanes, self.streams
+        step = streams * width
+        whole = extent // step * step
+        per_point = streams + len(self._narrow)
+
+        def add(frame: Frame, accs: Accumulators, start: int, lanes: int, slot: int, width: int | None) -> Accumulators:
+            accs = list(accs)
+            for q, point in enumerate(self.points):
+                spot = self.spot({**point, **offsets}, start, lanes, width)
+                accs[q * per_point + slot] = self._accumulate(frame, spot, accs[q * per_point + slot])
+            return accs
+
+        def body(value: str, carried: Accumulators) -> Accumulators:
+            inner = frame.moved(self.vector, value, max(whole - step, 0))
+            for u in range(streams):
+                carried = add(inner, carried, u * width, width, u, width)
+            return carried
+        if whole > step:
+            accs = self._loop(whole, step, body, accs)
+        elif whole:
+            for u in range(streams):
+                accs = add(frame, accs, u * width, width, u, width)
+        rest = [p for p in self.pieces(extent - whole, whole) if p[2] == width]
+        for i, (start, lanes, _) in enumerate(rest):
+            accs = add(frame, accs, start, lanes, i % streams, width)
+        for i, (start, lanes, narrow) in enumerate(self._narrow):
+            accs = add(frame, accs, start, lanes, streams + i, narrow)
+        return accs
+
+    def _accumulate(self, frame: Frame, spot: Spot, acc: str | None) -> str:
+        """reduce(acc, body) at a spot."""
+        stage, code = self.stage, self.code
+        body, tail = stage.body, self.across and spot.width is not None and not spot.full
+        if stage.reduce == "add" and body.fn == "mul" and self.dtype.is_float and acc is not None \
+                and not tail and self.keep is None:
+            x, y = (self.values.value(frame, a, spot) for a in body.args)
+            return code.multiply_add(x, y, acc, self.dtype, spot.width)
+        x = self.values.value(frame, body, spot)
+        if self.keep is not None:
+            self.values.store(frame, self.keep, spot, x)
+        if tail:        # lanes past the end must not count
+            inside = code.mask([lane < spot.lanes for lane in range(spot.width)])
+            kind = type_of(self.dtype, spot.width)
+            x = code.op(f"arith.select {inside}, {x}, {self.identity(spot.width)} : vector<{spot.width}xi1>, {kind}")
+        return x if acc is None else self.combine(x, acc, spot.width)
+
+    def _scatter(self, frame: Frame, spot: Spot) -> None:
+        """write = reduce(write, body) at a spot."""
+        x = self.values.value(frame, self.stage.body, spot)
+        if self.stage.reduce is not None:
+            x = self.combine(x, self.values.load(frame, self.write, spot), spot.width)
+        self.values.store(frame, self.write, spot, x)
+
+    # -------------------------------------------------------------------------------------------- accumulators
+    def identity(self, width: int | None) -> str:
+        return self.code.number(REDUCTIONS[self.stage.reduce].identity(self.dtype), self.dtype, width)
+
+    def combine(self, x: str, acc: str, width: int | None) -> str:
+        return self.code.apply(REDUCTIONS[self.stage.reduce].fn, [x, acc], self.dtype, width)
+
+    def results(self, accs: Accumulators) -> list[tuple[str, Spot]]:
+        """The finished accumulators: vectors along a parallel axis, or one scalar for each point."""
+        values = [self.identity(s.width) if a is None else a for a, s in zip(accs, self.slots)]
+        if not self.across:
+            return list(zip(values, self.spots))
+        per_point = len(self.slots) // len(self.points)
+        return [(self._horizontal(list(zip(values, self.slots))[q * per_point:(q + 1) * per_point]), Spot(p))
+                for q, p in enumerate(self.points)]
+
+    def _horizontal(self, parts: list[tuple[str, Slot]]) -> str:
+        """All lanes of all accumulators of one point in one scalar."""
+        level = [x for x, s in parts if s.width == self.lanes]
+        while len(level) > 1:
+            pairs = [self.combine(a, b, self.lanes) for a, b in zip(level[::2], level[1::2])]
+            level = pairs + level[len(pairs) * 2:]
+        scalars = [self._fold(x, self.lanes) for x in level]
+        scalars += [self._fold(x, s.width) for x, s in parts if s.width != self.lanes]
+        total = scalars[0]
+        for x in scalars[1:]:
+            total = self.combine(x, total, None)
+        return total
+
+    def _fold(self, x: str, width: int | None) -> str:
+        """The lanes of a vector combined, upper half with lower half."""
+        if width is None:
+            return x
+        while width > 1:
+            kind, half = type_of(self.dtype, width), width // 2
+            low, high = (self.code.op(f"vector.shuffle {x}, {x} [{', '.join(str(i + at) for i in range(half))}] : "
+                                      f"{kind}, {kind}") for at in (0, half))
+            x, width = self.combine(high, low, half), half
+        return self.code.extract(x, 0, self.dtype, 1)
