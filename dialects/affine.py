@@ -30,7 +30,8 @@ class Affine:
     @staticmethod
     def parse(text: str) -> Affine:
         """The form that `str` writes: "2*i + p - 1", "-k//48 + 3".  Raises ValueError where the text is not one."""
-        terms, const, end = {}, 0, 0
+        terms: dict[str, int] = {}
+        const = end = 0
         for match in _TERM.finditer(text):
             sign, number, coef, name = match.groups()
             if match.start() != end or not sign and end:

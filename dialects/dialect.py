@@ -27,7 +27,7 @@ from jtc.dialects.graph import TensorType
 from jtc.dialects.mlir import ext, ir
 
 
-class Jtc(ext.Dialect, name="jtc"):
+class Jtc(ext.Dialect, name="jtc"):             # type: ignore[call-arg]
     """Tensor programs; see the module's text."""
 
 
@@ -141,7 +141,8 @@ def _define(name: str, doc: str, verify: Callable[[Any], None], traits: Sequence
                                 lambda namespace: namespace.update(members))
 
 
-for _row in (*optable.META_OPS.values(), *optable.SCALAR_FUNCTIONS.values()):
+_rows: list[optable.MetaOp | optable.ScalarFunction] = [*optable.META_OPS.values(), *optable.SCALAR_FUNCTIONS.values()]
+for _row in _rows:
     _define(_row.name, _row.doc, _verify_value, [ext.Pure], abs(_row.arity), variadic=_row.arity < 0, value=True)
 _define("index", "The value of an affine form of the axes.", _verify_index, [ext.Pure], value=True)
 _define("inbounds", "Whether guards hold.", _verify_inbounds, [ext.Pure], value=True)

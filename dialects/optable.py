@@ -141,7 +141,7 @@ def _rows() -> list[ScalarFunction]:
         f("isnan", 1, _FLOAT, np.isnan, "whether a is NaN", "bool", compare),
         f("isinf", 1, _FLOAT, np.isinf, "whether a is an infinity", "bool", compare),
         f("where", 3, _ANY, np.where, "b where a holds, else c", arguments="where"),
-        f("philox", 2, frozenset({"int"}), philox_4x32, philox_4x32.__doc__.split("\n")[0], "i32",
+        f("philox", 2, frozenset({"int"}), philox_4x32, (philox_4x32.__doc__ or "").split("\n")[0], "i32",
           cost=90, arguments="philox"),
     ]
 
@@ -156,7 +156,7 @@ class Reduction:
     fn: str
     kinds: frozenset[str]
     identity: Callable[[DType], bool | int | float]
-    numpy: Callable[..., Any]
+    numpy: np.ufunc
 
 
 def _lowest(d: DType):

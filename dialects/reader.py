@@ -106,5 +106,5 @@ def _names(op: Any, attribute: str) -> list[str]:
     """The names that `jtc.name` gives to all arguments or results; none where one of them has no name."""
     if attribute not in op.attributes:
         return []
-    found = [d["jtc.name"].value if "jtc.name" in d else None for d in op.attributes[attribute]]
-    return [] if None in found else found
+    dictionaries = list(op.attributes[attribute])
+    return [d["jtc.name"].value for d in dictionaries] if all("jtc.name" in d for d in dictionaries) else []

@@ -6,7 +6,7 @@ their dtypes): the exact answer, up to float64's rounding, that compiled code is
 """
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -158,7 +158,7 @@ def _transpose(node: Node, x: np.ndarray, *, precise: bool) -> np.ndarray:
     return x.transpose(node.attrs["perm"])
 
 
-_META_OPS = {
+_META_OPS: dict[str, Callable[..., np.ndarray]] = {
     "constant": _constant, "iota": _iota, "random": _random, "cast": _cast, "broadcast": _broadcast, "reduce": _reduce,
     "arg_reduce": _arg_reduce, "reindex": _gather, "reindex_reduce": _reindex_reduce, "reshape": _reshape,
     "transpose": _transpose, "gather": _gather, "scatter": _scatter,

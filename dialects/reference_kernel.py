@@ -197,6 +197,7 @@ class _Points:
         values: dict[int, Any] = {}
         for e in walk(root):
             args = [values[id(a)] for a in e.args]
+            result: Any
             if e.fn == "read":
                 result = self.read(e.attr)
             elif e.fn == "const":

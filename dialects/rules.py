@@ -77,11 +77,10 @@ def _kernel(kernel: Kernel, program: Program, ready: set[str]) -> Iterator[Probl
         for access in reads:
             if access.buffer not in (written if access.buffer in local else ready | written):
                 yield Problem(f"reads {access.buffer}, which nothing has written yet", stage=stage.name)
-        for access in (stage.write, stage.keep):
-            if access is not None:
-                written.add(access.buffer)
-                if access.buffer in program.inputs or access.buffer in program.constants:
-                    yield Problem(f"writes {access.buffer}, an input or a constant", stage=stage.name)
+        for access in [stage.write, *([stage.keep] if stage.keep is not None else [])]:
+            written.add(access.buffer)
+            if access.buffer in program.inputs or access.buffer in program.constants:
+                yield Problem(f"writes {access.buffer}, an input or a constant", stage=stage.name)
     ready |= written - local.keys()
 
 
