@@ -218,6 +218,8 @@ def parse(text: str, source: str, name: str | None = None) -> tuple[str, Any]:
         found = "graph" if isinstance(value, Graph) else "kernel"
         if isinstance(value, Program) and value.kernels and all(s.schedule for k in value.kernels for s in k.stages):
             found = "schedule"
+    if (name, found) == ("kernel", "schedule"):
+        return "kernel", value                  # to be scheduled where a stage has no schedule yet
     if name not in (None, found):
         raise InputError(f"{source}: this is a file of phase {found}, not {name}")
     return found, value

@@ -15,8 +15,8 @@ DONE, WRONG_INPUT, USAGE, BUG, INTERRUPTED = 0, 1, 2, 70, 130
 
 def guarded(command: Callable[[], int]) -> int:
     """Run a command; what it raises becomes a message and an exit code (with JTC_LOG=debug a bug's traceback, too)."""
-    _start_log()
     try:
+        _start_log()
         code = command()
         sys.stdout.flush()
         return code

@@ -41,6 +41,8 @@ def open_source(path: str, phase: str | None = None) -> Source:
         phases.phase(str(phase))
     if file.suffix in (".mlir", ".ll"):
         return Source(*phases.read_file(file, phase))
+    if phase not in (None, "graph"):
+        raise UsageError(f"{path} is a saved graph, not a file of phase {phase}", hint="leave --from out")
     from jtc.frontend.model_file import read_model
     model = read_model(path)
     tree = model.tree if isinstance(model.tree, str) or model.tree is None else json.dumps(model.tree)

@@ -29,7 +29,8 @@ def matmul(n: int = 20, m: int = 24, k: int = 12, name: str = "matmul", weights=
     """c[n, m] = a[n, k] @ b[k, m] from meta-ops; with `weights`, b is a constant with this array."""
     a = Node("input", [], {}, TensorType(F32, (n, k)))
     kind = TensorType(F32, (k, m))
-    b = Node("input", [], {}, kind) if weights is None else Node("constant", [], {"value": Weights("b")}, kind, data=weights)
+    b = Node("input", [], {}, kind) if weights is None else Node("constant", [], {"value": Weights("b")}, kind,
+                                                                 data=weights)
     i, j, r = (Affine.axis(f"d{d}") for d in range(3))
     line = Location("user.py", 7)
     big = TensorType(F32, (n, m, k))

@@ -9,6 +9,7 @@ import sys
 import threading
 
 import pytest
+
 from jtc.compiler import cache as cache_module
 from jtc.compiler.cache import SEAL, Cache, Key
 from jtc.dialects.errors import InputError
@@ -158,7 +159,8 @@ for i in range(40):
 
 
 def test_two_processes(tmp_path):
-    children = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stderr=subprocess.PIPE) for _ in range(2)]
+    children = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)],
+                                 stderr=subprocess.PIPE) for _ in range(2)]
     for child in children:
         assert child.wait() == 0, child.stderr.read()
         child.stderr.close()

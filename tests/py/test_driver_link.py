@@ -8,12 +8,13 @@ import stat
 
 import numpy as np
 import pytest
+from kernels import scale
+
 from jtc.compiler import link, workers
 from jtc.compiler.driver import settings_for
 from jtc.dialects.errors import InputError, InternalError
 from jtc.runtime import knobs
 from jtc.runtime.elf import SharedObject
-from kernels import scale
 
 
 def run(library: ctypes.CDLL, symbol: str) -> np.ndarray:
@@ -123,7 +124,8 @@ def test_a_workers_error_and_crash_have_reproducers(tmp_path):
             objects.results()
         for worker in workers._pool.all:
             worker.process.send_signal(signal.SIGSTOP)
-        with pytest.raises(InternalError, match="ended with code -9") as caught, workers.Objects(settings, 2) as objects:
+        with pytest.raises(InternalError, match="ended with code -9") as caught, workers.Objects(settings,
+                                                                                                 2) as objects:
             for n in range(1, 5):
                 objects.submit(scale(n))
             for worker in list(workers._pool.all):
