@@ -1,0 +1,151 @@
+"""`kernel-merge-axes`: fewer, longer axes."""
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import permutations
+from typing import ClassVar
+
+from jtc.dialects.affine import Affine, axis_of
+from jtc.dialects.expr import Expr, expr, rewrite, walk
+from jtc.dialects.kernel import Access, Axis, Guard, Kernel, Program, Stage
+from jtc.passes.base import StagePass
+
+
+@dataclass(frozen=True)
+class KernelMergeAxes(StagePass):
+    """Drop axes of size 1 and merge axes that every access walks as one: [i:4, j:8] x[i, j] -> [j:32] x[j].
+
+    Two axes merge where the outer's stride is the inner's size times its stride in every access, both are of one kind,
+    and no guard, gather or index expression names them.  So an elementwise kernel becomes one-dimensional, and a 1x1
+    convolution a matrix product.  Shared axes stay.  Assumes a stage without schedule; stages that have one are kept.
+    """
+
+    name: ClassVar[str] = "kernel-merge-axes"
+
+    def run_stage(self, stage: Stage, kernel: Kernel, program: Program) -> Stage:
+        if stage.schedule is not None:
+            return stage
+        shared = {axis.name for axis, _ in kernel.shared}
+        stage = drop_unit_axes(stage, shared)
+        while (merged := _merge_any(stage, shared)) is not None:
+            stage = merged
+        return stage
+
+
+def drop_unit_axes(stage: Stage, shared: set[str]) -> Stage:
+    """The stage without axes of size 1.  A reduction that loses its last axis becomes plain elementwise work."""
+    digits = {axis_of(t) for a in _accesses(stage) for form in a.index for t in form.terms if axis_of(t) != t}
+    gone = {a.name: Affine() for a in stage.axes if a.size == 1 and a.name not in shared | digits}
+    if not gone:
+        return stage
+    reduced = [a.name for a in stage.axes if a.kind != "parallel"]
+    axes = tuple(a for a in stage.axes if a.name not in gone)
+    if stage.keep is not None and reduced and set(reduced) <= gone.keys():
+        gone.pop(reduced[-1])       # the kept values need a reduction to hang on
+        axes = tuple(a for a in stage.axes if a.name not in gone)
+    new = replace(_substitute(stage, gone), axes=axes)
+    if new.reduce and not new.accumulate and not new.reductions:
+        body = new.body
+        if new.epilogue is not None:
+            body = rewrite(new.epilogue, lambda e: new.body if e.fn == "acc" else None)
+        new = replace(new, body=body, reduce=None, epilogue=None)
+    return new
+
+
+def _substitute(stage: Stage, values: dict[str, Affine]) -> Stage:
+    def guard(g: Guard) -> Guard:
+        return Guard(g.index.substitute(values), g.size)
+
+    def expression(root: Expr) -> Expr:
+        def leaf(e: Expr) -> Expr | None:
+            if e.fn == "index":
+                return expr("index", (), e.dtype, e.attr.substitute(values))
+            if e.fn == "inbounds":
+                return expr("inbounds", (), e.dtype, tuple(guard(g) for g in e.attr))
+            return None
+        return rewrite(root, leaf)
+
+    def access(a: Access) -> Access:
+        return replace(a, index=tuple(form.substitute(values) for form in a.index), guards=tuple(map(guard, a.guards)),
+                       gather=tuple((d, expression(e)) for d, e in a.gather))
+
+    return replace(stage, reads=tuple(map(access, stage.reads)), write=access(stage.write),
+                   keep=access(stage.keep) if stage.keep else None, body=expression(stage.body),
+                   epilogue=expression(stage.epilogue) if stage.epilogue is not None else None)
+
+
+def _accesses(stage: Stage) -> list[Access]:
+    return [*stage.reads, stage.write, *([stage.keep] if stage.keep else [])]
+
+
+def _pinned(stage: Stage) -> set[str]:
+    """Axes whose own value matters somewhere: in guards, gathers, index expressions or digits."""
+    pinned: set[str] = set()
+    roots = [stage.body, *([stage.epilogue] if stage.epilogue is not None else [])]
+    for access in _accesses(stage):
+        roots += [e for _, e in access.gather]
+        for g in access.guards:
+            pinned |= g.index.axes
+        pinned |= {axis_of(t) for form in access.index for t in form.terms if axis_of(t) != t}
+        if access.gather:
+            pinned |= access.axes
+    for root in roots:
+        for e in walk(root):
+            if e.fn == "index":
+                pinned |= e.attr.axes
+            elif e.fn == "inbounds":
+                pinned |= set().union(*(g.index.axes for g in e.attr))
+    return pinned
+
+
+def _merge_any(stage: Stage, shared: set[str]) -> Stage | None:
+    for outer, inner in permutations(stage.axes, 2):
+        merged = merge_pair(stage, outer, inner, shared)
+        if isinstance(merged, Stage):
+            return merged
+    return None
+
+
+def merge_pair(stage: Stage, outer: Axis, inner: Axis, shared: set[str]) -> Stage | str:
+    """The stage with the two axes as one (under the inner's name), or the reason why they cannot merge."""
+    pinned = {outer.name, inner.name} & (_pinned(stage) | shared)
+    if outer.kind != inner.kind:
+        return f"{outer} and {inner} are of different kinds"
+    if pinned:
+        return f"the value of {', '.join(sorted(pinned))} matters in a guard, a gather, an index or another stage"
+    if stage.accumulate and stage.axes.index(inner) != stage.axes.index(outer) + 1:
+        return "a scatter runs in axis order, and they are not neighbours"
+    for access in _accesses(stage):
+        flat = access.flat
+        if flat[outer.name] != inner.size * flat[inner.name]:
+            return (f"{access.buffer} has stride {flat[outer.name]} along {outer.name}, "
+                    f"not {inner.size} times its stride {flat[inner.name]} along {inner.name}")
+    views: list[Access] = []
+    for access in _accesses(stage):
+        view = _merge_in(access, outer, inner)
+        if view is None:
+            return f"{access.buffer} is guarded and its dimensions do not join"
+        views.append(view)
+    count = len(stage.reads)
+    axis = Axis(inner.name, outer.size * inner.size, inner.kind)
+    return replace(stage, axes=tuple(axis if a is inner else a for a in stage.axes if a is not outer),
+                   reads=tuple(views[:count]), write=views[count], keep=views[-1] if stage.keep else None)
+
+
+def _merge_in(access: Access, outer: Axis, inner: Axis) -> Access | None:
+    """The access with the two axes as one.  Neighbouring dimensions are joined; else, without guards, all of them are."""
+    if not access.axes & {outer.name, inner.name}:
+        return access
+    index, shape = list(access.index), list(access.shape)
+    for d in range(len(index) - 1):
+        rest = index[:d] + index[d + 2:]
+        if index[d] == Affine.axis(outer.name) and index[d + 1] == Affine.axis(inner.name) \
+                and shape[d + 1] == inner.size and not any(f.axes & {outer.name, inner.name} for f in rest):
+            index[d:d + 2] = [Affine.axis(inner.name)]
+            shape[d:d + 2] = [shape[d] * shape[d + 1]]
+            return replace(access, index=tuple(index), shape=tuple(shape))
+    if access.guards:
+        return None
+    flat = access.flat
+    terms = {t: c for t, c in flat.terms.items() if t != outer.name}
+    return replace(access, index=(Affine(terms, flat.const),), shape=(access.size,))

@@ -1,0 +1,70 @@
+"""`kernel-schedule`: the default schedule of every stage."""
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from jtc.dialects.graph import Graph
+from jtc.dialects.kernel import Kernel, Program, Stage
+from jtc.dialects.target import CpuTarget
+from jtc.passes.base import Pass, PassError
+from jtc.passes.kernel import legality
+from jtc.passes.kernel.packing import hoist
+from jtc.passes.kernel.rules import candidates
+from jtc.passes.kernel.rules.common import Candidate
+
+
+@dataclass(frozen=True)
+class KernelSchedule(Pass):
+    """Give each stage without a schedule its default one, and put the copy kernels that it wants before its kernel.
+
+    target  the processor: lanes, registers, caches, threads
+    Rules by class of stage are in passes/kernel/rules.  Guarantees that every schedule is legal.  Stages that have a
+    schedule keep it, so a hand-written one survives.
+    """
+
+    name: ClassVar[str] = "kernel-schedule"
+    target: CpuTarget = field(default_factory=CpuTarget)
+
+    def run(self, module: Graph | Program) -> Program:
+        if not isinstance(module, Program):
+            raise PassError(f"{self.name} works on kernels, not on a graph", hint="run graph-fuse first")
+        program = replace(module, kernels=list(module.kernels))
+        for name in [k.name for k in module.kernels]:
+            for position in range(len(_find(program, name).stages)):
+                kernel = _find(program, name)
+                if kernel.stages[position].schedule is None:
+                    program = schedule_stage(program, kernel, kernel.stages[position], self.target)
+        return self._schedule_copies(program)
+
+    def _schedule_copies(self, program: Program) -> Program:
+        for kernel in program.kernels:
+            for stage in kernel.stages:
+                if stage.schedule is None:
+                    program = schedule_stage(program, kernel, stage, self.target)
+        return program
+
+
+def schedule_stage(program: Program, kernel: Kernel, stage: Stage, target: CpuTarget) -> Program:
+    """The program with the cheapest legal candidate applied to one stage."""
+    for candidate in candidates(stage, kernel, program, target):
+        try:
+            return apply(candidate, program, kernel, stage, target)
+        except PassError:
+            continue        # the rule proposes freely; legality decides
+    raise PassError(f"kernel-schedule: no legal schedule for stage {stage.name} of {kernel.name}")
+
+
+def apply(candidate: Candidate, program: Program, kernel: Kernel, stage: Stage, target: CpuTarget) -> Program:
+    """The program with a candidate's schedule and copies; raises PassError where they are not legal."""
+    scheduled = replace(stage, schedule=candidate.schedule)
+    new_kernel = replace(kernel, stages=tuple(scheduled if s is stage else s for s in kernel.stages))
+    program = replace(program, kernels=[new_kernel if k is kernel else k for k in program.kernels])
+    for copy in candidate.copies:
+        program, new_kernel, scheduled = hoist(program, new_kernel, scheduled, copy.read, copy.order, copy.pad)
+    legality.check(scheduled, new_kernel, program, target)
+    return program
+
+
+def _find(program: Program, name: str) -> Kernel:
+    return next(k for k in program.kernels if k.name == name)

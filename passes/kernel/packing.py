@@ -1,0 +1,149 @@
+"""Copies outside all loops: a kernel of its own that writes an operand the way a schedule wants to read it.
+
+Two kinds, told apart by the order:
+
+* over axes ("v//", "k", "v%"): panels in the order of the register tile.  v//T and v%T become dimensions, and places past
+  the edge are filled, so that the main stage may load whole vectors.
+* over dimensions ("0", "2", "1"): a permuted copy of the box that the read touches, with the fill where a guard does not
+  hold, so that the main stage reads without guards (the padded image of a convolution).
+"""
+from __future__ import annotations
+
+from dataclasses import replace
+
+from jtc.dialects.affine import Affine, split_term
+from jtc.dialects.expr import read as read_expr
+from jtc.dialects.graph import TensorType
+from jtc.dialects.kernel import Access, Axis, Guard, Kernel, Program, Schedule, Stage
+from jtc.passes.base import PassError
+from jtc.passes.kernel import legality
+
+
+def hoist(program: Program, kernel: Kernel, stage: Stage, number: int, order: tuple[str, ...],
+          pad: int = 0) -> tuple[Program, Kernel, Stage]:
+    """Put a copy of read `number` before `kernel` and let `stage` read it.  Returns the new program, kernel and stage.
+
+    An equal copy made for an earlier kernel is used again.  Raises PassError where the copy would not be the same data.
+    """
+    read = stage.reads[number]
+    if read.buffer in {b.name for b in kernel.locals} or read.buffer in kernel.written:
+        raise PassError(f"kernel-pack: {read.buffer} is written by kernel {kernel.name} itself",
+                        hint="give `inside` to copy it in a loop")
+    if read.gather or any(split_term(t)[1] for form in read.index for t in form.terms):
+        raise PassError(f"kernel-pack: the address of %{number} in stage {stage.name} cannot be copied ahead")
+    over_dims = all(item.isdecimal() for item in order)
+    copy, view = (_box if over_dims else _panels)(stage, kernel, read, order, pad)
+    found = _same(program, kernel, copy)
+    if found is None:
+        name = _fresh(f"{read.buffer}_packed", program)
+        copy = replace(copy, write=replace(copy.write, buffer=name))
+        maker = Kernel(_fresh_kernel(f"pack_{read.buffer}", program), (copy,),
+                       reasons=((read.buffer, f"copied for kernel {kernel.name}"),))
+        buffers = {**program.buffers, name: TensorType(read.dtype, copy.write.shape)}
+        place = next(i for i, k in enumerate(program.kernels) if k.name == kernel.name)
+        program = replace(program, buffers=buffers,
+                          kernels=[*program.kernels[:place], maker, *program.kernels[place:]])
+    else:
+        name = found
+    reads = tuple(replace(view, buffer=name) if i == number else a for i, a in enumerate(stage.reads))
+    new_stage = replace(stage, reads=reads)
+    new_kernel = replace(kernel, stages=tuple(new_stage if s is stage else s for s in kernel.stages))
+    program = replace(program, kernels=[new_kernel if k.name == kernel.name else k for k in program.kernels])
+    return program, new_kernel, new_stage
+
+
+def _panels(stage: Stage, kernel: Kernel, read: Access, order: tuple[str, ...], pad: int) -> tuple[Stage, Access]:
+    schedule = stage.schedule or Schedule("", 1)
+    tile, sizes = legality.register_tile(stage, schedule), stage.sizes
+    problems = [*legality.panel_order("kernel-pack", order, stage.parallel)]
+    names = {item.rstrip("/%") for item in order}
+    if names != read.flat.axes:
+        problems.append(f"kernel-pack: the order must list exactly the axes {', '.join(sorted(read.flat.axes))}")
+    missing = [g for g in read.guards if g.index.axes - names]
+    if missing:
+        problems.append(f"kernel-pack: the guard {missing[0]} lies on axes that the copy does not hold")
+    if problems:
+        raise PassError("; ".join(problems))
+    values: dict[str, Affine] = {name: Affine() for name in names}
+    axes: list[Axis] = []
+    forms: list[Affine] = []
+    shape: list[int] = []
+    for item in order:
+        axis, width = item.rstrip("/%"), tile.get(item.rstrip("/%"), 1)
+        digit = item[len(axis):]
+        size = {"": sizes[axis], "//": -(-sizes[axis] // width), "%": width}[digit]
+        name = axis + {"": "", "//": "_tile", "%": "_place"}[digit]
+        axes.append(Axis(name, size))
+        shape.append(size)
+        values[axis] = values[axis] + Affine({name: width if digit == "//" else 1})
+        forms.append(Affine({f"{axis}{digit}{width}" if digit else axis: 1}))
+    guards = [Guard(g.index.substitute(values), g.size) for g in read.guards]
+    guards += [Guard(values[a], sizes[a]) for a in sorted(names) if a + "//" in order and sizes[a] % tile.get(a, 1)]
+    source = replace(read, index=tuple(form.substitute(values) for form in read.index), guards=tuple(guards))
+    return _copy(stage, axes, source, shape, pad), _view(read, shape, forms, pad)
+
+
+def _box(stage: Stage, kernel: Kernel, read: Access, order: tuple[str, ...], pad: int) -> tuple[Stage, Access]:
+    dims = [int(item) for item in order]
+    if sorted(dims) != list(range(len(read.shape))):
+        raise PassError(f"kernel-pack: {','.join(order)} is not a permutation of the {len(read.shape)} dimensions of {read.buffer}")
+    if any(g.index not in read.index or read.shape[read.index.index(g.index)] != g.size for g in read.guards):
+        raise PassError(f"kernel-pack: a guard of {read.buffer} is not the bound of one of its dimensions")
+    ranges = [form.range(stage.sizes) for form in read.index]
+    axes = [Axis(f"d{d}", ranges[d][1] - ranges[d][0] + 1) for d in dims]
+    source_index, guards = [], []
+    for d, form in enumerate(read.index):
+        low, high = ranges[d]
+        shifted = Affine.axis(f"d{d}") + low
+        source_index.append(shifted)
+        if low < 0 or high >= read.shape[d]:
+            guards.append(Guard(shifted, read.shape[d]))
+    source = replace(read, index=tuple(source_index), guards=tuple(guards))
+    shape = [a.size for a in axes]
+    forms = [read.index[d] - ranges[d][0] for d in dims]
+    return _copy(stage, axes, source, shape, pad), _view(read, shape, forms, pad)
+
+
+def _copy(stage: Stage, axes: list[Axis], source: Access, shape: list[int], pad: int) -> Stage:
+    write = Access("", source.dtype, _padded(shape, pad), tuple(Affine.axis(a.name) for a in axes))
+    return Stage("copy", tuple(axes), (source,), read_expr(0, source.dtype), write, locs=stage.locs)
+
+
+def _view(read: Access, shape: list[int], forms: list[Affine], pad: int) -> Access:
+    return Access("", read.dtype, _padded(shape, pad), tuple(forms))
+
+
+def _padded(shape: list[int], pad: int) -> tuple[int, ...]:
+    return (*shape[:-1], shape[-1] + pad)
+
+
+def _same(program: Program, kernel: Kernel, copy: Stage) -> str | None:
+    """The buffer of an earlier copy kernel that holds the same elements, if there is one."""
+    for other in program.kernels:
+        if other.name == kernel.name:
+            return None
+        if len(other.stages) == 1 and other.stages[0].name == "copy":
+            made = other.stages[0]
+            if made.axes == copy.axes and made.reads == copy.reads and made.write.shape == copy.write.shape:
+                return made.write.buffer
+    return None
+
+
+def _fresh(name: str, program: Program) -> str:
+    return name if name not in program.buffers else next(
+        f"{name}{n}" for n in range(1, len(program.buffers) + 2) if f"{name}{n}" not in program.buffers)
+
+
+def _fresh_kernel(name: str, program: Program) -> str:
+    taken = {k.name for k in program.kernels}
+    return name if name not in taken else next(f"{name}{n}" for n in range(1, len(taken) + 2) if f"{name}{n}" not in taken)
+
+
+def constant_buffers(program: Program) -> set[str]:
+    """Buffers known when weights are bound: constants, and what kernels make that read only such buffers."""
+    known = set(program.constants)
+    for kernel in program.kernels:
+        scatters = any(s.accumulate for s in kernel.stages)     # starts from what its buffer held
+        if kernel.read and not scatters and all(b in known for b in kernel.read):
+            known |= set(kernel.written)
+    return known

@@ -1,0 +1,125 @@
+"""What the rules know of a stage: sizes, strides, and what a load or store costs along an axis."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+from jtc.dialects.affine import Affine
+from jtc.dialects.expr import reads_of, walk
+from jtc.dialects.kernel import Access, Kernel, Program, Schedule, Stage
+from jtc.dialects.target import CpuTarget
+from jtc.passes.kernel.legality import extents, injective, instructions
+from jtc.passes.kernel.packing import constant_buffers
+
+SMALL_KERNEL = 16_384      # points below which waking another thread costs more than it brings
+GATHER_COST = 1.0          # cycles per element of a strided or gathered load
+TRANSPOSE_COST = 4.0       # cycles per vector that is stored through an in-register transpose
+SCATTER_COST = 2.5         # cycles per element of a store that is not contiguous
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A copy kernel that a candidate needs: read number and order, as in `kernel-pack` without `inside`."""
+
+    read: int
+    order: tuple[str, ...]
+    pad: int = 0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A schedule, the copies to make before it, and the predicted cycles of one core for the whole stage."""
+
+    cost: float
+    schedule: Schedule
+    copies: tuple[Copy, ...] = ()
+
+
+@dataclass(frozen=True)
+class View:
+    """A stage with what its rule asks.  `free` are the axes that loops may run over, with their extents."""
+
+    stage: Stage
+    kernel: Kernel
+    program: Program
+    target: CpuTarget
+
+    @cached_property
+    def free(self) -> dict[str, int]:
+        single = {axis.name for axis, block in self.kernel.shared if block == 1}
+        return {a: n for a, n in extents(self.stage, self.kernel).items() if a not in single and n > 1}
+
+    @cached_property
+    def parallel(self) -> list[str]:
+        return [a for a in self.stage.parallel if a in self.free]
+
+    @cached_property
+    def reductions(self) -> list[str]:
+        return [a for a in self.stage.reductions if a in self.free]
+
+    @cached_property
+    def points(self) -> int:
+        return prod(self.free.values())
+
+    @cached_property
+    def lanes(self) -> int:
+        """Lanes of the widest type that the stage loads, computes or stores."""
+        dtypes = [a.dtype for a in (*self.stage.reads, self.stage.write)] + [self.stage.body.dtype]
+        return min(self.target.lanes(d) for d in dtypes)
+
+    @cached_property
+    def strides(self) -> list[Affine]:
+        return [a.flat for a in self.stage.reads]
+
+    @cached_property
+    def body_reads(self) -> list[int]:
+        return reads_of(self.stage.body)
+
+    @cached_property
+    def work(self) -> float:
+        """Vector instructions of one point's body and epilogue."""
+        return instructions(self.stage.body) + (instructions(self.stage.epilogue) if self.stage.epilogue is not None else 0)
+
+    @cached_property
+    def constants(self) -> set[str]:
+        return constant_buffers(self.program)
+
+    def is_local(self, access: Access) -> bool:
+        return any(b.name == access.buffer for b in self.kernel.locals)
+
+    def load_cost(self, number: int, axis: str) -> float:
+        """Cycles to load one vector of a read whose lanes run along `axis`."""
+        read, stride = self.stage.reads[number], self.strides[number][axis]
+        if any(axis in e.attr.axes if e.fn == "index" else e.fn == "read" and axis in self.stage.reads[e.attr].axes
+               for _, root in read.gather for e in walk(root)):
+            return self.lanes * GATHER_COST
+        if stride in (0, 1):
+            return 0.5
+        return 3.0 if stride == 2 else self.lanes * GATHER_COST
+
+    def reduction_order(self, innermost: str | None = None) -> tuple[str, ...]:
+        """All reduction axes, those with long strides outermost, `innermost` (if given) last."""
+        weight = {r: sum(abs(self.strides[i][r]) for i in self.body_reads) for r in self.stage.reductions}
+        order = sorted(self.stage.reductions, key=lambda r: (r == innermost, -weight[r]))
+        return tuple(order)
+
+    def by_write_stride(self, axes: list[str]) -> list[str]:
+        """Outer to inner as the write walks them; axes in which the write does not move are outermost."""
+        flat = self.stage.write.flat
+        return sorted(axes, key=lambda a: (flat[a] != 0, -abs(flat[a])))
+
+    def threads(self, outer: list[str]) -> int:
+        """How many of the outermost loops to offer to threads: parallel ones, up to a few hundred iterations."""
+        if self.points * max(self.work, 1) < SMALL_KERNEL or self.kernel.shared:
+            return 0
+        count, units = 0, 1
+        for axis in outer:
+            if axis not in self.parallel or units >= 256 or self.stage.accumulate and not injective(self.stage.write, axis):
+                break
+            count, units = count + 1, units * self.free[axis]
+        return count
+
+
+def round_up(value: int, step: int) -> int:
+    return -(-value // step) * step

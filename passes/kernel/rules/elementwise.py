@@ -1,0 +1,79 @@
+"""Stages without a reduction: maps, copies, transposes, gathers.
+
+The vector axis is the one along which loads and the store together cost least, usually the contiguous axis of the write.
+Where the reads are contiguous along another axis than the write, lanes follow the reads and a second tile axis follows
+the write: the tile is transposed in registers.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from jtc.dialects.kernel import Schedule
+from jtc.passes.kernel.rules.common import SCATTER_COST, TRANSPOSE_COST, Candidate, View, round_up
+
+STREAM_BYTES = 16 << 20     # results from this size on bypass the caches (measured: 1.2-1.3x at 64 MB)
+HEAVY_BODY = 24             # instructions from which one vector at a time is enough to fill the pipeline
+TRANSPOSE_BLOCK = 64        # elements of the block that a transposing tile walks before it moves on
+
+
+def propose(view: View) -> Iterator[Candidate]:
+    write = view.stage.write.flat
+    for vector in view.parallel:
+        contiguous = [a for a in view.parallel if a != vector and write[a] == 1]
+        loads = sum(view.load_cost(i, vector) for i in view.body_reads)
+        if write[vector] == 1:
+            yield _straight(view, vector, loads + 1)
+        elif contiguous:
+            yield _transposing(view, vector, contiguous[0], loads + TRANSPOSE_COST)
+        elif write[vector]:
+            yield _straight(view, vector, loads + SCATTER_COST * view.lanes)
+
+
+def _straight(view: View, vector: str, memory: float) -> Candidate:
+    """Rows of vectors: [(outer axes, 1)..., (vector, lanes * n)]."""
+    size, lanes = view.free[vector], view.lanes
+    count = 1 if view.work >= 4 * HEAVY_BODY else 2 if view.work >= HEAVY_BODY else 4
+    vectors = -(-size // lanes)
+    others = view.by_write_stride([a for a in view.parallel if a != vector])
+    loops = [(a, 1) for a in others]
+    if vectors < count and others:      # short rows: several of them in one tile
+        loops[-1] = (others[-1], min(view.free[others[-1]], count // vectors))
+    guarded = _guarded(view)
+    block = lanes * min(count, vectors)
+    threads = view.threads([a for a, _ in loops])
+    if not threads and view.threads([vector]) and size >= 64 * block:
+        loops.append((vector, round_up(max(size // 64, 1), block)))      # blocks of a long row for the threads
+        threads = len(loops)
+    loops.append((vector, block))
+    stream = write_streams(view) and view.stage.write.flat[vector] == 1
+    cost = view.points / size * vectors * (view.work * 0.5 + memory)
+    return Candidate(cost, Schedule(vector, lanes, tuple(loops), split=guarded, threads=threads, stream=stream))
+
+
+def _transposing(view: View, vector: str, along: str, memory: float) -> Candidate:
+    """Tiles of lanes x lanes, loads along `vector`, stores along `along`, in blocks that fit the first-level cache."""
+    lanes = view.lanes
+    others = view.by_write_stride([a for a in view.parallel if a not in (vector, along)])
+    loops = [(a, 1) for a in others]
+    if view.free[vector] > TRANSPOSE_BLOCK:
+        loops.append((vector, TRANSPOSE_BLOCK))
+    if view.free[along] > TRANSPOSE_BLOCK:
+        loops.append((along, TRANSPOSE_BLOCK))
+    threads = view.threads(list(dict.fromkeys(a for a, _ in loops)))
+    loops += [(vector, lanes), (along, min(lanes, view.free[along]))]
+    vectors = view.points / view.free[vector] * -(-view.free[vector] // lanes)
+    cost = vectors * (view.work * 0.5 + memory) * max(1.0, lanes / 4 / view.free[along])
+    return Candidate(cost, Schedule(vector, lanes, tuple(loops), threads=threads, stream=write_streams(view)))
+
+
+def _guarded(view: View) -> tuple[str, ...]:
+    """Axes to cut at guard boundaries: those of guards on the reads, where a few cuts give a large interior."""
+    axes = [a for i in view.body_reads for g in view.stage.reads[i].guards for a in g.index.axes if a in view.parallel]
+    return tuple(a for a in dict.fromkeys(axes) if view.free[a] >= 4)[:2]
+
+
+def write_streams(view: View) -> bool:
+    write = view.stage.write
+    if view.is_local(write) or write.guards or write.gather or view.kernel.shared:
+        return False
+    return write.size * write.dtype.bytes >= STREAM_BYTES and view.points >= write.size
