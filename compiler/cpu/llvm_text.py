@@ -85,12 +85,10 @@ def expand_intrinsics(text: str, features: str) -> str:
     text = _DECLARE.sub(lambda m: "" if m["op"] in missing else m[0], text)
     for old, new in names.items():
         text = text.replace(old + "(", new + "(")
-    needed = sorted({d for body in bodies for d in re.findall(r"call (\S.*? @llvm\.\w+\.\w+)\((.*)\)", body)})
-    declares = []
-    for head, arguments in needed:
-        types = ", ".join(a.rsplit(" ", 1)[0] for a in re.findall(r"(?:<[^>]*>|\w+) %\w+", arguments))
-        if f"{head.split(' ')[-1]}(" not in text:
-            declares.append(f"declare {head}({types})\n")
+    needed = {}
+    for head, arguments in re.findall(r"call (\S.*? @llvm\.\w+\.\w+)\((.*)\)", "".join(bodies)):
+        needed[head] = ", ".join(re.findall(r"(<[^>]*>|\w+) %\w+", arguments))
+    declares = [f"declare {head}({types})\n" for head, types in needed.items() if f"declare {head}(" not in text]
     return _insert(text, "".join(bodies + declares))
 
 
@@ -138,8 +136,8 @@ def _rounding(op: str, kind: str, suffix: str) -> str:
 def _fma(kind: str) -> str:
     """a * b + c with the product's rounding error kept: in double for float, by Dekker's product for double.
 
-    Source: T. J. Dekker, "A floating-point technique for extending the available precision", 1971.  Products within
-    2^27 of overflow lose the error term.
+    Source: T. J. Dekker, "A floating-point technique for extending the available precision", 1971; the factors are cut
+    by masking bits, which unlike his multiplication cannot overflow.
     """
     if "float" in kind:
         wide = kind.replace("float", "double")
@@ -148,9 +146,13 @@ def _fma(kind: str) -> str:
                   f"%r = fptrunc {wide} %s to {kind}", f"ret {kind} %r"]
         return "".join(f"  {line}\n" for line in lines)
     lines = [f"%p = fmul {kind} %a, %b"]
+    integer = kind.replace("double", "i64")
+    cut = "-134217728"
+    if kind.startswith("<"):
+        cut = "<" + ", ".join([f"i64 {cut}"] * int(kind[1:].split(" ")[0])) + ">"
     for x in "ab":
-        lines += [f"%{x}1 = fmul {kind} %{x}, {_splat(kind, 134217729.0)}", f"%{x}2 = fsub {kind} %{x}1, %{x}",
-                  f"%{x}h = fsub {kind} %{x}1, %{x}2", f"%{x}l = fsub {kind} %{x}, %{x}h"]
+        lines += [f"%{x}1 = bitcast {kind} %{x} to {integer}", f"%{x}2 = and {integer} %{x}1, {cut}",
+                  f"%{x}h = bitcast {integer} %{x}2 to {kind}", f"%{x}l = fsub {kind} %{x}, %{x}h"]
     lines += [f"%e1 = fmul {kind} %ah, %bh", f"%e2 = fsub {kind} %e1, %p",
               f"%e3 = fmul {kind} %ah, %bl", f"%e4 = fadd {kind} %e2, %e3",
               f"%e5 = fmul {kind} %al, %bh", f"%e6 = fadd {kind} %e4, %e5",

@@ -8,7 +8,7 @@ import functools
 import re
 
 from jtc.compiler.cpu.llvm_text import downgrade, expand_intrinsics
-from jtc.dialects.errors import InternalError
+from jtc.dialects.errors import InternalError, UsageError
 from jtc.dialects.target import CpuTarget
 
 TRIPLE = "x86_64-unknown-linux-gnu"
@@ -31,6 +31,11 @@ PIPELINE = (
     "cse",
     "reconcile-unrealized-casts",      # last: what it cannot remove is an op that nobody lowered
 )
+
+_DECLARED = re.compile(r"^declare .*? @([\w.]+)\(", re.MULTILINE)
+# Intrinsics that are calls of libm or libc on x86-64, whatever its features.
+_LIBRARY = frozenset(("acos asin atan atan2 cos cosh exp exp10 exp2 frexp ldexp log log10 log2 memcpy memmove memset modf "
+                      "pow powi round sin sincos sinh tan tanh").split())
 
 # What `optimize` means: (LLVM IR optimisation level or None, code generation level).
 _LEVELS: dict[int, tuple[int | None, int]] = {0: (None, 1), 1: (None, 2), 2: (1, 2), 3: (3, 3)}
@@ -61,6 +66,9 @@ def to_llvm(text: str, symbol: str, operands: int) -> str:
             if foreign:
                 raise InternalError(f"kernel {symbol}: no lowering to llvm for {', '.join(foreign)}")
             llvm_ir = llvm.translate_module_to_llvmir(module.operation)
+    calls = [name for name in _DECLARED.findall(llvm_ir) if not name.startswith("llvm.") or name.split(".")[1] in _LIBRARY]
+    if calls:
+        raise InternalError(f"kernel {symbol}: would call a library for {', '.join(calls)}; kernels call nothing")
     return _with_entry(downgrade(llvm_ir), symbol, operands)
 
 
@@ -125,14 +133,14 @@ def _attributes(llvm_ir: str, target: CpuTarget) -> str:
     """Every function compiled for the target, with vectors as wide as the schedule chose them."""
     attributes = (f'nounwind "target-cpu"="{target.name}" "target-features"="{target.features}" '
                   f'"prefer-vector-width"="{target.vector_bits}" "min-legal-vector-width"="{target.vector_bits}" '
-                  '"no-trapping-math"="true" "frame-pointer"="none"')
+                  '"no-trapping-math"="true" "frame-pointer"="none" "no-builtins"')
     return re.sub(r"^(define .*) \{$", rf"\1 {attributes} {{", llvm_ir, flags=re.MULTILINE)
 
 
 def _compile(llvm_ir: str, target: CpuTarget, optimize: int):
     """(target machine, LLVM module ready for code generation)."""
     if optimize not in _LEVELS:
-        raise ValueError(f"optimize must be one of {', '.join(map(str, _LEVELS))}, got {optimize}")
+        raise UsageError(f"optimize={optimize}: no such level", hint=f"one of {', '.join(map(str, _LEVELS))}")
     llvm = _llvm()
     ir_level, code_level = _LEVELS[optimize]
     expanded = expand_intrinsics(llvm_ir, target.features)

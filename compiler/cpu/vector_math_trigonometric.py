@@ -74,14 +74,17 @@ def _payne_hanek(x: Value, exponents: int) -> tuple[Value, Value]:
         window = [chosen.select(window[i + step], window[i]) for i in range(4 + step - 1)]
     top, second, third = ((window[i] << shift) | window[i + 1].shift_right_logical(1).shift_right_logical(63 - shift)
                           for i in range(3))
-    low = m * second + _high_product(m, third)
-    carry = low.unsigned_below(_high_product(m, third))
+    below = _high_product(m, third)
+    low = m * second + below
+    carry = low.unsigned_below(below)
     high = m * top + _high_product(m, second)
     high = carry.select(high + 1, high)  # in units of 2^-62 quadrants, modulo 4
     n = (high + (1 << 61)).shift_right_logical(62)
     rest = high - (n << 62)
     fraction = low.shift_right_logical(1).cast("sitofp", "f64") * 2.0 ** -125
-    r = rest.cast("sitofp", "f64").fma(2.0 ** -62, fraction) * (math.pi / 2)
+    turns = rest.cast("sitofp", "f64").fma(2.0 ** -62, fraction)
+    high_half_pi, low_half_pi, _ = _HALF_PI["f64"]
+    r = turns.fma(low_half_pi, turns * high_half_pi)
     negative = bits < 0
     return negative.select(-r, r), negative.select(-n, n)
 

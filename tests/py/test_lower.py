@@ -1,0 +1,157 @@
+"""MLIR text to objects: they link into a shared object without libraries, run, and mistakes are named."""
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from jtc.compiler.cpu import lower, machine
+from jtc.compiler.cpu.llvm_text import downgrade
+from jtc.dialects.errors import InternalError, UsageError
+
+TAIL = "%workspace: memref<1xi8>, %begin: index, %end: index"
+SCALE = f"""func.func @scale(%x: memref<64xf32>, %y: memref<64xf32>, {TAIL}) {{
+  %two = arith.constant dense<2.5> : vector<4xf32>
+  %step = arith.constant 4 : index
+  scf.for %i = %begin to %end step %step {{
+    %a = vector.load %x[%i] : memref<64xf32>, vector<4xf32>
+    %b = arith.mulf %a, %two : vector<4xf32>
+    vector.store %b, %y[%i] {{nontemporal = true, alignment = 16 : i64}} : memref<64xf32>, vector<4xf32>
+  }}
+  return
+}}"""
+
+
+def load(folder, symbol, data):
+    (folder / "k.o").write_bytes(data)
+    subprocess.run(["ld", "-shared", "-z", "text", "--no-undefined", "-o", folder / "k.so", folder / "k.o"], check=True)
+    function = ctypes.CDLL(str(folder / "k.so"))[symbol]
+
+    def call(arrays, begin, end):
+        operands = (ctypes.c_void_p * len(arrays))(*[a.ctypes.data for a in arrays])
+        function(operands, None, ctypes.c_int64(begin), ctypes.c_int64(end))
+    return call
+
+
+def aligned(count):
+    raw = np.zeros(count + 16, np.float32)
+    start = -raw.ctypes.data % 64 // 4
+    return raw[start:start + count]
+
+
+@pytest.mark.parametrize("optimize", [0, 1, 2, 3])
+def test_object_runs_on_a_range(tmp_path, optimize):
+    llvm_ir = lower.to_llvm(SCALE, "scale", 2)
+    call = load(tmp_path, "scale", lower.to_object(llvm_ir, machine.host(), optimize))
+    x, y = aligned(64), aligned(64)
+    x[:] = np.arange(64)
+    call([x, y], 8, 40)
+    np.testing.assert_array_equal(y, np.where((x >= 8) & (x < 40), x * 2.5, 0))
+
+
+def test_only_the_entry_is_visible():
+    llvm_ir = lower.to_llvm(SCALE, "scale", 2)
+    assert "define internal void @scale.body(ptr noalias nonnull %0, ptr noalias nonnull %1" in llvm_ir
+    assert "define void @scale(ptr %operands, ptr %workspace, i64 %begin, i64 %end)" in llvm_ir
+
+
+def test_stores_stay_non_temporal():
+    assembly = lower.to_assembly(lower.to_llvm(SCALE, "scale", 2), machine.named("x86-64"))
+    assert "movntps" in assembly
+
+
+def test_vectors_are_as_wide_as_written():
+    text = SCALE.replace("vector<4xf32>", "vector<16xf32>").replace("constant 4 ", "constant 16 ").replace("16 : i64", "64 : i64")
+    assembly = lower.to_assembly(lower.to_llvm(text, "scale", 2), machine.named("x86-64-v4"))
+    assert "%zmm" in assembly
+
+
+def test_transpose_in_registers(tmp_path):
+    rows = "\n".join(f"""  %i{r} = arith.constant {16 * r} : index
+  %r{r} = vector.load %x[%i{r}] : memref<256xf32>, vector<16xf32>""" for r in range(16))
+    inserts = "\n".join(f"  %m{r + 1} = vector.insert %r{r}, %m{r}[{r}] : vector<16xf32> into vector<16x16xf32>" for r in range(16))
+    stores = "\n".join(f"""  %s{r} = vector.extract %t[{r}] : vector<16xf32> from vector<16x16xf32>
+  vector.store %s{r}, %y[%i{r}] : memref<256xf32>, vector<16xf32>""" for r in range(16))
+    text = f"""func.func @turn(%x: memref<256xf32>, %y: memref<256xf32>, {TAIL}) {{
+  %m0 = arith.constant dense<0.0> : vector<16x16xf32>
+{rows}
+{inserts}
+  %t = vector.transpose %m16, [1, 0] : vector<16x16xf32> to vector<16x16xf32>
+{stores}
+  return
+}}"""
+    llvm_ir = lower.to_llvm(text, "turn", 2)
+    assembly = lower.to_assembly(llvm_ir, machine.named("x86-64-v4"))
+    assert assembly.count("vunpck") + assembly.count("vshuf") + assembly.count("vperm") >= 32
+    x, y = np.arange(256, dtype=np.float32), np.zeros(256, np.float32)
+    load(tmp_path, "turn", lower.to_object(llvm_ir, machine.host()))([x, y], 0, 1)
+    np.testing.assert_array_equal(y.reshape(16, 16), x.reshape(16, 16).T)
+
+
+def test_threads_compile_at_once():
+    def build(target):
+        return lower.to_object(lower.to_llvm(SCALE, "scale", 2), machine.named(target))
+    targets = ["x86-64", "x86-64-v3", "x86-64-v4"] * 4
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(build, targets)) == [build(t) for t in targets]
+
+
+def function(body):
+    return f"func.func @k(%x: memref<4xf32>, {TAIL}) {{\n{body}\n  return\n}}"
+
+
+@pytest.mark.parametrize("text, operands, message", [
+    ("func.func @k(", 1, "kernel k: generated code does not parse: "),
+    (function("  %a = arith.addi %begin, %x : index"), 1, "kernel k: generated code does not parse: "),
+    (function("  gpu.barrier"), 1, "kernel k: no lowering to llvm for gpu.barrier"),
+    (function("  %a = memref.load %x[%begin] : memref<4xf32>\n  %b = math.exp %a : f32\n"
+              "  memref.store %b, %x[%begin] : memref<4xf32>"), 1, "kernel k: would call a library for llvm.exp.f32"),
+    (function(""), 3, r"kernel k: takes .*, not 3 operands"),
+    (function("").replace("@k", "@other"), 1, "kernel k: the module defines no function k"),
+])
+def test_mistakes_of_the_emitter_are_named(text, operands, message):
+    with pytest.raises(InternalError, match=message) as caught:
+        lower.to_llvm(text, "k", operands)
+    assert "\n" not in caught.value.message
+
+
+def test_bad_llvm_and_level():
+    with pytest.raises(InternalError, match="llvm does not accept"):
+        lower.to_object("define void @k() {\n  nonsense\n}\n", machine.host())
+    with pytest.raises(UsageError, match="optimize=7"):
+        lower.to_object("", machine.host(), 7)
+
+
+@pytest.mark.parametrize("line, expected", [
+    ("  %1 = fmul float %0, f0x3FC00000", "  %1 = fmul float %0, 0x3FF8000000000000"),
+    ("  %1 = fadd double %0, 0.1", "  %1 = fadd double %0, 0x3FB999999999999A"),
+    ("  %1 = fadd <2 x float> %0, <float +inf, float -inf>",
+     "  %1 = fadd <2 x float> %0, <float 0x7FF0000000000000, float 0xFFF0000000000000>"),
+    ("  %1 = fcmp oeq float %0, nan", "  %1 = fcmp oeq float %0, 0x7FF8000000000000"),
+    ("  %1 = fadd half %0, 1.5", "  %1 = fadd half %0, 0xH3E00"),
+    ("  %1 = fadd bfloat %0, 1.5", "  %1 = fadd bfloat %0, 0xR3FC0"),
+    ("  call void @k.2.0(float %0)", "  call void @k.2.0(float %0)"),
+])
+def test_literals_of_the_newer_llvm(line, expected):
+    assert downgrade(line) == expected
+
+
+def test_targets():
+    host = machine.host()
+    assert host is machine.named("native") and host.vector_bits in (128, 256, 512) and host.threads >= 1
+    assert host.l1 >= 8 << 10 and host.l2 > host.l1
+    shapes = {n: (t.vector_bits, t.registers, t.masks) for n in machine.NAMES[1:] for t in [machine.named(n)]}
+    assert shapes == {"x86-64": (128, 16, False), "x86-64-v2": (128, 16, False), "x86-64-v3": (256, 16, False),
+                      "x86-64-v4": (512, 32, True)}
+    with pytest.raises(UsageError, match="unknown cpu target 'pentium'"):
+        machine.named("pentium")
+
+
+def test_host_needs_no_compiler():
+    code = ("import sys; from jtc.compiler.cpu import machine; machine.host(); "
+            "print([m for m in ('llvmlite', 'torch_mlir', 'mlir') if m in sys.modules])")
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

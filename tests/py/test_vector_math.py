@@ -1,0 +1,275 @@
+"""Every scalar function of the op table, compiled for vectors and scalars on each x86-64 level, against NumPy.
+
+Functions with an entry in the ULP table are compared with extended precision; all others must give NumPy's bits.
+"""
+from __future__ import annotations
+
+import ctypes
+import math
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jtc.compiler.cpu import lower, machine, vector_math, vector_math_accuracy
+from jtc.compiler.cpu.builder import Builder
+from jtc.dialects.dtypes import BOOL, DTYPES, F32, F64, I32, I64
+from jtc.dialects.optable import SCALAR_FUNCTIONS, OpError, philox_4x32
+
+N = 1 << 14
+COMPILED = [d for d in DTYPES.values() if d.compiled]
+# (target, whether values are vectors)
+CONFIGURATIONS = [("x86-64", True), ("x86-64", False), ("x86-64-v3", True), ("x86-64-v4", True), ("native", False)]
+
+
+def memory(dtype):
+    return "i8" if dtype is BOOL else dtype.name
+
+
+class Kernel:
+    """A loop over N elements that loads `sources` (dtypes) and stores what `body` returns: (SSA name, dtype) pairs."""
+
+    def __init__(self, symbol, lanes, sources, body):
+        b = Builder()
+        self.symbol, self.sources = symbol, sources
+        with b.block(f"scf.for %i = %begin to %end step {b.index(lanes or 1)} {{"):
+            loaded = [self.load(b, f"%in{k}", d, lanes) for k, d in enumerate(sources)]
+            results = body(b, loaded)
+            self.results = [d for _, d in results]
+            for k, (value, d) in enumerate(results):
+                self.store(b, value, f"%out{k}", d, lanes)
+        arguments = [f"%in{k}: memref<{N}x{memory(d)}>" for k, d in enumerate(sources)]
+        arguments += [f"%out{k}: memref<{N}x{memory(d)}>" for k, d in enumerate(self.results)]
+        arguments += ["%workspace: memref<1xi8>", "%begin: index", "%end: index"]
+        self.text = f"func.func @{symbol}({', '.join(arguments)}) {{\n{b.text()}\n  return\n}}\n"
+
+    @staticmethod
+    def load(b, name, dtype, lanes):
+        of = f"memref<{N}x{memory(dtype)}>"
+        kind = memory(dtype) if lanes is None else f"vector<{lanes}x{memory(dtype)}>"
+        x = b.op(f"memref.load {name}[%i] : {of}" if lanes is None else f"vector.load {name}[%i] : {of}, {kind}")
+        return b.op(f"arith.trunci {x} : {kind} to {vector_math.type_of(dtype, lanes)}") if dtype is BOOL else x
+
+    @staticmethod
+    def store(b, value, name, dtype, lanes):
+        kind = memory(dtype) if lanes is None else f"vector<{lanes}x{memory(dtype)}>"
+        if dtype is BOOL:
+            value = b.op(f"arith.extui {value} : {vector_math.type_of(dtype, lanes)} to {kind}")
+        of = f"memref<{N}x{memory(dtype)}>"
+        b.line(f"memref.store {value}, {name}[%i] : {of}" if lanes is None else f"vector.store {value}, {name}[%i] : {of}, {kind}")
+
+    def __call__(self, library, *inputs):
+        inputs = [np.ascontiguousarray(x, d.numpy) for x, d in zip(inputs, self.sources, strict=True)]
+        outputs = [np.full(N, 1, np.int8) if d is BOOL else np.full(N, 77, d.numpy) for d in self.results]
+        operands = [x.ctypes.data for x in [*inputs, *outputs]]
+        library[self.symbol]((ctypes.c_void_p * len(operands))(*operands), None, ctypes.c_int64(0), ctypes.c_int64(N))
+        return [x.astype(bool) if d is BOOL else x for x, d in zip(outputs, self.results)]
+
+
+def functions_on(dtype):
+    return [row for row in SCALAR_FUNCTIONS.values() if dtype.kind in row.kinds and row.arguments == "same"]
+
+
+def functions_kernel(dtype, lanes):
+    """Inputs a bool c, x for unary functions, a and b for binary ones; results: the functions in order, then where."""
+    def body(b, loaded):
+        condition, x, left, right = loaded
+        results = []
+        for row in functions_on(dtype):
+            value = vector_math.apply(b, row.name, [x] if row.arity == 1 else [left, right], dtype, lanes)
+            results.append((value, BOOL if row.result == "bool" else dtype))
+        return [*results, (vector_math.apply(b, "where", [condition, left, right], dtype, lanes), dtype)]
+    return Kernel(f"functions_{dtype}", lanes, [BOOL, dtype, dtype, dtype], body)
+
+
+def conversions_kernel(lanes):
+    def body(b, loaded):
+        return [(vector_math.convert(b, x, source, to, lanes), to) for x, source in zip(loaded, COMPILED) for to in COMPILED]
+    return Kernel("conversions", lanes, COMPILED, body)
+
+
+def philox_kernel(lanes):
+    return Kernel("philox", lanes, [I64, I64], lambda b, loaded: [(vector_math.apply(b, "philox", loaded, I64, lanes), I32)])
+
+
+@pytest.fixture(scope="module", params=CONFIGURATIONS, ids=lambda c: f"{c[0]}-{'vector' if c[1] else 'scalar'}")
+def compiled(request, tmp_path_factory):
+    """(kernels by symbol, library): everything for one target in one shared object, which must link without a library."""
+    name, vector = request.param
+    target = machine.named(name)
+    if not set(target.features.split(",")) <= set(machine.host().features.split(",")):
+        pytest.skip(f"this machine does not run {name}")
+    folder = tmp_path_factory.mktemp("kernels")
+
+    def lanes(dtype):
+        return target.lanes(dtype) if vector else None
+
+    kernels = [functions_kernel(d, lanes(d)) for d in COMPILED] + [conversions_kernel(lanes(F64)), philox_kernel(lanes(I64))]
+    objects = []
+    for kernel in kernels:
+        llvm_ir = lower.to_llvm(kernel.text, kernel.symbol, len(kernel.sources) + len(kernel.results))
+        objects.append(folder / f"{kernel.symbol}.o")
+        objects[-1].write_bytes(lower.to_object(llvm_ir, target))
+    library = folder / "kernels.so"
+    subprocess.run(["ld", "-shared", "-z", "text", "--no-undefined", "-o", library, *objects], check=True)
+    return {k.symbol: k for k in kernels}, ctypes.CDLL(str(library))
+
+
+# ------------------------------------------------------------------------------------------------ samples
+def float_samples(dtype):
+    """x for functions of one argument; (a, b), which start with all pairs of special values."""
+    rng, info = np.random.default_rng(0), np.finfo(dtype.numpy)
+    special = [0.0, 1.0, 0.5, 2.0, 3.0, 1e-20, math.inf, info.max, info.tiny, info.smallest_subnormal, 2.5, 1e10, math.pi]
+    special = np.array([s for v in special for s in (v, -v)] + [math.nan], dtype.numpy)
+    edges = [88.72, 88.73, 89.5, -87.4, -103.9, -104, 127.99, 128, -149, -150, -151, 709.7, 709.8, 710.5, -708.5, -745, -746,
+             1023.9, 1024, -1074, -1075, -1076, 5e4, -1e5, 2e5, 1e9, 2e9, 1e15, 1e22, 1e30, 0.99999, -0.99999]
+    part = N // 4
+    x = np.concatenate([special, edges, rng.standard_normal(part) * 3, rng.uniform(-2, 2, part),
+                        rng.uniform(-1, 1, part) * np.exp(rng.uniform(-30, 7, part)),
+                        rng.choice([-1, 1], part) * np.exp(rng.uniform(-80, 80, part))])
+    left, right = (v.ravel() for v in np.meshgrid(special, special))
+    count = N - left.size
+    a = np.concatenate([rng.choice([-1, 1], count // 2) * np.exp(rng.uniform(-5, 5, count // 2)), rng.uniform(-4, 4, count)])
+    b = np.concatenate([np.round(rng.uniform(-9, 9, count // 4)), rng.uniform(-20, 20, count)])
+    with np.errstate(over="ignore"):
+        x, a, b = (v[:N].astype(dtype.numpy) for v in (x, np.concatenate([left, a]), np.concatenate([right, b])))
+    return x, a, b
+
+
+def integer_samples(dtype):
+    rng, info = np.random.default_rng(1), np.iinfo(dtype.numpy)
+    special = np.array([0, 1, -1, 2, -2, 3, -3, 7, 31, 32, 63, 64, 1000, info.max, info.min, info.min + 1], dtype.numpy)
+    left, right = (v.ravel() for v in np.meshgrid(special, special))
+    count = N - left.size
+    wide = rng.integers(info.min, info.max, count, dtype.numpy, endpoint=True)
+    small = rng.integers(-70, 70, count, dtype.numpy)
+    return (np.resize(np.concatenate([special, wide]), N), np.concatenate([left, wide]),
+            np.concatenate([right, np.where(rng.random(count) < 0.5, small, wide[::-1])]).astype(dtype.numpy))
+
+
+_EXACT = {}
+
+
+def exact(row, dtype, arguments):
+    """The function in extended precision (erf: in f64 by libm)."""
+    key = (row.name, dtype.name)
+    if key not in _EXACT:
+        with np.errstate(all="ignore"):
+            if row.name == "erf":
+                _EXACT[key] = np.array([math.erf(v) for v in arguments[0].astype(float)]).astype(np.longdouble)
+            else:
+                _EXACT[key] = row.numpy(*(v.astype(np.longdouble) for v in arguments))
+    return _EXACT[key]
+
+
+def ulp_error(got, want, dtype):
+    """|got - want| in units in the last place of `want` rounded to dtype; 0 where both are the same infinity or NaN."""
+    with np.errstate(all="ignore"):
+        rounded = want.astype(dtype.numpy)
+        unit = np.abs(np.spacing(np.where(np.isfinite(rounded), rounded, np.finfo(dtype.numpy).max)))
+        error = np.abs(got.astype(np.longdouble) - want) / unit
+    same = (np.isnan(got) & np.isnan(rounded)) | (np.isinf(rounded) & (got == rounded))
+    return np.where(same, 0, np.where(np.isnan(error), np.inf, error)).astype(float)
+
+
+def assert_same(got, want, inputs, label, zeros=True):
+    same = (got == want) | ((got != got) & (want != want))
+    if zeros and got.dtype.kind == "f":
+        same &= np.isnan(got) | (np.signbit(got) == np.signbit(want))
+    where = np.flatnonzero(~same)[:4]
+    assert not where.size, f"{label}{[tuple(v[i] for v in inputs) for i in where]}: got {got[where]}, want {want[where]}"
+
+
+# ------------------------------------------------------------------------------------------------ tests
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+def test_float_functions(compiled, dtype):
+    kernels, library = compiled
+    x, a, b = float_samples(dtype)
+    condition = np.random.default_rng(2).random(N) < 0.5
+    kernel = kernels[f"functions_{dtype}"]
+    *results, where = kernel(library, condition, x, a, b)
+    failures = []
+    for row, got in zip(functions_on(dtype), results, strict=True):
+        inputs = (x,) if row.arity == 1 else (a, b)
+        bound = vector_math_accuracy.ULP.get(row.name)
+        if bound is None:
+            with np.errstate(all="ignore"):
+                assert_same(got, row.numpy(*inputs), inputs, f"{row.name}", zeros=row.name not in ("sign", "max", "min"))
+            continue
+        want = exact(row, dtype, inputs)
+        error = ulp_error(got, want, dtype)
+        worst = int(np.argmax(error))
+        if not error[worst] <= getattr(bound, dtype.name):
+            failures.append(f"{row.name}{tuple(v[worst] for v in inputs)} = {got[worst]!r}, {error[worst]:.3g} ulp from {want[worst]}")
+        zero = np.flatnonzero((got == 0) & (want == 0) & (np.signbit(got) != np.signbit(want)))
+        if zero.size:
+            failures.append(f"{row.name}{tuple(v[zero[0]] for v in inputs)} is the wrong zero")
+    assert not failures, "\n".join(failures)
+    assert_same(where, np.where(condition, a, b), (condition, a, b), "where")
+
+
+@pytest.mark.parametrize("dtype", [I32, I64, BOOL], ids=str)
+def test_integer_functions(compiled, dtype):
+    kernels, library = compiled
+    if dtype is BOOL:
+        a, b = np.arange(N) % 2 == 1, np.arange(N) // 2 % 2 == 1
+        x = a
+    else:
+        x, a, b = integer_samples(dtype)
+    condition = np.random.default_rng(2).random(N) < 0.5
+    *results, where = kernels[f"functions_{dtype}"](library, condition, x, a, b)
+    for row, got in zip(functions_on(dtype), results, strict=True):
+        inputs = (x,) if row.arity == 1 else (a, b)
+        with np.errstate(all="ignore"):
+            assert_same(got, row.numpy(*inputs), inputs, row.name)
+    assert_same(where, np.where(condition, a, b), (condition, a, b), "where")
+
+
+def test_conversions(compiled):
+    kernels, library = compiled
+    limits = np.array([0.0, -0.0, 0.5, -0.5, 1.9, -1.9, 2.0 ** 31, -2.0 ** 31, 2.0 ** 31 - 1, -2.0 ** 31 - 1, -2.0 ** 31 - 0.5,
+                       2.0 ** 31 - 0.5, 2.0 ** 63, -2.0 ** 63, 2.0 ** 53 + 2, 1e30, -1e30, math.inf, -math.inf, math.nan])
+    with np.errstate(all="ignore"):
+        sources = [np.arange(N) % 2 == 1, integer_samples(I32)[0], integer_samples(I64)[0],
+                   np.concatenate([limits, float_samples(F32)[0]])[:N].astype(np.float32),
+                   np.concatenate([limits, float_samples(F64)[0]])[:N]]
+    assert [d.numpy for d in COMPILED] == [s.dtype for s in sources]
+    results = iter(kernels["conversions"](library, *sources))
+    for x, source in zip(sources, COMPILED):
+        for to in COMPILED:
+            with np.errstate(all="ignore"):
+                want = x.astype(to.numpy)
+                if source.is_float and to.is_integer:  # NumPy leaves these to the machine
+                    limit = 2.0 ** (to.bits - 1)
+                    y = np.trunc(x.astype(np.float64))
+                    want = np.where((y < limit) & (y >= -limit), want, np.iinfo(to.numpy).min)
+            assert_same(next(results), want, (x,), f"{source} to {to}")
+
+
+def test_philox(compiled):
+    kernels, library = compiled
+    counter, key, _ = integer_samples(I64)
+    got, = kernels["philox"](library, counter, key)
+    np.testing.assert_array_equal(got, philox_4x32(counter, key))
+
+
+def test_every_function_has_code():
+    assert set(vector_math.FUNCTIONS) == set(SCALAR_FUNCTIONS)
+
+
+def test_bad_use():
+    with pytest.raises(OpError, match="unknown scalar function 'gamma'"):
+        vector_math.apply(Builder(), "gamma", ["%x"], F32, 4)
+    with pytest.raises(OpError, match="no code for exp on int32"):
+        vector_math.apply(Builder(), "exp", ["%x"], I32, 4)
+    with pytest.raises(OpError, match="no code for add on bfloat16"):
+        vector_math.apply(Builder(), "add", ["%x", "%y"], DTYPES["bf16"], 4)
+    with pytest.raises(OpError, match="no code to convert"):
+        vector_math.convert(Builder(), "%x", DTYPES["ui8"], F32, 4)
+
+
+def test_document_shows_the_table():
+    path = Path(__file__).parents[2] / "docs" / "vector-math.md"
+    assert path.read_text() == vector_math_accuracy.document(), \
+        "run python -m jtc.compiler.cpu.vector_math_accuracy > docs/vector-math.md"
