@@ -13,8 +13,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
-from weakref import WeakSet
+from typing import Any
 
 import numpy as np
 
@@ -235,16 +234,13 @@ class Jit(Dispatcher):
     graph(*args) the graph for these arguments, without compiling it; `lower` is another name for it
     """
 
-    _all: ClassVar[WeakSet[Jit]] = WeakSet()
-
     def __init__(self, function: Callable[..., Any], name: str | None = None, options: dict[str, Any] | None = None):
-        super().__init__(self._slow, Tensor, Tensor.from_buffer, [_current])
+        super().__init__(self._slow, Tensor, Tensor.from_buffer, [_current, knobs.code_overrides])
         self.function, self.name = function, name
         self.options = knobs.check(options or {})
         self.compiles = 0
         self._programs: dict[Any, Program] = {}
         functools.update_wrapper(self, function)
-        Jit._all.add(self)
 
     def _slow(self, args: tuple, kwargs: dict[str, Any]) -> Any:
         if current_tracer() is not None:
@@ -273,7 +269,8 @@ class Jit(Dispatcher):
         """Let the native dispatcher take this signature, where nothing in Python has to be looked up for a call."""
         executable = getattr(program.runnable, "executable", None)
         traced = program.traced
-        direct = all(place is None for _, place in traced.captured) and not traced.writes and not self.options
+        direct = all(place is None for _, place in traced.captured) and not traced.writes
+        direct = direct and not self.options and knobs.code_overrides.get() is None
         if executable is None or not direct or kwargs or not all(_is_plain(a) for a in args):
             return
         if any(s.kind == "input" for s in traced.sources):
@@ -333,13 +330,3 @@ def jit(function: Callable[..., Any] | None = None, *, name: str | None = None, 
     if not callable(function):
         raise input_error(f"jit needs a function, got {function!r:.60}")
     return Jit(function, name, options)
-
-
-def _forget(name: str, _: Any) -> None:
-    """A knob on which compiled code depends has changed: the native dispatchers must ask again."""
-    if name == "backend" or name in knobs.KNOBS and knobs.KNOBS[name].cache_key:
-        for function in list(Jit._all):
-            function.clear()
-
-
-knobs.listen(_forget)

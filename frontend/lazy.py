@@ -28,6 +28,7 @@ class _State(threading.local):
 
 
 _state = _State()
+_lock = threading.RLock()                # nodes change in place, and threads may share them
 
 
 def pending(tensor: Tensor) -> None:
@@ -42,51 +43,48 @@ def pending(tensor: Tensor) -> None:
 
 def evaluate(tensors: Iterable[Tensor]) -> None:
     """Compute the values of tensors, in one graph, with the pending tensors that share work with them."""
-    wanted = []
-    for tensor in tensors:
-        if tensor._buffer is None and tensor._node.op == "input":          # type: ignore[union-attr]
-            # It was computed through another tensor of that node.
-            tensor._buffer = tensor._node.data                             # type: ignore[union-attr]
-        if tensor._buffer is None:
-            wanted.append(tensor)
-    if not wanted:
-        return
-    for tensor in [t for t in wanted if is_splat(t._node)]:               # type: ignore[arg-type]
-        _settle(tensor, values.splat(tensor._node.type, tensor._node.attrs["value"]))        # type: ignore[union-attr]
-        wanted.remove(tensor)
-    if not wanted:
-        return
-    results = _with_relatives(wanted)
-    graph, leaves = lazy_graph([t._node for t in results])     # type: ignore[misc]
-    with untraced():
-        buffers = execute.compiled(graph).run([leaf.data for leaf in leaves])
-    for tensor, buffer in zip(results, buffers, strict=True):
-        _settle(tensor, buffer)
-    _state.recorded = 0
+    with _lock:
+        waiting = [t for t in tensors if t._buffer is None]
+        for tensor in waiting:
+            node = tensor._node
+            if is_splat(node):                                 # type: ignore[arg-type]
+                _settle(node,
+                        values.splat(node.type,
+                                     node.attrs["value"]))                  # type: ignore[arg-type, union-attr]
+        results = _with_relatives([t._node for t in waiting if t._node.op != "input"])       # type: ignore[union-attr, misc]
+        if results:
+            graph, leaves = lazy_graph(results)
+            with untraced():
+                buffers = execute.compiled(graph).run([leaf.data for leaf in leaves])
+            for node, buffer in zip(results, buffers, strict=True):
+                _settle(node, buffer)
+            _state.recorded = 0
+        for tensor in waiting:
+            tensor._buffer = tensor._node.data                 # type: ignore[union-attr]
 
 
-def _settle(tensor: Tensor, buffer: values.Buffer) -> None:
-    """Give a pending tensor its value.
+def _settle(node: Node, buffer: values.Buffer) -> None:
+    """Give a pending node its value, and the tensors that stand for it.
 
-    Its node becomes an input in place: pending users of it start from the value, and what led to it is freed.
+    It becomes an input in place: pending users of it start from the value, and what led to it is freed.
     """
-    node = tensor._node
-    node.op, node.args, node.attrs, node.data = "input", (), {}, buffer              # type: ignore[union-attr]
-    tensor._buffer = buffer
-    _state.tensors.pop(node.number, None)                                            # type: ignore[union-attr]
+    node.op, node.args, node.attrs, node.data = "input", (), {}, buffer
+    tensor = _state.tensors.pop(node.number, None)
+    if tensor is not None and tensor._node is node:
+        tensor._buffer = buffer
 
 
-def _with_relatives(wanted: Sequence[Tensor]) -> list[Tensor]:
-    """`wanted`, the pending tensors among what they need, and those that need something of it too."""
-    shared = {id(n) for n in topological([t._node for t in wanted]) if n.args}       # type: ignore[misc]
-    results = {id(t._node): t for t in wanted}
-    for tensor in list(_state.tensors.values()):
+def _with_relatives(wanted: Sequence[Node]) -> list[Node]:
+    """`wanted`, the nodes of held tensors among what they need, and of held tensors that need something of it too."""
+    shared = {id(n) for n in topological(wanted) if n.args}
+    results = {id(n): n for n in wanted}
+    for tensor in list(_state.tensors.values()) if shared else []:
         node = tensor._node
         if node is None or tensor._buffer is not None or id(node) in results:
             continue
         if id(node) in shared or any(id(n) in shared for n in topological([node])):
-            results[id(node)] = tensor
-    return sorted(results.values(), key=lambda t: t._node.number)                    # type: ignore[union-attr]
+            results[id(node)] = node
+    return sorted(results.values(), key=lambda n: n.number)
 
 
 def lazy_graph(outputs: Sequence[Node]) -> tuple[Graph, list[Node]]:
@@ -102,6 +100,9 @@ def sync(*trees: Any) -> None:
     """Wait until the values of all tensors in `trees` are computed; without arguments, of all pending tensors."""
     from jtc.frontend.tree import tensors_in
     found = [t for tree in trees for t in tensors_in(tree)] if trees else list(_state.tensors.values())
+    for tensor in found:
+        if tensor._tracer is not None:
+            tensor.value("sync()")                             # raises: it has no value yet
     evaluate(found)
     for tensor in found:
         tensor.value().wait()

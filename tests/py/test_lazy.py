@@ -79,6 +79,41 @@ def test_assign():
         x.assign(jtc.zeros((2,)))
 
 
+def test_tensors_that_share_a_node():
+    import copy
+    x = jtc.array(normal(3))
+    y = x * 2
+    z = copy.copy(y)
+    w = jtc.zeros((3,))
+    w.assign(y)
+    jtc.sync(x, y, z, w)
+    for t in (y, z, w):
+        same(t, normal(3) * 2)
+
+
+def test_threads_share_pending_work():
+    from concurrent.futures import ThreadPoolExecutor
+    hidden = jtc.exp(jtc.array(normal(50)))
+
+    def work(i):
+        with jtc.knobs.use(backend="reference"):
+            return (hidden * i + 1).numpy()
+
+    with ThreadPoolExecutor(4) as pool:
+        for i, result in enumerate(pool.map(work, range(20))):
+            np.testing.assert_allclose(result, np.exp(normal(50)) * i + 1, rtol=1e-5)
+
+
+def test_sync_inside_of_jit_is_refused():
+    def f(x):
+        y = x * 2
+        jtc.sync(y)
+        return y
+
+    with pytest.raises(jtc.TraceError, match="sync"):
+        jtc.jit(f)(normal(3))
+
+
 def test_sync_and_copies():
     x = jtc.array(normal(3))
     parts = {"a": x * 2, "b": [x * 3]}

@@ -1,0 +1,64 @@
+"""What `import jtc` offers, and what it costs."""
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import jtc
+
+HEAVY = ("torch_mlir", "mlir", "llvmlite", "rich", "hypothesis", "safetensors", "sklearn", "jtc.compiler", "jtc.passes",
+         "jtc.dialects.mlir", "jtc.dialects.reader", "jtc.frontend.nn")
+
+
+def test_import_is_light():
+    code = "import sys, jtc; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert [name for name in loaded if name.startswith(HEAVY)] == []
+
+
+def test_array_api_names():
+    """Functions of the standard that jtc leaves out are named here, so that the list shrinks on purpose."""
+    missing = {"searchsorted", "sort", "argsort", "unique_all", "unique_counts", "unique_inverse", "unique_values",
+               "nonzero",
+               "cumulative_sum", "cumulative_prod", "meshgrid", "isdtype", "finfo", "iinfo", "can_cast", "conj", "imag",
+               "real", "copysign", "signbit", "nextafter", "diff"}
+    names = """abs acos acosh add asin asinh atan atan2 atanh bitwise_and bitwise_left_shift bitwise_invert bitwise_or
+        bitwise_right_shift bitwise_xor ceil clip conj copysign cos cosh divide equal exp expm1 floor floor_divide
+        greater greater_equal hypot imag isfinite isinf isnan less less_equal log log1p log2 log10 logaddexp
+        logical_and logical_not logical_or logical_xor maximum minimum multiply negative nextafter not_equal positive
+        pow real reciprocal remainder round sign signbit sin sinh square sqrt subtract tan tanh trunc all any max mean
+        min prod std sum var cumulative_sum cumulative_prod arange asarray empty empty_like eye from_dlpack full
+        full_like linspace meshgrid ones ones_like tril triu zeros zeros_like matmul matrix_transpose tensordot vecdot
+        broadcast_arrays broadcast_to concat expand_dims flip moveaxis permute_dims repeat reshape roll squeeze stack
+        tile unstack argmax argmin nonzero where searchsorted sort argsort count_nonzero take take_along_axis
+        unique_all unique_counts unique_inverse unique_values astype can_cast finfo iinfo isdtype result_type diff e
+        inf nan newaxis pi bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64""".split()
+    assert {name for name in names if not hasattr(jtc, name)} == missing
+
+
+def test_public_modules():
+    import jtc.nn.functional
+    from jtc.nn import functional as F
+    assert F is jtc.nn.functional and F.__spec__.name == F.__name__
+    assert jtc.random.uniform and jtc.knobs.get("backend") in ("compiled", "reference")
+    with pytest.raises(ImportError):
+        import jtc.nn.absent  # noqa: F401
+    with pytest.raises(AttributeError, match="has no attribute 'absent'"):
+        jtc.absent                 # noqa: B018
+    assert {"jit", "nn", "export", "exp", "load_module"} <= set(dir(jtc))
+
+
+def test_every_public_function_is_documented():
+    functions = [jtc.nn.functional.__dict__[n] for n in jtc.nn.functional.__all__]
+    functions += [v for n, v in vars(jtc).items() if callable(v) and getattr(v, "__module__",
+                                                                             "").startswith("jtc.frontend")]
+    like = ("full_like", "zeros_like", "ones_like", "empty_like")
+    assert [f.__name__ for f in functions if not f.__doc__ and f.__name__ not in like] == []
+
+
+def test_dtypes_and_numpy():
+    assert repr(jtc.float32) == "jtc.float32"
+    assert jtc.asarray(np.zeros(2, np.int16)).dtype is jtc.int16
