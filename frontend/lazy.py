@@ -45,13 +45,11 @@ def evaluate(tensors: Iterable[Tensor]) -> None:
     """Compute the values of tensors, in one graph, with the pending tensors that share work with them."""
     with _lock:
         waiting = [t for t in tensors if t._buffer is None]
-        for tensor in waiting:
-            node = tensor._node
-            if is_splat(node):                                 # type: ignore[arg-type]
-                _settle(node,
-                        values.splat(node.type,
-                                     node.attrs["value"]))                  # type: ignore[arg-type, union-attr]
-        results = _with_relatives([t._node for t in waiting if t._node.op != "input"])       # type: ignore[union-attr, misc]
+        nodes = [t._node for t in waiting if t._node is not None]
+        for node in nodes:
+            if is_splat(node):
+                _settle(node, values.splat(node.type, node.attrs["value"]))
+        results = _with_relatives([n for n in nodes if n.op != "input"])
         if results:
             graph, leaves = lazy_graph(results)
             with untraced():
