@@ -4,7 +4,9 @@ from __future__ import annotations
 from jtc.compiler.phases import Code
 from jtc.dialects.affine import Affine
 from jtc.dialects.dtypes import F32
+from jtc.dialects.expr import expr, read
 from jtc.dialects.graph import Graph, Location, Node, TensorType, Weights
+from jtc.dialects.kernel import REDUCTION, Access, Axis, Kernel, Program, Stage
 
 LOOPS = """\
 func.func @scale{n}(%x: memref<16xf32>, %y: memref<16xf32>, %workspace: memref<1xi8>, %begin: index, %end: index) {{
@@ -49,3 +51,16 @@ def chain(n: int = 40, name: str = "chain") -> Graph:
     two = Node("constant", [], {"value": 2.0}, kind)
     y = Node("add", [Node("mul", [Node("exp", [x], {}, kind), two], {}, kind), x], {}, kind)
     return Graph(name, [x], [y], ["x"], ["y"])
+
+
+def contraction(n: int = 20, m: int = 24, k: int = 12, name: str = "contraction") -> Program:
+    """c = a @ b as one kernel without a schedule."""
+    i, j, r = (Affine.axis(a) for a in "ijk")
+    axes = (Axis("i", n), Axis("j", m), Axis("k", k, REDUCTION))
+    reads = (Access("a", F32, (n, k), (i, r)), Access("b", F32, (k, m), (r, j)))
+    body = expr("mul", (read(0, F32), read(1, F32)), F32)
+    stage = Stage("c", axes, reads, body, Access("c", F32, (n, m), (i, j)), "add", locs=(Location("user.py", 7),),
+                  ops=("reindex_reduce", "mul"))
+    kernel = Kernel("product", (stage,), reasons=(("c", "it is an output"),))
+    buffers = {"a": TensorType(F32, (n, k)), "b": TensorType(F32, (k, m)), "c": TensorType(F32, (n, m))}
+    return Program(name, ["a", "b"], ["c"], buffers, [kernel], {}, ["a", "b"], ["c"])
