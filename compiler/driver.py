@@ -6,7 +6,6 @@ A module appears under its name at once or not at all, also when the process is 
 """
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from jtc.compiler import cache as cache_module
+from jtc.compiler import log
 from jtc.compiler.cache import Key
 from jtc.compiler.phases import PHASES, Code, Settings
 from jtc.dialects.errors import InputError, UsageError
@@ -24,7 +24,6 @@ from jtc.dialects.kernel import Program
 from jtc.dialects.target import CpuTarget
 from jtc.runtime import knobs
 
-log = logging.getLogger("jtc")
 DEVICES = ("cpu", "cuda")
 # The step (a pass, a phase) and, where kernels are counted, how many of how many are done.
 Progress = Callable[[str, int, int], None]
@@ -117,6 +116,8 @@ def compile_graph(graph: Graph | Program, target: str = "cpu", output: str | os.
     that cannot be written, InternalError, with a reproducer, for a bug of jtc.
     """
     with knobs.use(**options):
+        if knobs.get("log") != "warning":
+            log.start()
         cpu = resolve_target(target)
         embed = output is not None if embed is None else embed
         if output is not None:

@@ -55,8 +55,8 @@ def write_object(path: Path, items: Sequence[Data]) -> None:
             file.write(bytes(item.size - at))
             section, flags = (".lrodata", _ALLOC | _LARGE) if item.large else (".rodata", _ALLOC)
             sections.append((name(section), _PROGBITS, flags, 0, start, item.size, 0, 0, ALIGN, 0))
-            text = strings.index(b"\0" + item.symbol.encode() + b"\0") + 1
-            symbols.append(_SYMBOL.pack(text, _GLOBAL_OBJECT, 0, number, 0, item.size))
+            place = strings.index(b"\0" + item.symbol.encode() + b"\0") + 1
+            symbols.append(_SYMBOL.pack(place, _GLOBAL_OBJECT, 0, number, 0, item.size))
         sections.append((name(".note.GNU-stack"), _PROGBITS, 0, 0, _pad(file), 0, 0, 0, 1, 0))    # no executable stack
         strtab = len(items) + 3
         for text, kind, content, link, info, entry in (

@@ -15,7 +15,7 @@ from jtc.runtime.module import TensorInfo
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 # Mean and standard deviation of ImageNet's channels, with which networks for photographs are usually fed
 # (torchvision.models documentation).
-MEAN, DEVIATION = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+MEAN, DEVIATION = (np.array(v, np.float32) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
 TOP = 5
 
 

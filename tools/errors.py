@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from jtc.compiler import log as driver_log
 from jtc.dialects.errors import InputError, InternalError, JtcError
 
 DONE, WRONG_INPUT, USAGE, BUG, INTERRUPTED = 0, 1, 2, 70, 130
@@ -16,7 +17,7 @@ DONE, WRONG_INPUT, USAGE, BUG, INTERRUPTED = 0, 1, 2, 70, 130
 def guarded(command: Callable[[], int]) -> int:
     """Run a command; what it raises becomes a message and an exit code (with JTC_LOG=debug a bug's traceback, too)."""
     try:
-        _start_log()
+        driver_log.start()
         code = command()
         sys.stdout.flush()
         return code
@@ -58,14 +59,3 @@ def replacing_text(path: Path, text: str) -> None:
             new.write_text(text)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from None
-
-
-def _start_log() -> None:
-    """Messages of the logger `jtc` go to stderr, from the level of the knob `log` on."""
-    from jtc.runtime import knobs
-    log = logging.getLogger("jtc")
-    log.setLevel(str(knobs.get("log")).upper())
-    if not log.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(name)s: %(levelname)s: %(message)s"))
-        log.addHandler(handler)
