@@ -138,11 +138,13 @@ class Tile:
         extents = {a: self.places[a].extent for a in order}
         operands = [*self.values.operands, self.write, *([self.keep] if self.keep is not None else [])]
         fixed = self._unmergeable(operands)
-        for outer, inner in reversed(list(itertools.pairwise(order))):
-            if outer in fixed or inner in fixed or 0 in (extents[outer], extents[inner]):
-                continue
-            if all(o.form.steps.get(outer, 0) == extents[inner] * o.form.steps.get(inner, 0) for o in operands):
+        inner = order[-1] if order else ""
+        for outer in reversed(order[:-1]):
+            nested = all(o.form.steps.get(outer, 0) == extents[inner] * o.form.steps.get(inner, 0) for o in operands)
+            if nested and not {outer, inner} & fixed and 0 not in (extents[outer], extents[inner]):
                 extents[inner] *= extents.pop(outer)
+            else:
+                inner = outer
         return extents
 
     def _unmergeable(self, operands: list[Operand]) -> set[str]:

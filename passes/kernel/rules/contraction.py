@@ -20,8 +20,10 @@ from jtc.passes.kernel.rules.common import Candidate, Copy, View, round_up
 
 LATENCY = 4.0                  # cycles of one fused multiply-add: a step of the reduction takes at least these
 FROM_L2 = 1.2                  # extra cycles per vector load that misses the first-level cache
-PAGE = 4096                    # bytes; rows this far apart each need an entry of the address cache
+PAGE = 1024                    # bytes; rows this far apart miss in the first-level cache and its address cache
 PAGE_COST = 2.0                # cycles per such row and tile
+SET_BYTES = 4096               # rows of the scalar operand this far apart share one set of the first-level cache
+SET_COST = 2.0                 # cycles per cache line of such rows
 STORE, STORE_TRANSPOSED, STORE_SCATTERED = 1.0, 8.0, 40.0      # cycles per accumulator
 TILE_START = 30.0              # cycles to enter and leave one register tile
 COPY, COPY_TRANSPOSED = 0.15, 0.5          # cycles per element of a copy
@@ -250,8 +252,13 @@ def _orders(view: View, tile: Tile, wide: tuple[int, Operand], narrow: tuple[int
     narrow_bytes = int(_volume(view, narrow_number) * 4 / prod(free[a] for a in lead if a in view.strides[narrow_number].axes))
     panels, tiles = -(-free[tile.vector] // width), -(-row_points // (tile.inner * tile.outer))
     base = tile.cost + wide_way.cost + narrow_way.cost
-    if not wide_way.packed and _stride_bytes(view, wide_number) >= PAGE:
-        base += PAGE_COST * depth * panels * tiles * batch
+    for number, way in (wide, narrow):
+        in_order = not way.copy or way.copy == tuple(map(str, range(len(way.copy))))
+        if not way.packed and in_order and _stride_bytes(view, number) >= PAGE:
+            base += PAGE_COST * depth * panels * tiles * batch
+    if not narrow_way.packed and not narrow_way.copy and rows and rows[-1][1] >= 4 \
+            and view.strides[narrow_number][rows[-1][0]] * 4 % SET_BYTES == 0 and view.strides[narrow_number][rows[-1][0]]:
+        base += SET_COST * batch * panels * narrow_bytes / 64
     unroll = _unroll(view, tile, wide_number, reductions)
     blocked, big = _reduction_blocks(view, depth, width, reductions)
 
