@@ -1,0 +1,56 @@
+"""Stages -> Program: groups, names, reasons."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from jtc.dialects.expr import walk
+from jtc.dialects.graph import Graph, Node, TensorType
+from jtc.dialects.kernel import Kernel, Program, Stage
+from jtc.passes.graph.fusion.build import Built
+from jtc.passes.graph.fusion.group import Unit, finish, group, in_order
+from jtc.passes.graph.fusion.plan import Plan, is_source, weight_only
+
+LABEL_PARTS = 4
+_LABELS = {"add": "sum", "mul": "prod"}
+_SILENT = frozenset({"read", "const", "acc", "index", "inbounds", "cast", "where"})
+
+
+def assemble(graph: Graph, outputs: Sequence[Node], plan: Plan, built: Mapping[int, Built], names: Mapping[int, str],
+             grouped: bool) -> Program:
+    """The program of all stages."""
+    fixed = weight_only(plan.order)
+    types: dict[str, TensorType] = {names[id(n)]: n.type for n in plan.order if plan.has_buffer(n)}
+    written = [names[id(n)] for n in outputs]
+    units = [Unit(list(built[id(n)].stages), id(n) in fixed) for n in plan.roots()]
+    units = group(units, written, types) if grouped else in_order(units)
+    reasons = {names[key]: text for key, text in plan.reasons.items()}
+    kernels = []
+    for number, unit in enumerate(units):
+        stages, shared, local = finish(unit, types)
+        stages = [replace(s, name=f"s{i}") for i, s in enumerate(stages)]
+        hidden = {b.name for b in local}
+        why = [(b, reasons[b]) for s in stages for a in (s.write, s.keep) if a for b in [a.buffer] if b not in hidden]
+        kernels.append(Kernel(f"k{number}_{label(stages)}", tuple(stages), shared, tuple(local),
+                              tuple(dict.fromkeys([*why, *(r for r in unit.refused if r[0] not in hidden)]))))
+    local_names = {b.name for k in kernels for b in k.locals}
+    constants = {names[id(n)]: n.data for n in plan.order if is_source(n) and n.op == "constant"}
+    return Program(graph.name, [names[id(n)] for n in graph.inputs], written,
+                   {b: t for b, t in types.items() if b not in local_names}, kernels, constants,
+                   list(graph.input_names), list(graph.output_names))
+
+
+def label(stages: Sequence[Stage]) -> str:
+    """A short name of what stages compute: "dot_add_max", "max_exp_sum"; "copy" where nothing is."""
+    parts: list[str] = []
+    for stage in stages:
+        if stage.factors() is not None:
+            parts.append("dot")
+        else:
+            parts += [e.fn for e in walk(stage.body) if e.fn not in _SILENT]
+            if stage.reduce is not None:
+                parts.append(_LABELS.get(stage.reduce, stage.reduce))
+        if stage.epilogue is not None:
+            parts += [e.fn for e in walk(stage.epilogue) if e.fn not in _SILENT]
+    found = list(dict.fromkeys(parts))
+    return "_".join(found[:LABEL_PARTS]) or "copy"

@@ -1,0 +1,461 @@
+"""One materialised value -> one stage: its producers are pulled in, at the place where each is read.
+
+The walk starts at the root with one axis per dimension and goes down: movement ops compose their index maps, elementwise
+ops become the body, the first reduction met becomes the stage's (what is above it the epilogue), values with a buffer
+become reads.
+
+A reindex that can leave its argument adds guards.  Below it, an expression need only be right where the guards hold; it
+may also be asked to give `want` where they do not, which is free where the reads can fill with it: f(fill) = want.  Where
+that fails the reindex selects on `inbounds`.
+
+What one stage cannot hold raises Cut: the plan then gives that value a buffer.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from jtc.dialects.affine import Affine, flatten
+from jtc.dialects.dtypes import BOOL, I32, I64
+from jtc.dialects.expr import Expr, acc, cast, const, expr, index, read, reads_of, rewrite
+from jtc.dialects.graph import Node, Weights
+from jtc.dialects.kernel import PARALLEL, REDUCTION, Access, Axis, Guard, Stage
+from jtc.dialects.optable import REDUCTIONS, SCALAR_FUNCTIONS
+from jtc.passes.graph.fusion.inverse import NotInvertible, free_axes, invert
+from jtc.passes.graph.fusion.movement import (
+    NotAffine,
+    affine_map,
+    apply,
+    is_injective,
+    leaves_range,
+    through_reshape,
+)
+
+SCATTER_FACTOR = 8      # points a gather may visit for each one that a scatter would visit and write
+
+
+class Cut(Exception):
+    """The value of `node` needs a buffer, for `reason`."""
+
+    def __init__(self, node: Node, reason: str):
+        super().__init__(reason)
+        self.node, self.reason = node, reason
+
+
+class _Split(Exception):
+    """An axis has to be an outer one and an inner one of size `inner`."""
+
+    def __init__(self, axis: str, inner: int):
+        self.axis, self.inner = axis, inner
+
+
+@dataclass(frozen=True)
+class Built:
+    """The stages of one value, in order (two for a scatter: fill or copy, then accumulate), and the nodes they took in."""
+
+    stages: tuple[Stage, ...]
+    interior: frozenset[int]
+    boundary: frozenset[int]
+
+
+def build(root: Node, buffers: Mapping[int, str]) -> Built:
+    """The stages that write buffers[id(root)].  buffers: id of every value that has one -> its name.  Raises Cut."""
+    splits: dict[str, int] = {}
+    while True:
+        builder = _Builder(root, buffers, splits)
+        try:
+            return builder.build()
+        except _Split as split:
+            splits = {**splits, split.axis: split.inner}
+
+
+def same_number(a: Any, b: Any) -> bool:
+    """Equal as bits: NaN is NaN, and -0.0 is not 0.0."""
+    if isinstance(a, float) or isinstance(b, float):
+        a, b = float(a), float(b)
+        return a == b and math.copysign(1, a) == math.copysign(1, b) or a != a and b != b
+    return a == b
+
+
+Guards = tuple[Guard, ...]
+Index = tuple[Affine, ...]
+
+
+class _Builder:
+    def __init__(self, root: Node, buffers: Mapping[int, str], splits: Mapping[str, int]):
+        self.root, self.buffers, self.splits = root, buffers, splits
+        self.axes: list[Axis] = []
+        self.sizes: dict[str, int] = {}
+        self.reads: list[Access] = []
+        self.numbers: dict[Access, int] = {}
+        self.frame: Guards = ()             # conditions on the root's own axes, where one was cut unevenly
+        self.reduction: Node | None = None
+        self.reduction_index: Index = ()
+        self.body: Expr | None = None
+        self.in_body = False
+        self.memo: dict[tuple, tuple[Expr, bool]] = {}
+        self.nodes: dict[int, Node] = {}
+        self.boundary: set[int] = set()
+
+    # -------------------------------------------------------------------------------------------- the whole stage
+    def build(self) -> Built:
+        root = self.root
+        if root.type.size == 0:
+            body: Expr = const(0, root.dtype)
+            place = tuple(self.axis(f"i{d}", n) for d, n in enumerate(root.shape))
+            stages: tuple[Stage, ...] = (self.stage(self.write(place), body),)
+        elif root.op == "scatter":
+            stages = self.scatter()
+        else:
+            stages = self.gather_or_scatter()
+        return Built(stages, frozenset(self.nodes), frozenset(self.boundary))
+
+    def gather_or_scatter(self) -> tuple[Stage, ...]:
+        root = self.root
+        if root.op == "reindex_reduce" and not is_gatherable(root):
+            fn = root.attrs["fn"]
+            place = self.root_index(root.shape)
+            fill = self.stage(self.write(place), const(REDUCTIONS[fn].identity(root.dtype), root.dtype), "fill")
+            return fill, self.accumulation(root.args[0], root.attrs["map"], (), (), fn)
+        place = self.root_index(root.shape)
+        value, _ = self.pull(root, place, self.frame, None)
+        write = replace(self.write(place), guards=self.frame)
+        if self.reduction is None:
+            return (self.stage(write, value),)
+        assert self.body is not None
+        epilogue = None if value.fn == "acc" else value
+        return (self.stage(write, self.body, reduce=self.reduction.attrs["fn"], epilogue=epilogue),)
+
+    def scatter(self) -> tuple[Stage, ...]:
+        root, (init, updates, *indices) = self.root, self.root.args
+        place = self.root_index(root.shape)
+        value, _ = self.pull(init, place, self.frame, None)
+        write = replace(self.write(place), guards=self.frame)
+        epilogue = None if self.reduction is None or value.fn == "acc" else value
+        copy = self.stage(write, value if self.reduction is None or self.body is None else self.body, "copy",
+                          None if self.reduction is None else self.reduction.attrs["fn"], epilogue)
+        if updates.type.size == 0:
+            return (copy,)
+        return copy, self.accumulation(updates, root.attrs["map"], root.attrs["dims"], indices, root.attrs["fn"])
+
+    def accumulation(self, updates: Node, forms: Index, dims: Sequence[int], indices: Sequence[Node], fn: str) -> Stage:
+        """write[map(z)] = fn(write[...], updates[z]) over the domain of the updates, in row-major order."""
+        self.axes, self.sizes, self.reads, self.numbers, self.memo = [], {}, [], {}, {}
+        self.frame, self.in_body = (), True
+        place = tuple(self.axis(f"u{d}", n) for d, n in enumerate(updates.shape))
+        body, _ = self.pull(updates, place, (), None)
+        target = apply(forms, place)
+        gather = tuple((d, self.pull(i, place, (), None)[0]) for d, i in zip(dims, indices))
+        guards = tuple(Guard(form, n) for d, (form, n) in enumerate(zip(target, self.root.shape))
+                       if d not in dims and leaves_range(form, n, self.sizes))
+        write = replace(self.write(target), guards=guards, gather=gather)
+        written = write.axes
+        self.axes = [a if a.name in written or gather else replace(a, kind=REDUCTION) for a in self.axes]
+        return replace(self.stage(write, body, "accumulate", fn), accumulate=True)
+
+    def stage(self, write: Access, body: Expr, name: str = "", reduce: str | None = None,
+              epilogue: Expr | None = None) -> Stage:
+        """The stage, with only the reads that it uses."""
+        gathers = {n: [m for _, e in a.gather for m in reads_of(e)] for n, a in enumerate(self.reads)}
+        used: list[int] = []
+        pending = [*reads_of(body), *reads_of(epilogue), *(n for _, e in write.gather for n in reads_of(e))]
+        while pending:
+            number = pending.pop(0)
+            if number not in used:
+                used.append(number)
+                pending += gathers[number]
+        order = {old: new for new, old in enumerate(used)}
+
+        def renumber(e: Expr) -> Expr:
+            return rewrite(e, lambda x: read(order[x.attr], x.dtype) if x.fn == "read" else None)
+
+        def access(a: Access) -> Access:
+            return replace(a, gather=tuple((d, renumber(e)) for d, e in a.gather))
+
+        nodes = sorted(self.nodes.values(), key=lambda n: n.number)
+        return Stage(name, tuple(self.axes), tuple(access(self.reads[n]) for n in used), renumber(body), access(write),
+                     reduce, renumber(epilogue) if epilogue is not None else None,
+                     locs=tuple(dict.fromkeys(n.loc for n in nodes if n.loc)), ops=tuple(n.op for n in nodes))
+
+    # -------------------------------------------------------------------------------------------- axes
+    def axis(self, name: str, size: int, kind: str = PARALLEL) -> Affine:
+        """A new axis, cut into outer and inner ones as `splits` says; nothing for size 1."""
+        if size == 1:
+            return Affine()
+        if name in self.splits:
+            inner = self.splits[name]
+            whole = self.axis(name + "o", -(-size // inner), kind) * inner + self.axis(name + "i", inner, kind)
+            if size % inner:
+                self.frame += (Guard(whole, size),)
+            return whole
+        self.axes.append(Axis(name, size, kind))
+        self.sizes[name] = size
+        return Affine.axis(name)
+
+    def root_index(self, shape: Sequence[int]) -> Index:
+        return tuple(self.axis(f"i{d}", n) for d, n in enumerate(shape))
+
+    def cut_axis(self, error: NotAffine, node: Node, reason: str) -> Exception:
+        """_Split where cutting an axis helps, else Cut of `node`."""
+        if error.split is None:
+            return Cut(node, reason)
+        axis, inner = error.split
+        uneven = self.sizes[axis] % inner != 0
+        if uneven and not any(a.name == axis and a.kind == PARALLEL for a in self.axes):
+            return Cut(node, reason)
+        return _Split(axis, inner)
+
+    def write(self, place: Index) -> Access:
+        return Access(self.buffers[id(self.root)], self.root.dtype, self.root.shape, place)
+
+    # -------------------------------------------------------------------------------------------- values
+    def pull(self, node: Node, place: Index, guards: Guards, want: Any) -> tuple[Expr, bool]:
+        """(the value of node[place], exact): right where the guards hold, and where they do not it is `want` if exact.
+
+        want: a number, or None where the value outside does not matter.
+        """
+        if not guards:
+            want = None
+        key = (id(node), place, guards, repr(want), self.in_body)
+        found = self.memo.get(key)
+        if found is None:
+            found = self.memo[key] = self.pull_new(node, place, guards, want)
+        return found
+
+    def pull_new(self, node: Node, place: Index, guards: Guards, want: Any) -> tuple[Expr, bool]:
+        if id(node) in self.buffers and node is not self.root:
+            self.boundary.add(id(node))
+            return self.load(node, node.shape, place, guards, want), True
+        if node.op == "constant":
+            value = node.attrs["value"]
+            assert not isinstance(value, Weights)
+            return const(value, node.dtype), want is None or same_number(value, want)
+        if node.op == "scatter" and node is not self.root:
+            raise Cut(node, "a scatter writes its result in place")
+        self.nodes[id(node)] = node
+        if node.op in SCALAR_FUNCTIONS:
+            return self.elementwise(node, place, guards, want)
+        return getattr(self, "pull_" + node.op)(node, place, guards, want)
+
+    def load(self, node: Node, shape: tuple[int, ...], place: Index, guards: Guards, want: Any,
+             gather: tuple[tuple[int, Expr], ...] = ()) -> Expr:
+        """A read of the node's buffer through the view `shape`."""
+        if want is None:
+            want, guards = 0, self.needed(place, shape, guards, {d for d, _ in gather})
+        access = Access(self.buffers[id(node)], node.dtype, shape, place, guards, const(want, node.dtype).attr, gather)
+        if access not in self.numbers:
+            self.numbers[access] = len(self.reads)
+            self.reads.append(access)
+        return read(self.numbers[access], node.dtype)
+
+    def needed(self, place: Index, shape: Sequence[int], guards: Guards, gathered: set[int]) -> Guards:
+        """Guards without which the access would leave its buffer."""
+        chosen: list[Guard] = []
+        for d, (form, size) in enumerate(zip(place, shape)):
+            if d in gathered or not leaves_range(form, size, self.sizes):
+                continue
+            own = [g for g in guards if g.index == form and g.size <= size]
+            if not own:
+                return guards
+            chosen.append(own[0])
+        return tuple(dict.fromkeys(chosen))
+
+    def elementwise(self, node: Node, place: Index, guards: Guards, want: Any) -> tuple[Expr, bool]:
+        wants = self.argument_wants(node, want) if want is not None else None
+        pulled = [self.pull(a, place, guards, None if wants is None else w)
+                  for a, w in zip(node.args, wants or node.args)]
+        value = expr(node.op, tuple(e for e, _ in pulled), node.dtype)
+        if want is None:
+            return value, True
+        if wants is None:
+            return value, False
+        return value, all(exact for (_, exact), w in zip(pulled, wants) if w is not None)
+
+    @staticmethod
+    def argument_wants(node: Node, want: Any) -> list[Any] | None:
+        """What the arguments must be so that the function gives `want`; None where none of the usual numbers do."""
+        if node.op == "where":
+            return [None, want, want]
+        known = [a.attrs["value"] if _is_splat(a) else None for a in node.args]
+        for guess in (0, want):
+            wants = [guess if k is None else k for k in known]
+            args = [np.asarray(w).astype(a.dtype.numpy) for w, a in zip(wants, node.args)]
+            with np.errstate(all="ignore"):
+                value = np.asarray(SCALAR_FUNCTIONS[node.op].numpy(*args)).astype(node.dtype.numpy)
+            if same_number(value.item(), const(want, node.dtype).attr):
+                return [const(w, a.dtype).attr for w, a in zip(wants, node.args)]
+        return None
+
+    def product(self, node: Node, place: Index, guards: Guards) -> tuple[Expr, bool]:
+        """As pull with want 0, where a product may keep its guards on one factor: the one that needs them anyway.
+
+        Where the guards do not hold, the other factor is multiplied by 0; an infinity or NaN there becomes NaN.
+        """
+        if node.op != "mul" or id(node) in self.buffers or not guards:
+            return self.pull(node, place, guards, 0)
+        self.nodes[id(node)] = node
+        best: tuple[int, int, list[Expr]] | None = None
+        for factor in (0, 1):
+            one, exact = self.product(node.args[factor], place, guards)
+            if exact:
+                other, _ = self.pull(node.args[1 - factor], place, guards, None)
+                cost = sum(len(self.reads[n].guards) for n in {*reads_of(one), *reads_of(other)})
+                # Prefer few guards, and those on a read that moves with them: only such a read can be packed.
+                loose = sum(not g.index.axes <= self.reads[n].flat.axes for n in reads_of(one) for g in self.reads[n].guards)
+                if best is None or (loose, cost) < best[:2]:
+                    best = loose, cost, [one, other] if factor == 0 else [other, one]
+        if best is None:
+            return self.pull(node, place, guards, 0)
+        return expr("mul", tuple(best[2]), node.dtype), True
+
+    # -------------------------------------------------------------------------------------------- meta-ops
+    def pull_cast(self, node: Node, place: Index, guards: Guards, want: Any) -> tuple[Expr, bool]:
+        easy = want is not None and want == 0
+        x, exact = self.pull(node.args[0], place, guards, const(0, node.args[0].dtype).attr if easy else None)
+        return cast(x, node.dtype), want is None or easy and exact and same_number(want, const(0, node.dtype).attr)
+
+    def pull_iota(self, node: Node, place: Index, guards: Guards, want: Any) -> tuple[Expr, bool]:
+        dtype = node.dtype if node.dtype in (I32, I64) else I64
+        return cast(index(place[node.attrs["axis"]], dtype), node.dtype), want is None
+
+    def pull_random(self, node: Node, place: Index, guards: Guards, want: Any) -> tuple[Expr, bool]:
+        counter = index(flatten(place, node.shape) + (node.attrs["stream"] << 40), I64)
+        key, _ = self.pull(node.args[0], (), guards, None)
+        return expr("philox", (counter, key), I32), want is None
+
+    def pull_broadcast(self, node: Node, place: Index, guards: Guards, want: Any) -> tuple[Expr, bool]:
+        return self.pull(node.args[0], apply(affine_map(node), place), guards, want)
+
+    pull_transpose = pull_broadcast
+
+    def pull_reindex(self, node: Node, place: Index, guards: Guards, want: Any) -> tuple[Expr, bool]:
+        x, fill = node.args[0], node.attrs["fill"]
+        inner = apply(node.attrs["map"], place)
+        fresh = tuple(Guard(form, n) for form, n in zip(inner, x.shape)
+                      if leaves_range(form, n, self.sizes) and Guard(form, n) not in guards)
+        if not fresh:
+            return self.pull(x, inner, guards, want)
+        return self.filled(x, inner, guards, tuple(dict.fromkeys(fresh)), fill, want)
+
+    def filled(self, x: Node, place: Index, guards: Guards, fresh: Guards, fill: Any, want: Any) -> tuple[Expr, bool]:
+        """x[place] where guards and `fresh` hold, `fill` where the fresh ones do not."""
+        inside = guards + fresh
+        value, exact = self.pull(x, place, inside, fill)
+        if not exact:
+            value = self.select(inside, value, const(fill, x.dtype))
+        return value, want is None or same_number(const(fill, x.dtype).attr, want)
+
+    @staticmethod
+    def select(guards: Guards, value: Expr, other: Expr) -> Expr:
+        return expr("where", (expr("inbounds", (), BOOL, guards), value, other), value.dtype)
+
+    def pull_reshape(self, node: Node, place: Index, guards: Guards, want: Any) -> tuple[Expr, bool]:
+        x = node.args[0]
+        base = x
+        while base.op == "reshape" and id(base) not in self.buffers:
+            base = base.args[0]
+        if id(base) in self.buffers and base is not self.root:
+            self.boundary.add(id(base))
+            return self.load(base, node.shape, place, guards, want), True
+        try:
+            inner = through_reshape(place, node.shape, x.shape, self.sizes)
+        except NotAffine as error:
+            raise self.cut_axis(error, x, "its reshape has no affine index") from None
+        return self.pull(x, inner, guards, want)
+
+    def pull_gather(self, node: Node, place: Index, guards: Guards, want: Any) -> tuple[Expr, bool]:
+        x, indices, dims = node.args[0], node.args[1:], node.attrs["dims"]
+        inner, shape = apply(node.attrs["map"], place), x.shape
+        base = x
+        while base.op == "reshape" and id(base) not in self.buffers:
+            base = base.args[0]
+        if id(base) not in self.buffers or base is self.root:
+            raise Cut(base, "it is gathered from at places that depend on data")
+        self.boundary.add(id(base))
+        in_body, self.in_body = self.in_body, True         # an index may not hold the accumulator
+        gathered = tuple((d, self.pull(i, place, guards, None)[0]) for d, i in zip(dims, indices))
+        self.in_body = in_body
+        fill = node.attrs["fill"]
+        fresh = tuple(Guard(form, n) for d, (form, n) in enumerate(zip(inner, shape))
+                      if d not in dims and leaves_range(form, n, self.sizes))
+        # A gathered index that leaves its dimension also gives `fill`, so the access always has that one.
+        value = self.load(base, shape, inner, tuple(dict.fromkeys(guards + fresh)), fill, gathered)
+        return value, want is None or same_number(const(fill, node.dtype).attr, want)
+
+    def pull_scatter(self, node: Node, place: Index, guards: Guards, want: Any) -> tuple[Expr, bool]:
+        raise Cut(node, "a scatter writes its result in place")
+
+    def pull_reduce(self, node: Node, place: Index, guards: Guards, want: Any) -> tuple[Expr, bool]:
+        x, axes = node.args[0], node.attrs["axes"]
+        if x.type.size == 0:
+            identity = REDUCTIONS[node.attrs["fn"]].identity(node.dtype)
+            return const(identity, node.dtype), want is None or same_number(want, const(identity, node.dtype).attr)
+        rest = iter(place)
+        inner: list[Affine | None] = [None if d in axes else next(rest) for d in range(x.type.rank)]
+        if all(x.shape[d] == 1 for d in axes):
+            return self.pull(x, tuple(Affine() if form is None else form for form in inner), guards, want)
+        if self.enter(node, place, guards):
+            index = tuple(self.axis(f"r{d}", x.shape[d], REDUCTION) if form is None else form for d, form in enumerate(inner))
+            self.leave(self.pull(x, index, guards, None)[0])
+        return acc(node.dtype), want is None
+
+    def pull_reindex_reduce(self, node: Node, place: Index, guards: Guards, want: Any) -> tuple[Expr, bool]:
+        x, fn = node.args[0], node.attrs["fn"]
+        identity = const(REDUCTIONS[fn].identity(node.dtype), node.dtype)
+        if x.type.size == 0:
+            return identity, want is None or same_number(want, identity.attr)
+        if not is_gatherable(node):
+            raise Cut(node, "its index map has no inverse without division, so it is written as a scatter")
+        if self.enter(node, place, guards):
+            try:
+                found = invert(node.attrs["map"], x.shape, node.shape, place, self.sizes,
+                               lambda d, n: self.axis(f"r{d}", n, REDUCTION))
+            except NotAffine as error:
+                raise self.cut_axis(error, node, "its index map is not affine in the axes of its reader") from None
+            fresh = tuple(g for g in dict.fromkeys(found.guards) if leaves_range(g.index, g.size, self.sizes))
+            inside = guards + fresh
+            if fn == "add":
+                value, exact = self.product(x, found.index, inside)
+            else:
+                value, exact = self.pull(x, found.index, inside, identity.attr)
+            self.leave(value if exact or not fresh else self.select(inside, value, identity))
+        return acc(node.dtype), want is None
+
+    def enter(self, node: Node, place: Index, guards: Guards) -> bool:
+        """Make `node` the reduction of this stage; False where it is that already.  Raises Cut where it cannot be."""
+        if self.in_body:
+            raise Cut(node, "it is reduced and then read by a reduction or as an index")
+        if self.reduction is node and self.reduction_index == place:
+            return False
+        if self.reduction is not None:
+            raise Cut(node, "a kernel's stage holds one reduction")
+        if guards != self.frame:
+            raise Cut(node, "it is reduced and then read outside of its range")
+        if not is_injective(place, self.sizes):
+            raise Cut(node, "it is reduced and then read several times")
+        self.reduction, self.reduction_index, self.in_body = node, place, True
+        return True
+
+    def leave(self, body: Expr) -> None:
+        self.body, self.in_body = body, False
+
+
+def _is_splat(node: Node) -> bool:
+    return node.op == "constant" and not isinstance(node.attrs["value"], Weights)
+
+
+def is_gatherable(node: Node) -> bool:
+    """Whether a reindex_reduce runs as a gather: its map has an inverse, and that one does not visit far more points."""
+    x = node.args[0]
+    if x.type.size == 0:
+        return True
+    try:
+        free = free_axes(node.attrs["map"], x.shape)
+    except NotInvertible:
+        return False
+    visited = node.type.size * math.prod(x.shape[d] for d in free)
+    return visited <= SCATTER_FACTOR * (x.type.size + node.type.size)

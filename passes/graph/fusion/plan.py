@@ -1,0 +1,363 @@
+"""Which values of a graph get a buffer, and why.
+
+Everything else is recomputed where it is read, inside the kernels of its readers.  The rules, applied forward in the order
+of computation, then backward over the readers, until nothing changes:
+
+* outputs, and what a kernel cannot hold (see build.Cut), get one
+* a value that is reduced but not finished (an open reduction) stays open through elementwise ops and one-to-one movement,
+  so that these become the reduction's epilogue; before it is repeated, padded or reduced again it gets a buffer
+* where two open reductions meet, the smaller one gets a buffer, with all that was computed on it so far
+* a value read in several ways (by several kernels, or at several places of one) gets a buffer where a reduction is open, or
+  where computing it again costs more than COST_REPEATED or reads more than LEAVES_REPEATED tensors
+* a value that is repeated (broadcast, windows) gets one where that costs more than COST_EXPANDED a repetition
+* the factors of a contraction get one unless they are mere movement
+* what depends on weights only gets one where it meets values that do not: it is then computed once, when weights are bound
+
+Costs are those of the op table, in vector instructions; each tensor read beyond the first counts READ_COST.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from jtc.dialects.affine import Affine
+from jtc.dialects.graph import Graph, Node, Weights, topological, users
+from jtc.dialects.optable import SCALAR_FUNCTIONS
+from jtc.passes.graph.fusion.movement import (
+    MOVEMENT,
+    NotAffine,
+    affine_map,
+    apply,
+    domain_sizes,
+    identity,
+    is_injective,
+    leaves_range,
+    through_reshape,
+)
+
+COST_REPEATED = 8.0         # half of an exp; a division is recomputed, an exp is not
+LEAVES_REPEATED = 3         # reading a row of more tensors twice costs more than writing the result
+COST_EXPANDED = 2.0         # one or two instructions hide behind the load they follow
+COST_REPEATS = 8.0          # a value read 1.2 times on average may cost 40
+READ_COST = 0.5
+MAX_DEPTH = 48              # ops from a kernel's root to its reads
+MAX_LEAVES = 24             # tensors that one kernel reads
+MAX_PATHS = 6               # readers are told apart up to this number
+REDUCTION_OPS = frozenset({"reduce", "reindex_reduce"})
+
+
+@dataclass
+class Facts:
+    """What is known of a value that has no buffer.
+
+    open    the reduction that is not finished in it, None where there is none
+    leaves  ids of the tensors that computing it reads
+    depth   ops between it and its leaves
+    """
+
+    open: Node | None = None
+    leaves: frozenset[int] = frozenset()
+    depth: int = 0
+
+
+@dataclass
+class Plan:
+    """order: all nodes, arguments first; reasons: id of each node that gets a buffer -> why, inputs and weights excepted."""
+
+    graph: Graph
+    order: list[Node]
+    reasons: dict[int, str] = field(default_factory=dict)
+
+    def roots(self) -> list[Node]:
+        return [n for n in self.order if id(n) in self.reasons]
+
+    def has_buffer(self, node: Node) -> bool:
+        return id(node) in self.reasons or is_source(node)
+
+    def kept(self) -> set[int]:
+        """Ids of all values with a buffer."""
+        return {id(n) for n in self.order if self.has_buffer(n)}
+
+
+def is_source(node: Node) -> bool:
+    """Inputs and weights: what has a buffer from the start."""
+    return node.op == "input" or node.op == "constant" and isinstance(node.attrs["value"], Weights)
+
+
+def is_splat(node: Node) -> bool:
+    return node.op == "constant" and not is_source(node)
+
+
+def weight_only(order: Iterable[Node]) -> set[int]:
+    """Ids of the values that depend on weights, and on nothing that changes from run to run."""
+    fixed: dict[int, bool] = {}        # id -> whether weights are among what it depends on
+    for node in order:
+        if node.op != "input" and all(id(a) in fixed for a in node.args):
+            fixed[id(node)] = is_source(node) or any(fixed[id(a)] for a in node.args)
+    return {key for key, weighty in fixed.items() if weighty}
+
+
+def make_plan(graph: Graph, outputs: Iterable[Node], forced: dict[int, str]) -> Plan:
+    """The plan for a graph; outputs: the nodes to write, none of them a source; forced: id of a node -> why it is cut."""
+    roots = list(outputs)
+    plan = Plan(graph, topological(roots, graph.inputs))
+    plan.reasons = {id(n): "it is an output" for n in roots} | forced
+    planner = _Planner(plan)
+    first = dict(plan.reasons)
+    planner.forward()                   # a first guess at what is open, for the rules on readers
+    plan.reasons = first
+    planner.backward()
+    while True:
+        count = len(plan.reasons)
+        planner.forward()
+        planner.backward()
+        if len(plan.reasons) == count:
+            return plan
+
+
+class _Planner:
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self.users = users(plan.order)
+        self.weighty = weight_only(plan.order)
+        self.facts: dict[int, Facts] = {}
+        self.opened: set[int] = set()       # ids of values in which a reduction is open, or would be without a buffer
+        self.sizes = {id(n): n.type.size for n in plan.order}
+        self.factors = {id(n): contraction_bases(n) for n in plan.order if n.op in REDUCTION_OPS}
+
+    def cut(self, node: Node, reason: str) -> None:
+        """Give a value a buffer; under movement, the value that is moved."""
+        node = self.base(node)
+        if not is_splat(node) and not self.plan.has_buffer(node):
+            self.plan.reasons[id(node)] = reason
+            self.facts[id(node)] = Facts(leaves=frozenset([id(node)]))
+
+    def base(self, node: Node) -> Node:
+        """The value below movement ops."""
+        while node.op in MOVEMENT and not self.plan.has_buffer(node):
+            node = node.args[0]
+        return node
+
+    # -------------------------------------------------------------------------------------------- forward
+    def forward(self) -> None:
+        self.facts, self.opened = {}, set()
+        for node in self.plan.order:
+            if not is_source(node) and not is_splat(node):
+                self.rules(node)
+            facts = self.join(node)
+            if facts.open is not None:
+                self.opened.add(id(node))
+            if self.plan.has_buffer(node):
+                facts = Facts(leaves=frozenset([id(node)]))
+            self.facts[id(node)] = facts
+
+    def join(self, node: Node) -> Facts:
+        parts = [self.facts[id(a)] for a in node.args]
+        opened = node if node.op in REDUCTION_OPS else next((p.open for p in parts if p.open is not None), None)
+        return Facts(opened, frozenset().union(*(p.leaves for p in parts)),
+                     1 + max((p.depth for p in parts), default=0))
+
+    def rules(self, node: Node) -> None:
+        if node.op in MOVEMENT:
+            self.movement(node)
+        elif node.op in REDUCTION_OPS:
+            self.reduction(node)
+        elif node.op in ("gather", "scatter"):
+            self.indexed(node)
+        elif node.op == "random":
+            self.finish(node.args[0], "every random number needs it")
+            if self.cost(node.args[0]) > COST_EXPANDED:
+                self.cut(node.args[0], "every random number needs it")
+        else:
+            self.meet(node)
+        self.weights(node)
+        self.limits(node)
+
+    def finish(self, node: Node, reason: str) -> None:
+        """Cut where a reduction is open."""
+        if self.facts[id(node)].open is not None:
+            self.cut(node, reason)
+
+    def movement(self, node: Node) -> None:
+        x, facts = node.args[0], self.facts[id(node.args[0])]
+        times = repetitions(node)
+        if facts.open is not None and (times > 1 or not one_to_one(node)):
+            self.cut(x, "it is reduced and then repeated" if times > 1 else "it is reduced and then read outside of its range")
+        elif times > 1 and not is_splat(x) and x.op not in MOVEMENT:
+            cost = self.cost(x)
+            if cost > COST_EXPANDED and cost * (times - 1) > COST_REPEATS:
+                self.cut(x, f"each element is read {times:.3g} times and costs {cost:.3g} instructions")
+
+    def reduction(self, node: Node) -> None:
+        self.finish(node.args[0], "it is reduced and then reduced again")
+        if self.plan.has_buffer(node.args[0]):
+            return
+        for factor in self.factors[id(node)] or ():
+            if self.facts[id(factor)].open is not None or self.cost(factor) > 0:
+                self.cut(factor, "it is a factor of a contraction, which reads each element many times")
+
+    def indexed(self, node: Node) -> None:
+        x, *rest = node.args
+        if node.op == "gather":
+            while x.op == "reshape" and not self.plan.has_buffer(x):
+                x = x.args[0]
+            if not self.plan.has_buffer(x):
+                self.plan.reasons[id(x)] = "it is gathered from at places that depend on data"
+                self.facts[id(x)] = Facts(leaves=frozenset([id(x)]))
+        else:
+            self.plan.reasons.setdefault(id(node), "a scatter writes its result in place")
+        for index in rest:
+            self.finish(index, "it is reduced and then used as an index" if node.op == "gather" else
+                        "it is reduced and then scattered")
+
+    def meet(self, node: Node) -> None:
+        """At most one open reduction goes into an elementwise op: the largest, and of equal ones the last."""
+        found = {id(f.open): f.open for f in (self.facts[id(a)] for a in node.args) if f.open is not None}
+        if len(found) > 1:
+            kept = max(found.values(), key=lambda r: (r.args[0].type.size, r.number))
+            for arg in node.args:
+                opened = self.facts[id(arg)].open
+                if opened is not None and opened is not kept:
+                    self.cut(arg, "its reader holds another reduction")
+
+    def weights(self, node: Node) -> None:
+        if id(node) in self.weighty:
+            return
+        for arg in node.args:
+            base = self.base(arg)
+            if id(base) in self.weighty and (self.facts[id(base)].open is not None or self.cost(base) > 0):
+                self.cut(base, "it depends on weights only: computed once")
+
+    def limits(self, node: Node) -> None:
+        """Kernels of bounded size: the deepest and the widest arguments get buffers."""
+        while self.join(node).depth > MAX_DEPTH:
+            self.cut(max(node.args, key=lambda a: self.facts[id(a)].depth), f"its kernel is {MAX_DEPTH} ops deep")
+        while len(self.join(node).leaves) > MAX_LEAVES:
+            widest = max(node.args, key=lambda a: len(self.facts[id(a)].leaves))
+            if len(self.facts[id(widest)].leaves) <= 1:
+                return
+            self.cut(widest, f"its kernel reads {MAX_LEAVES} tensors")
+
+    def cost(self, node: Node) -> float:
+        """Instructions to compute one element again, without what has a buffer; 0 for mere movement."""
+        seen: set[int] = set()
+        leaves = total = 0.0
+        stack = [node]
+        while stack:
+            value = stack.pop()
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
+            if self.plan.has_buffer(value):
+                leaves += 1
+                continue
+            total += _op_cost(value)
+            stack += value.args
+        return total + READ_COST * max(0.0, leaves - 1)
+
+    # -------------------------------------------------------------------------------------------- backward
+    def backward(self) -> None:
+        """Give a buffer to what is read in several ways and is dear.
+
+        A way (path) is the kernel that reads, and the ops that move or reduce on the way there: two readers of one path
+        read the same element at the same time and share its computation.
+        """
+        numbers: dict[tuple[int, ...], int] = {}
+        paths: dict[int, set[int]] = {}
+
+        def number(*key: int) -> int:
+            return numbers.setdefault(key, len(numbers))
+
+        for node in reversed(self.plan.order):
+            own: set[int] = set()
+            if id(node) in self.plan.reasons:
+                own.add(number(id(node)))
+            else:
+                for user in self.users[id(node)]:
+                    for slot, arg in enumerate(user.args):
+                        if arg is node:
+                            moved = user.op not in SCALAR_FUNCTIONS and user.op != "cast"
+                            own |= {number(p, id(user), slot) for p in paths[id(user)]} if moved else paths[id(user)]
+            if len(own) > 1 and id(node) not in self.plan.reasons and self.is_dear(node, len(own)):
+                own = {number(id(node))}
+            paths[id(node)] = set(sorted(own)[:MAX_PATHS])
+
+    def is_dear(self, node: Node, count: int) -> bool:
+        """Decide on a value that is read in `count` ways; True where it got a buffer."""
+        if is_source(node) or is_splat(node) or node.op in MOVEMENT:
+            return False
+        if id(node) in self.opened:
+            reason = f"it is reduced and then read in {count} ways"
+        else:
+            cost = self.cost(node)
+            full = [leaf for leaf in self.facts[id(node)].leaves if self.sizes[leaf] * 2 >= node.type.size]
+            if cost > COST_REPEATED or count >= MAX_PATHS and cost > COST_EXPANDED:
+                reason = f"it is read in {count} ways and costs {cost:.3g} instructions"
+            elif len(full) > LEAVES_REPEATED:
+                reason = f"it is read in {count} ways and reads {len(full)} tensors"
+            else:
+                return False
+        self.plan.reasons[id(node)] = reason
+        return True
+
+
+def _op_cost(node: Node) -> float:
+    if node.op in SCALAR_FUNCTIONS:
+        return SCALAR_FUNCTIONS[node.op].cost
+    if node.op in REDUCTION_OPS:
+        return 2.0 * node.args[0].type.size / max(1, node.type.size)
+    return {"cast": 1.0, "iota": 1.0, "random": SCALAR_FUNCTIONS["philox"].cost, "gather": 4.0}.get(node.op, 0.0)
+
+
+def repetitions(node: Node) -> float:
+    """How often a movement op reads an element of its argument, on average; 1 where none is read twice."""
+    if node.op in ("reshape", "transpose"):
+        return 1
+    times = node.type.size / max(1, node.args[0].type.size)
+    if node.op == "reindex" and times <= 1:
+        return 1 if is_injective(node.attrs["map"], domain_sizes(node.shape)) else 2
+    if node.op == "reindex" and is_injective(node.attrs["map"], domain_sizes(node.shape)):
+        return 1                # a pad
+    return times
+
+
+def one_to_one(node: Node) -> bool:
+    """Whether a movement op reads only inside of its argument."""
+    return node.op != "reindex" or not any(
+        leaves_range(form, n, domain_sizes(node.shape)) for form, n in zip(node.attrs["map"], node.args[0].shape))
+
+
+def contraction_bases(node: Node) -> tuple[Node, ...] | None:
+    """The values that a sum of products multiplies, below movement, where each lacks a parallel axis that another has."""
+    product = node.args[0]
+    if node.attrs["fn"] != "add" or product.op != "mul":
+        return None
+    sizes = domain_sizes(product.shape)
+    if node.op == "reduce":
+        wide = {f"d{d}" for d in range(len(product.shape)) if d not in node.attrs["axes"]}
+    else:
+        wide = set().union(*(form.axes for form in node.attrs["map"]))
+    wide = {a for a in wide if sizes[a] > 1}
+    found = [_followed(arg, sizes) for arg in product.args]
+    (first, one), (second, two) = found
+    if first is second and one == two or not (one & wide) - two or not (two & wide) - one:
+        return None
+    return first, second
+
+
+def _followed(node: Node, sizes: dict[str, int]) -> tuple[Node, set[str]]:
+    """The value below movement ops, and the axes of `sizes` that it is read along."""
+    place: tuple[Affine, ...] = identity(node.type.rank)
+    while node.op in MOVEMENT:
+        x = node.args[0]
+        if node.op == "reshape":
+            try:
+                place = through_reshape(place, node.shape, x.shape, sizes)
+            except NotAffine:
+                break
+        else:
+            place = apply(affine_map(node), place)
+        node = x
+    while node.op in MOVEMENT:                  # below a reshape that mixes axes
+        node = node.args[0]
+    return node, {a for form in place for a in form.axes if sizes[a] > 1}

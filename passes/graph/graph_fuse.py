@@ -1,0 +1,104 @@
+"""`graph-fuse`: from a graph of meta-ops to kernels."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jtc.dialects.graph import DYNAMIC, Graph, Node
+from jtc.dialects.kernel import Program
+from jtc.passes.base import Pass, PassError
+from jtc.passes.graph.fusion.assemble import assemble
+from jtc.passes.graph.fusion.build import Built, Cut, build
+from jtc.passes.graph.fusion.plan import Plan, is_source, is_splat, make_plan
+
+
+@dataclass(frozen=True)
+class GraphFuse(Pass):
+    """Decide which values get a buffer, make a stage of each, and group stages that share outer axes into kernels.
+
+    group  whether stages are grouped; without it every stage is a kernel of its own
+    Assumes a graph without composite ops (graph-expand) and without unknown dimensions.  Kernels come in launch order;
+    `Kernel.reasons` says why each ends where it does.
+    """
+
+    name: ClassVar[str] = "graph-fuse"
+    group: bool = True
+
+    def run(self, module: Graph | Program) -> Program:
+        if not isinstance(module, Graph):
+            raise PassError(f"{self.name} works on graphs, not on kernels")
+        for node in module.nodes():
+            if DYNAMIC in node.shape:
+                raise PassError(f"{self.name} needs known dimensions, got {node.type}", node.loc,
+                                hint="trace the function with arguments of fixed shapes")
+            if node.op == "arg_reduce":
+                raise PassError(f"{self.name} does not know {node.op}", node.loc, hint="run graph-expand first")
+        outputs = copies(module.outputs)
+        plan, built, names = build_all(module, outputs)
+        return assemble(module, outputs, plan, built, names, self.group)
+
+
+def copies(outputs: list[Node]) -> list[Node]:
+    """The outputs, those that need a copy (inputs, constants, an output given twice) behind an identity."""
+    result: list[Node] = []
+    for node in outputs:
+        if is_source(node) or is_splat(node) or node in result:
+            node = Node("transpose", (node,), {"perm": tuple(range(node.type.rank))}, node.type, node.loc)
+        result.append(node)
+    return result
+
+
+def build_all(graph: Graph, outputs: list[Node]) -> tuple[Plan, dict[int, Built], dict[int, str]]:
+    """The plan, the stages of every value with a buffer (by id), and the buffers' names (by id).
+
+    A stage that cannot be built asks for one more buffer; the plan is made anew with it, until all can.
+    """
+    forced: dict[int, str] = {}
+    cache: dict[int, Built] = {}
+    while True:
+        plan = make_plan(graph, outputs, forced)
+        names, kept = buffer_names(plan, outputs), plan.kept()
+        built: dict[int, Built] = {}
+        try:
+            for root in plan.roots():
+                held = cache.get(id(root))
+                if held is None or held.interior & (kept - {id(root)}) or not held.boundary <= kept:
+                    # not built yet, or under a plan in which other values had buffers
+                    held = build(root, names)
+                cache[id(root)] = built[id(root)] = held
+            return plan, built, names
+        except Cut as cut:
+            if id(cut.node) in forced:
+                raise AssertionError(f"{cut.node} has a buffer and was cut again: {cut.reason}") from cut
+            forced[id(cut.node)] = cut.reason
+
+
+def buffer_names(plan: Plan, outputs: list[Node]) -> dict[int, str]:
+    """id of a value with a buffer -> the buffer's name: the user's for inputs, out0... for outputs, t0... between them."""
+    graph, taken = plan.graph, set()
+    names: dict[int, str] = {}
+
+    def claim(node: Node, wanted: str) -> None:
+        name, count = wanted, 1
+        while name in taken:
+            name, count = f"{wanted}_{count}", count + 1
+        taken.add(name)
+        names[id(node)] = name
+
+    for i, node in enumerate(graph.inputs):
+        claim(node, graph.input_names[i] if graph.input_names else f"arg{i}")
+    for i, node in enumerate(outputs):
+        claim(node, graph.output_names[i] if graph.output_names else f"out{i}")
+    weights: dict[str, str] = {}
+    for node in plan.order:
+        if is_source(node) and id(node) not in names:
+            value = node.attrs["value"]
+            if value.name in weights:
+                names[id(node)] = weights[value.name]
+            else:
+                claim(node, value.name)
+                weights[value.name] = names[id(node)]
+    for position, node in enumerate(plan.order):        # by position: one value keeps its name from plan to plan
+        if id(node) in plan.reasons and id(node) not in names:
+            claim(node, f"t{position}")
+    return names
