@@ -34,7 +34,7 @@ class Emitted:
     text             MLIR module with one `func.func @symbol`: one flat memref for each operand, memref<workspace_bytes x i8>,
                      begin and end of the units to run (index)
     operands         buffer names in the order of the arguments
-    units            how many there are; every call runs a range of them, in any order and on any thread
+    units            how many there are; every call runs a range of at least one, in any order and on any thread
     workspace_bytes  scratch memory of one call, aligned to 64 bytes
     """
 

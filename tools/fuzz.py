@@ -1,0 +1,335 @@
+"""`jtc fuzz`: random kernels under random legal schedules, compiled, run, and compared with NumPy in double precision.
+
+Every buffer ends at (or starts after) a page that may not be touched, and unused bytes hold a pattern that is checked, so
+that an access out of bounds stops the run.  Cases run in a child process; a crash is reported with its case and the next
+one goes on.  `jtc fuzz --case N` repeats one case and prints its program.
+"""
+from __future__ import annotations
+
+import argparse
+import ctypes
+import faulthandler
+import mmap
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from jtc.compiler.cpu import lower, machine
+from jtc.compiler.cpu.emit import Emitted, emit
+from jtc.dialects.dtypes import BOOL, DType
+from jtc.dialects.graph import TensorType
+from jtc.dialects.kernel import Kernel, Pack, Program, Schedule, Stage
+from jtc.dialects.reference import run_kernel
+from jtc.dialects.target import CpuTarget
+from jtc.passes.base import PassError
+from jtc.passes.kernel import legality
+from jtc.passes.kernel.kernel_schedule import KernelSchedule
+from jtc.passes.kernel.packing import hoist
+from jtc.passes.kernel.schedule_pass import scalar_schedule
+from jtc.tools.random_kernels import Case, random_case
+
+TARGETS = ("native", "native", "native", "x86-64-v4", "x86-64-v3", "x86-64")
+BATCH = 200             # cases of one child process
+PAGE = mmap.PAGESIZE
+PATTERN = 0xA5
+
+
+# ------------------------------------------------------------------------------------------------ schedules
+def random_schedule(rng: random.Random, stage: Stage, kernel: Kernel, program: Program, target: CpuTarget) -> Schedule:
+    """A legal schedule: the most daring of some random ones, or scalar code."""
+    for _ in range(60):
+        candidate = _propose(rng, stage, kernel)
+        if legality.is_legal(replace(stage, schedule=candidate), kernel, program, target):
+            return candidate
+    return scalar_schedule(stage)
+
+
+def _propose(rng: random.Random, stage: Stage, kernel: Kernel) -> Schedule:
+    single = {a.name for a, block in kernel.shared if block == 1}
+    reach = legality.extents(stage, kernel)
+    free = [a for a in stage.sizes if a not in single]
+    vector = rng.choice([*free, *free, ""]) if free else ""
+    lanes = rng.choice((4, 8, 16, 16)) if vector else 1
+    chains = []
+    for axis in free:
+        steps = []
+        if axis in stage.parallel and rng.random() < 0.7 or rng.random() < 0.3:
+            steps = [rng.choice((1, 2, 3, 4, 6))]
+        if axis == vector:
+            steps = [lanes * rng.choice((1, 1, 2, 3))] if axis in stage.parallel else []
+        if steps and rng.random() < 0.4:
+            steps.insert(0, steps[0] * rng.choice((2, 3, 4)))
+        chains.append([(axis, s) for s in steps if s <= max(reach[axis], steps[-1])])
+    loops = []
+    while any(chains):
+        chain = rng.choice([c for c in chains if c])
+        loops.append(chain.pop(0))
+    reduction = list(stage.reductions)
+    if not stage.accumulate:
+        rng.shuffle(reduction)
+    if vector in reduction:
+        reduction.remove(vector)
+        reduction.append(vector)
+    unroll = tuple((a, rng.choice((1, 2, 3, 4, 8))) for a in reduction if rng.random() < 0.5)
+    schedule = Schedule(vector, lanes, tuple(loops), tuple(reduction), unroll)
+    parallel = [a for a in stage.parallel if a in free]
+    return replace(schedule, packs=_packs(rng, stage, schedule), threads=rng.randrange(4) if not kernel.shared else 0,
+                   split=tuple(a for a in parallel if rng.random() < 0.3), stream=rng.random() < 0.2)
+
+
+def _order(rng: random.Random, stage: Stage, number: int, tiled: Sequence[str]) -> tuple[str, ...]:
+    """A random order of a pack: whole axes, or tile numbers before places."""
+    items = [a for a in stage.reads[number].flat.axes]
+    rng.shuffle(items)
+    order: list[str] = []
+    for axis in items:
+        if axis in tiled and rng.random() < 0.6:
+            order.append(axis + "//")
+        else:
+            order.append(axis)
+    for item in [o for o in order if o.endswith("//")]:
+        order.insert(rng.randrange(order.index(item) + 1, len(order) + 1), item[:-2] + "%")
+    return tuple(order)
+
+
+def _packs(rng: random.Random, stage: Stage, schedule: Schedule) -> tuple[Pack, ...]:
+    packs = []
+    tiled = [a for a, _ in schedule.loops if a in stage.parallel]
+    for number in range(len(stage.reads)):
+        if schedule.loops and rng.random() < 0.25:
+            packs.append(Pack(number, rng.choice(schedule.loops), _order(rng, stage, number, tiled), rng.choice((0, 0, 3, 16))))
+    return tuple(packs)
+
+
+def schedule_case(rng: random.Random, case: Case, target: CpuTarget) -> Program:
+    """The case's program with random schedules, or with the default ones; sometimes with an operand packed ahead."""
+    program = case.program
+    if rng.random() < 0.2:
+        return KernelSchedule(target=target).run(program)
+    kernel, = program.kernels
+    for position in range(len(kernel.stages)):
+        stage = kernel.stages[position]
+        scheduled = replace(stage, schedule=random_schedule(rng, stage, kernel, program, target))
+        kernel = replace(kernel, stages=tuple(scheduled if s is stage else s for s in kernel.stages))
+    program = replace(program, kernels=[kernel])
+    stage = kernel.stages[0]
+    if stage.reads and not stage.schedule.packs and rng.random() < 0.4:
+        try:
+            program = _ahead(rng, program, kernel, stage, target)
+        except PassError:
+            pass        # not every read can be copied ahead
+    return program
+
+
+def _ahead(rng: random.Random, program: Program, kernel: Kernel, stage: Stage, target: CpuTarget) -> Program:
+    number = rng.randrange(len(stage.reads))
+    tiled = [a for a, _ in stage.schedule.loops if a in stage.parallel]
+    order = _order(rng, stage, number, tiled) if rng.random() < 0.7 else \
+        tuple(map(str, rng.sample(range(len(stage.reads[number].shape)), len(stage.reads[number].shape))))
+    hoisted, new_kernel, new_stage = hoist(program, kernel, stage, number, order, rng.choice((0, 0, 5)))
+    legality.check(new_stage, new_kernel, hoisted, target)
+    kernels = []
+    for k in hoisted.kernels:
+        stages = tuple(s if s.schedule is not None else replace(s, schedule=random_schedule(rng, s, k, hoisted, target))
+                       for s in k.stages)
+        kernels.append(replace(k, stages=stages))
+    return replace(hoisted, kernels=kernels)
+
+
+# ------------------------------------------------------------------------------------------------ memory
+class Fenced:
+    """An array at the end (or the start) of its pages, next to a page that may not be touched."""
+
+    _libc = ctypes.CDLL(None, use_errno=True)
+
+    def __init__(self, count: int, dtype: DType, at_end: bool, alignment: int = 1):
+        bytes_ = count * dtype.bytes
+        pages = max(1, -(-bytes_ // PAGE))
+        self.map = mmap.mmap(-1, (pages + 2) * PAGE)
+        self.base = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
+        self.all = np.frombuffer(self.map, np.uint8)[PAGE:(pages + 1) * PAGE]
+        self.all[:] = PATTERN
+        self.start = (len(self.all) - bytes_) // alignment * alignment if at_end else 0
+        self.array = self.all[self.start:self.start + bytes_].view(dtype.numpy)
+        self.address = self.base + PAGE + self.start
+        for page in (0, pages + 1):
+            if self._libc.mprotect(ctypes.c_void_p(self.base + page * PAGE), PAGE, 0):
+                raise OSError(ctypes.get_errno(), "mprotect")
+
+    def intact(self) -> bool:
+        """Whether nothing was written beside the array."""
+        return bool(np.all(self.all[:self.start] == PATTERN) and np.all(self.all[self.start + self.array.nbytes:] == PATTERN))
+
+
+# ------------------------------------------------------------------------------------------------ running
+def compile_kernel(emitted: Emitted, target: CpuTarget, optimize: int):
+    """A callable (operand addresses, workspace address, begin, end) of the kernel's code in this process."""
+    import llvmlite.binding as llvm
+    code = lower.to_object(lower.to_llvm(emitted.text, emitted.symbol, len(emitted.operands)), target, optimize)
+    engine = llvm.create_lljit_compiler()
+    library = llvm.JITLibraryBuilder().add_object_img(code).export_symbol(emitted.symbol).link(engine, "fuzz")
+    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(library[emitted.symbol])
+
+    def call(addresses: Sequence[int], workspace: int, begin: int, end: int) -> None:
+        assert engine and library       # which keep the code alive
+        function((ctypes.c_void_p * max(1, len(addresses)))(*addresses), workspace, begin, end)
+    return call
+
+
+def fill(rng: np.random.Generator, type: TensorType, bounds: tuple[int, int] | None, nan: bool) -> np.ndarray:
+    """Small integers; indices within bounds."""
+    if bounds is not None:
+        return rng.integers(bounds[0], max(bounds[1], bounds[0] + 1), type.size).astype(type.dtype.numpy)
+    if type.dtype is BOOL:
+        return rng.integers(0, 2, type.size).astype(bool)
+    values = rng.integers(-2, 3, type.size).astype(type.dtype.numpy)
+    if nan and type.dtype.is_float:
+        values[rng.random(type.size) < 0.02] = np.nan
+    return values
+
+
+def unwritten(type: TensorType) -> np.ndarray:
+    if type.dtype.is_float:
+        return np.full(type.size, np.nan, type.dtype.numpy)
+    return np.full(type.size, False if type.dtype is BOOL else np.iinfo(type.dtype.numpy).min, type.dtype.numpy)
+
+
+def run_case(seed: int, verbose: bool = False) -> str | None:
+    """Run one case; returns what went wrong, or None."""
+    rng, numbers = random.Random(seed), np.random.default_rng(seed)
+    case = random_case(rng)
+    target = machine.named(rng.choice([t for t in TARGETS if machine.named(t).vector_bits <= machine.host().vector_bits]))
+    program = schedule_case(rng, case, target)
+    if verbose:
+        from jtc.dialects.text import program_text
+        print(program_text(program), f"// target {target.name}", sep="\n", flush=True)
+    written = {b for k in program.kernels for b in k.written}
+    scatters = {s.write.buffer for k in program.kernels for s in k.stages if s.accumulate}
+    fenced, exact = {}, {}
+    for name, type in program.buffers.items():
+        start = fill(numbers, type, case.indices.get(name), case.nan) if name not in written or name in scatters \
+            else unwritten(type)
+        fenced[name] = Fenced(type.size, type.dtype, rng.random() < 0.7)
+        fenced[name].array[:] = start
+        exact[name] = start.astype(np.float64) if type.dtype.is_float else start.copy()
+    for kernel in program.kernels:
+        run_kernel(kernel, exact, precise=True)
+        _run_compiled(rng, kernel, program, target, fenced)
+    for name in written:
+        problem = _compare(name, fenced[name].array, exact[name], program.buffers[name].dtype)
+        if problem:
+            return problem
+    broken = [name for name, memory in fenced.items() if not memory.intact()]
+    return f"written beside {', '.join(broken)}" if broken else None
+
+
+def _run_compiled(rng: random.Random, kernel: Kernel, program: Program, target: CpuTarget, fenced: dict[str, Fenced]) -> None:
+    emitted = emit(kernel, program.buffers, target)
+    call = compile_kernel(emitted, target, rng.choice((0, 1, 1)))
+    cuts = sorted({rng.randrange(emitted.units + 1) for _ in range(rng.randrange(3))} - {0, emitted.units})
+    ranges = list(zip([0, *cuts], [*cuts, emitted.units])) if emitted.units else []
+    rng.shuffle(ranges)
+    addresses = [fenced[name].address for name in emitted.operands]
+    for begin, end in ranges:
+        workspace = Fenced(emitted.workspace_bytes, machine_byte(), True, 64)
+        workspace.array[:] = 0xFF      # NaN, if it were read before it is written
+        call(addresses, workspace.address, begin, end)
+        if not workspace.intact():
+            raise AssertionError(f"kernel {kernel.name} writes beside its workspace")
+
+
+def machine_byte() -> DType:
+    from jtc.dialects.dtypes import DTYPES
+    return DTYPES["ui8"]
+
+
+def _compare(name: str, got: np.ndarray, want: np.ndarray, dtype: DType) -> str | None:
+    """First difference, or None.  Floats: relative to the largest value, since sums may cancel."""
+    want = want.reshape(-1)
+    if dtype.is_float:
+        with np.errstate(all="ignore"):
+            finite = np.abs(want[np.isfinite(want)])
+            scale = max(1.0, float(finite.max())) if finite.size else 1.0
+            limit = (2e-5 if dtype.bits == 32 else 1e-11) * scale
+            same = (np.abs(got.astype(np.float64) - want) <= limit) | (got == want) | (np.isnan(got) & np.isnan(want))
+    else:
+        same = got == want
+    if same.all():
+        return None
+    at = int(np.flatnonzero(~same)[0])
+    return f"{name}[{at}] is {got[at]!r}, should be {want[at]!r}; {int((~same).sum())} of {same.size} differ"
+
+
+# ------------------------------------------------------------------------------------------------ command
+def _worker(first: int, count: int, deadline: float) -> int:
+    faulthandler.enable()
+    failures = 0
+    for seed in range(first, first + count):
+        if time.time() > deadline:
+            break
+        print(f"case {seed}", flush=True)
+        try:
+            problem = run_case(seed)
+        except Exception as error:      # any exception here is a finding
+            problem = f"{type(error).__name__}: {error}"
+        if problem:
+            failures += 1
+            print(f"FAIL {seed} {problem}", flush=True)
+    return 1 if failures else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0 where every case passed, else 1."""
+    parser = argparse.ArgumentParser(prog="jtc fuzz", description=__doc__.split("\n")[0])
+    parser.add_argument("--seed", type=int, default=0, help="first case (default 0)")
+    parser.add_argument("--count", type=int, default=None, help="number of cases (default: until the time is over)")
+    parser.add_argument("--seconds", type=float, default=None, help="time to spend (default 60 without --count)")
+    parser.add_argument("--case", type=int, default=None, help="run one case in this process and print its program")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    if options.case is not None:
+        problem = run_case(options.case, verbose=True)
+        print(problem or "passed")
+        return 1 if problem else 0
+    seconds = options.seconds if options.seconds is not None else (60 if options.count is None else 1e9)
+    deadline = time.time() + seconds
+    if options.worker:
+        return _worker(options.seed, options.count or BATCH, deadline)
+    return _supervise(options.seed, options.count, deadline)
+
+
+def _supervise(seed: int, count: int | None, deadline: float) -> int:
+    """Children run the cases; one that dies is followed by another that starts after the case it died on."""
+    end = seed + count if count is not None else None
+    done, failures = 0, []
+    while time.time() < deadline and (end is None or seed < end):
+        size = BATCH if end is None else min(BATCH, end - seed)
+        command = [sys.executable, "-m", "jtc.tools.fuzz", "--worker", "--seed", str(seed), "--count", str(size),
+                   "--seconds", str(deadline - time.time())]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        last = None
+        for line in child.stdout:
+            if line.startswith("case "):
+                last, done = int(line.split()[1]), done + 1
+            elif line.startswith("FAIL "):
+                _, case, problem = line.rstrip("\n").split(" ", 2)
+                failures.append(int(case))
+                print(f"case {case}: {problem}\n  replay: jtc fuzz --case {case}", flush=True)
+        code = child.wait()
+        if code not in (0, 1):
+            failures.append(last)
+            print(f"case {last}: the process died with code {code}\n  replay: jtc fuzz --case {last}", flush=True)
+            seed = (last if last is not None else seed + size - 1) + 1
+        else:
+            seed += size
+    print(f"{done} cases, {len(failures)} failures")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
