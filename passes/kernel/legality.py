@@ -228,6 +228,8 @@ def _digits(stage: Stage, kernel: Kernel, schedule: Schedule):
                 yield f"%{number} is packed by {term}, but {axis} is a reduction axis"
             elif size % tile[axis] and tile[axis] < reach[axis]:
                 yield f"%{number} is packed by {term}: the register tile {tile[axis]} of {axis} does not divide {size}"
+            elif reach[axis] < stage.sizes[axis] and reach[axis] % size:
+                yield f"%{number} is packed by {term}: the shared block {reach[axis]} of {axis} is no multiple of {size}"
             elif tile[axis] >= reach[axis] > size:
                 yield f"%{number} is packed by {term}: the register tile {tile[axis]} of {axis} spans several panels"
 

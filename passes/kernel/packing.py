@@ -114,7 +114,7 @@ def _view(read: Access, shape: list[int], forms: list[Affine], pad: int) -> Acce
 
 
 def _padded(shape: list[int], pad: int) -> tuple[int, ...]:
-    return (*shape[:-1], shape[-1] + pad)
+    return (*shape[:-1], shape[-1] + pad) if shape else ()
 
 
 def _same(program: Program, kernel: Kernel, copy: Stage) -> str | None:
