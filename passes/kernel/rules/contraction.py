@@ -19,9 +19,11 @@ from jtc.dialects.kernel import Pack, Schedule
 from jtc.passes.kernel.rules.common import Candidate, Copy, View, round_up
 
 LATENCY = 4.0                  # cycles of one fused multiply-add: a step of the reduction takes at least these
-FROM_L2 = 1.2                  # extra cycles per vector load that misses the first-level cache
+FROM_L2 = 2.0                  # extra cycles per vector load that misses the first-level cache
 PAGE = 1024                    # bytes; rows this far apart miss in the first-level cache and its address cache
-PAGE_COST = 2.0                # cycles per such row and tile
+PAGE_COST = 8.0                # cycles per such row and tile
+LOAD_PORT = 0.12               # cycles per load that do not overlap with the arithmetic
+LINE_COST = 1.0                # cycles per scalar whose next one in the reduction lies in another cache line
 SET_BYTES = 4096               # rows of the scalar operand this far apart share one set of the first-level cache
 SET_COST = 2.0                 # cycles per cache line of such rows
 STORE, STORE_TRANSPOSED, STORE_SCATTERED = 1.0, 8.0, 40.0      # cycles per accumulator
@@ -29,7 +31,6 @@ TILE_START = 30.0              # cycles to enter and leave one register tile
 COPY, COPY_TRANSPOSED = 0.15, 0.5          # cycles per element of a copy
 L3_BYTE, L2_BYTE = 1 / 6, 1 / 40           # cycles per byte that comes from beyond the second-level cache, from it
 TILE_STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 16, 28)
-SPARE_REGISTERS = 4            # for loads and broadcasts
 
 
 @dataclass(frozen=True)
@@ -91,16 +92,20 @@ def _tiles(view: View, vector: str, wide: int, factors: tuple[int, int]) -> Iter
     if not reuse:       # nothing shares the vector operand but the windows that slide over it
         sliding = [a for a in view.parallel if a != vector and _in_window(view, wide, a)]
         choices = [tuple(sorted(sliding, key=lambda a: -abs(write[a]))[-1:])]
-    budget = view.target.registers - SPARE_REGISTERS
     for axes in dict.fromkeys(choices):
         inner_sizes = [n for n in TILE_STEPS if axes and n <= view.free[axes[-1]]] or [1]
         outer_sizes = [n for n in (1, 2, 3, 4) if len(axes) > 1 and n <= view.free[axes[0]]] or [1]
         for vectors in range(1, min(7, -(-view.free[vector] // view.lanes) + 1)):
             for inner in inner_sizes:
                 for outer in outer_sizes:
-                    if vectors * inner * outer <= budget:
+                    if vectors * inner * outer <= _budget(view, vectors):
                         tile = Tile(0.0, vector, vectors, axes, inner, outer)
                         yield Tile(_tile_cost(view, tile, wide, narrow), vector, vectors, axes, inner, outer)
+
+
+def _budget(view: View, vectors: int) -> int:
+    """Accumulators that fit next to the loaded vectors and broadcasts, with what LLVM's scheduler holds ahead (measured)."""
+    return view.target.registers - (4 if vectors <= 2 else 7)
 
 
 def _tile_cost(view: View, tile: Tile, wide: int, narrow: int) -> float:
@@ -117,7 +122,7 @@ def _tile_cost(view: View, tile: Tile, wide: int, narrow: int) -> float:
         extents = (outer, inner) if len(axes) > 1 else (inner,)
         scalars = prod(n for n, used in zip(extents, in_narrow) if used)
         loads = vectors * prod(n for n, used in zip(extents, in_wide) if used)
-        step = max(count / 2, (scalars + loads) / 2, LATENCY) + (FROM_L2 * max(0.0, loads - count / 8) if far else 0.0)
+        step = max(count / 2, (scalars + loads) / 2, LATENCY) + LOAD_PORT * (scalars + loads) + (FROM_L2 * max(0.0, loads - count / 12) if far else 0.0)
         return step * depth + TILE_START + count * (store + 0.5 * view.work)
 
     def along(size: int, step: int, cost) -> float:
@@ -231,7 +236,9 @@ def _scalar_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
     if not window and tile.axes and tile.axes[0] in strides.axes:
         outer = [a for a in view.stage.parallel if a in strides.axes]
         order = (*outer, *(r for r in reductions if r in strides.axes))
-        yield Operand(cost=_volume(view, number) * COPY, pack=order, pad=view.lanes, packed=True)
+        straight = bool(reductions) and strides[reductions[-1]] == 1
+        yield Operand(cost=_volume(view, number) * (COPY if straight else COPY_TRANSPOSED), pack=order, pad=view.lanes,
+                      packed=True)
 
 
 # ------------------------------------------------------------------------------------------------ loops
@@ -256,6 +263,8 @@ def _orders(view: View, tile: Tile, wide: tuple[int, Operand], narrow: tuple[int
         in_order = not way.copy or way.copy == tuple(map(str, range(len(way.copy))))
         if not way.packed and in_order and _stride_bytes(view, number) >= PAGE:
             base += PAGE_COST * depth * panels * tiles * batch
+    if not narrow_way.packed and reductions and _last_stride(view, narrow_number, narrow_way, reductions[-1]) >= 16:
+        base += LINE_COST * depth * panels * tiles * batch
     if not narrow_way.packed and not narrow_way.copy and rows and rows[-1][1] >= 4 \
             and view.strides[narrow_number][rows[-1][0]] * 4 % SET_BYTES == 0 and view.strides[narrow_number][rows[-1][0]]:
         base += SET_COST * batch * panels * narrow_bytes / 64
@@ -310,18 +319,26 @@ def _orders(view: View, tile: Tile, wide: tuple[int, Operand], narrow: tuple[int
         yield from candidate(cost, loops, 1, (big, kc), (outer_axis, even))
 
 
+def _last_stride(view: View, number: int, way: Operand, axis: str) -> int:
+    """Elements between neighbours along a reduction axis, as the operand is read."""
+    index = view.stage.reads[number].index
+    if way.copy and axis in index[int(way.copy[-1])].axes:
+        return abs(index[int(way.copy[-1])][axis])
+    return abs(view.strides[number][axis])
+
+
 def _stride_bytes(view: View, number: int) -> int:
     strides: Affine = view.strides[number]
     return max((abs(strides[r]) * 4 for r in view.reductions), default=0)
 
 
 def _reduction_blocks(view: View, depth: int, width: int, reductions: tuple[str, ...]) -> tuple[int, str]:
-    """Block of the longest reduction axis (0: none needed) so that one panel fits half the second-level cache, and the axis."""
+    """Block of the longest reduction axis (0: none needed) so that one panel takes little of the second-level cache, and the axis."""
     inner = [r for r in reductions if r in view.free]
     if not inner:
         return 0, ""
     big = max(inner, key=lambda r: view.free[r])
-    limit = view.target.l2 // 4 // (width * 4)
+    limit = view.target.l2 // 8 // (width * 4)
     if depth <= limit * 1.5:
         return 0, big
     parts = -(-depth // limit)
