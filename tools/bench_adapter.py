@@ -9,8 +9,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-import jtc
-from jtc.nn import functional as fn
+os.environ.setdefault("JTC_THREADS", os.environ.get("BENCH_THREADS", "1"))      # read when jtc starts its threads
+
+import jtc  # noqa: E402
+from jtc.nn import functional as fn  # noqa: E402
 
 VERSION = f"jtc {jtc.__version__}"
 EPS = 1e-5
@@ -87,7 +89,6 @@ def build(w) -> Callable[[], list] | None:
     """
     if w.training:
         return None
-    jtc.knobs.set(threads=int(os.environ.get("BENCH_THREADS", "1")))
     arrays = w.inputs()
     constant = w.const(arrays)
     names = [n for n in arrays if n not in constant]
