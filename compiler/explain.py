@@ -37,7 +37,8 @@ class StageReport:
 class KernelReport:
     """flops, bytes: computed and moved by one launch; units: what threads share; symbol: "" where it was not compiled.
 
-    reasons: (value or op, why the kernel ends there) pairs.
+    reasons: (value or op, why the kernel ends there) pairs.  copies: launches that the schedule put before this one, to bring
+    an operand into the order or padding that it reads; they hold none of the user's operations.
     """
 
     name: str
@@ -50,6 +51,13 @@ class KernelReport:
     symbol: str = ""
     units: int = 0
     workspace_bytes: int = 0
+    copies: list[KernelReport] = field(default_factory=list)
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> KernelReport:
+        return KernelReport(**{**data, "stages": [StageReport(**s) for s in data["stages"]],
+                               "reasons": [(a, b) for a, b in data["reasons"]],
+                               "copies": [KernelReport.from_json(c) for c in data["copies"]]})
 
     @property
     def ops(self) -> list[str]:
@@ -73,20 +81,29 @@ class Report:
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Report:
         """The report of a plan; empty where the plan has none."""
-        kernels = [KernelReport(**{**k, "stages": [StageReport(**s) for s in k["stages"]],
-                                   "reasons": [(a, b) for a, b in k["reasons"]]}) for k in data.get("kernels", ())]
-        return Report(data.get("name", ""), kernels)
+        return Report(data.get("name", ""), [KernelReport.from_json(k) for k in data.get("kernels", ())])
 
     def __str__(self) -> str:
         plural = "s" * (len(self.kernels) != 1)
-        flops, moved = (sum(getattr(k, what) for k in self.kernels) for what in ("flops", "bytes"))
+        launches = [launch for k in self.kernels for launch in (*k.copies, k)]
+        flops, moved = (sum(getattr(k, what) for k in launches) for what in ("flops", "bytes"))
         total = f"{self.name}: {len(self.kernels)} kernel{plural}, {_count(flops)} operations, {_size(moved)} moved"
         return "\n".join([total, *(_show(number, k) for number, k in enumerate(self.kernels))])
 
 
 def report_of(program: Program, functions: Mapping[str, Function] | None = None) -> Report:
     """The report of a program; with the functions that its kernels were compiled to, also of those."""
-    return Report(program.name, [_kernel(k, program, (functions or {}).get(k.name)) for k in program.kernels])
+    reports: list[KernelReport] = []
+    copies: dict[str, list[KernelReport]] = {}      # buffer -> the copies that lead to it
+    for kernel in program.kernels:
+        made = _kernel(kernel, program, (functions or {}).get(kernel.name))
+        made.copies = [copy for name in kernel.read for copy in copies.pop(name, ())]
+        if made.ops or any(name in program.outputs for name in kernel.written):
+            reports.append(made)
+        else:
+            copies[kernel.written[0]] = [*made.copies, made]
+            made.copies = []
+    return Report(program.name, reports)
 
 
 def explain_graph(graph: Graph, target: str = "cpu", **options: Any) -> Report:
@@ -150,6 +167,9 @@ def _show(number: int, k: KernelReport) -> str:
     if k.symbol:
         head += f", {k.units} unit{'s' * (k.units != 1)} ({k.symbol})"
     lines = [head]
+    for copy in k.copies:
+        lines.append(f"    copies   {', '.join(copy.reads)} to {', '.join(copy.writes)}, {_size(copy.bytes)} moved")
+        lines += [f"        schedule: {s.schedule}" for s in copy.stages]
     lines += [f"    reads    {text}" for text in k.reads] + [f"    writes   {text}" for text in k.writes]
     for s in k.stages:
         lines.append(f"    stage {s.name} [{s.axes}]: {_runs(s.ops)}")
