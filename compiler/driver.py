@@ -160,6 +160,7 @@ class _Run:
         self.progress, self.timings = progress, timings
         self.dump = _Dump(knobs.get("dump_dir"))
         self.settings = settings_for(target, self._watch)
+        self.names: dict[str, str] = {}                  # symbol -> the first kernel that has it
         self.cache = cache_module.current()
 
     def compile(self) -> Path:
@@ -226,6 +227,7 @@ class _Run:
 
             fresh = objects.results(ready)
         for symbol, data in fresh.items():
+            self.timings.kernels.append((f"object of {self.names[symbol]}", objects.seconds[symbol]))
             self.dump.code("obj", symbol, data)
             self.cache.publish_object(digests[symbol], data)
         self.timings.distinct, self.timings.compiled = len(digests), len(fresh)
@@ -251,8 +253,10 @@ class _Run:
             self.timings.steps.append((name, seconds))
             self.progress(name, 0, 0)
             self.dump.value(name, value)
-        else:
+        elif name.startswith("emit "):
             self.timings.kernels.append((name, seconds))
+            self.names[value.symbol] = name.removeprefix("emit ")
+        else:
             phase, _, symbol = name.partition(" ")
             if phase == "llvm" and self.dump.folder:    # the other phases are dumped where they are made
                 from jtc.compiler.codegen import to_assembly

@@ -37,8 +37,8 @@ class StageReport:
 class KernelReport:
     """flops, bytes: computed and moved by one launch; units: what threads share; symbol: "" where it was not compiled.
 
-    reasons: (value or op, why the kernel ends there) pairs.  copies: launches that the schedule put before this one, to bring
-    an operand into the order or padding that it reads; they hold none of the user's operations.
+    reasons: (value or op, why the kernel ends there) pairs.  copies: launches that the schedule put before this one, to
+    bring an operand into the order or padding that it reads; they hold none of the user's operations.
     """
 
     name: str

@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import IO, Any
@@ -34,17 +35,23 @@ def compile_object(code: Code, settings: Settings) -> bytes:
     return codegen.to_object(codegen.to_llvm(code, settings), settings).data     # type: ignore[return-value]
 
 
+def _timed(code: Code, settings: Settings) -> tuple[bytes, float]:
+    start = time.perf_counter()
+    return compile_object(code, settings), time.perf_counter() - start
+
+
 class Objects:
     """Objects in the making: `submit` each kernel's code, then `results`.
 
     The first few wait in this process; when there are more, all go to workers.  Leaving the `with` block by an
-    exception, such as Ctrl-C, stops the workers at once.
+    exception, such as Ctrl-C, stops the workers at once.  seconds: symbol -> how long its object took.
     """
 
     def __init__(self, settings: Settings, jobs: int):
         self.settings, self.jobs = settings, jobs
+        self.seconds: dict[str, float] = {}
         self._waiting: list[Code] = []
-        self._futures: dict[str, Future[bytes]] = {}
+        self._futures: dict[str, Future[tuple[bytes, float]]] = {}
 
     def __enter__(self) -> Objects:
         return self
@@ -64,10 +71,10 @@ class Objects:
         """Symbol -> object.  `done(symbol)` is called as each is ready."""
         made = {}
         for code in self._waiting:
-            made[code.symbol] = compile_object(code, self.settings)
+            made[code.symbol], self.seconds[code.symbol] = _timed(code, self.settings)
             done(code.symbol)
         for symbol, future in self._futures.items():
-            made[symbol] = future.result()
+            made[symbol], self.seconds[symbol] = future.result()
             done(symbol)
         return made
 
@@ -108,7 +115,7 @@ class _Pool:
         self.lock = threading.Lock()
         self.threads = ThreadPoolExecutor(size, "jtc-compile")
 
-    def run(self, code: Code, settings: Settings, directory: str) -> bytes:
+    def run(self, code: Code, settings: Settings, directory: str) -> tuple[bytes, float]:
         worker = self._take()
         try:
             ok, answer = worker.call((code, settings.target, settings.optimize, directory))
@@ -151,7 +158,7 @@ _pool: _Pool | None = None
 _pool_lock = threading.Lock()
 
 
-def _submit(code: Code, settings: Settings, jobs: int) -> Future[bytes]:
+def _submit(code: Code, settings: Settings, jobs: int) -> Future[tuple[bytes, float]]:
     global _pool
     with _pool_lock:
         if _pool is None or _pool.owner != os.getpid() or _pool.size != jobs:
@@ -178,7 +185,7 @@ atexit.register(stop)
 
 # ---------------------------------------------------------------------------------------------------- the worker's side
 def serve() -> None:
-    """Answer requests (code, target, optimize, reproducer directory) with (True, object) or (False, exception)."""
+    """Answer requests (code, target, optimize, reproducer directory): (True, (object, seconds)) or (False, exception)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests = sys.stdin.buffer
     replies = os.fdopen(os.dup(1), "wb")
@@ -196,7 +203,7 @@ def serve() -> None:
 def _answer(code: Code, target: CpuTarget, optimize: int, directory: str) -> tuple[bool, Any]:
     try:
         with knobs.use(reproducer_dir=directory):
-            return True, compile_object(code, Settings(target, optimize))
+            return True, _timed(code, Settings(target, optimize))
     except Exception as error:
         return False, error
 

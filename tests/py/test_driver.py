@@ -43,7 +43,7 @@ def test_matmul():
     names = [name for name, _ in timings.steps]
     order = [names.index(n) for n in ("graph-expand", "graph-fuse", "kernel-schedule", "emit", "objects")]
     assert order == sorted(order)
-    assert timings.total > 0 and [what for what, _ in timings.kernels if what.startswith("obj ")]
+    assert timings.total > 0 and [what for what, _ in timings.kernels if what.startswith("object of ")]
 
 
 def test_elementwise_chain():
