@@ -247,7 +247,7 @@ class Tile:
     def _scatter(self, frame: Frame, spot: Spot) -> None:
         """write = reduce(write, body) at a spot."""
         x = self.values.value(frame, self.stage.body, spot)
-        if self.stage.reduce is not None:
+        if self.stage.reduce not in (None, "replace"):
             x = self.combine(x, self.values.load(frame, self.write, spot), spot.width)
         self.values.store(frame, self.write, spot, x)
 
