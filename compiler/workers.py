@@ -185,7 +185,7 @@ atexit.register(stop)
 
 # ---------------------------------------------------------------------------------------------------- the worker's side
 def serve() -> None:
-    """Answer requests (code, target, optimize, reproducer directory): (True, (object, seconds)) or (False, exception)."""
+    """Answer requests (code, target, optimize, reproducer folder): (True, (object, seconds)) or (False, exception)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests = sys.stdin.buffer
     replies = os.fdopen(os.dup(1), "wb")
