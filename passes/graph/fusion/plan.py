@@ -43,6 +43,7 @@ READ_COST = 0.5
 MAX_DEPTH = 48              # ops from a kernel's root to its reads
 MAX_LEAVES = 24             # tensors that one kernel reads
 MAX_PATHS = 6               # readers are told apart up to this number
+WEIGHTS_ONLY = "it depends on weights only: computed once"
 REDUCTION_OPS = frozenset({"reduce", "reindex_reduce"})
 
 
@@ -129,7 +130,7 @@ class _Planner:
         """Give a value a buffer; under movement, the value that is moved."""
         node = self.base(node)
         if not is_splat(node) and not self.plan.has_buffer(node):
-            self.plan.reasons[id(node)] = reason
+            self.plan.reasons[id(node)] = WEIGHTS_ONLY if id(node) in self.weighty else reason
             self.facts[id(node)] = Facts(leaves=frozenset([id(node)]))
 
     def base(self, node: Node) -> Node:
@@ -184,7 +185,7 @@ class _Planner:
         if facts.open is not None and (times > 1 or not one_to_one(node)):
             self.cut(x, "it is reduced and then repeated" if times > 1 else "it is reduced and then read outside of its range")
         elif times > 1 and not is_splat(x) and x.op not in MOVEMENT:
-            cost = self.cost(x)
+            cost = self.cost(x) / trailing(node)
             if cost > COST_EXPANDED and cost * (times - 1) > COST_REPEATS:
                 self.cut(x, f"each element is read {times:.3g} times and costs {cost:.3g} instructions")
 
@@ -226,7 +227,7 @@ class _Planner:
         for arg in node.args:
             base = self.base(arg)
             if id(base) in self.weighty and (self.facts[id(base)].open is not None or self.cost(base) > 0):
-                self.cut(base, "it depends on weights only: computed once")
+                self.cut(base, WEIGHTS_ONLY)
 
     def limits(self, node: Node) -> None:
         """Kernels of bounded size: the deepest and the widest arguments get buffers."""
@@ -319,6 +320,18 @@ def repetitions(node: Node) -> float:
     if node.op == "reindex" and is_injective(node.attrs["map"], domain_sizes(node.shape)):
         return 1                # a pad
     return times
+
+
+def trailing(node: Node) -> int:
+    """How often a broadcast repeats a value along the last dimensions, where it is computed once for all of them."""
+    times = 1
+    if node.op == "broadcast":
+        varying = {d for d, n in zip(node.attrs["dims"], node.args[0].shape) if n != 1}
+        for d in reversed(range(node.type.rank)):
+            if d in varying:
+                break
+            times *= node.shape[d]
+    return max(times, 1)
 
 
 def one_to_one(node: Node) -> bool:
