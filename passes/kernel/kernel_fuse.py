@@ -27,7 +27,8 @@ class KernelFuse(StagePass):
         for axis in (self.outer, self.inner):
             known_axis(stage, axis, self.name)
         if stage.schedule is not None:
-            raise PassError(f"{self.name}: stage {stage.name} has a schedule already", hint="fuse axes before scheduling")
+            raise PassError(f"{self.name}: stage {stage.name} has a schedule already",
+                            hint="fuse axes before scheduling")
         axes = {a.name: a for a in stage.axes}
         if self.outer == self.inner:
             raise PassError(f"{self.name}: {self.outer} cannot merge with itself")

@@ -25,11 +25,15 @@ class KernelMergeAxes(StagePass):
     def run_stage(self, stage: Stage, kernel: Kernel, program: Program) -> Stage:
         if stage.schedule is not None:
             return stage
-        shared = {axis.name for axis, _ in kernel.shared}
-        stage = drop_unit_axes(stage, shared)
-        while (merged := _merge_any(stage, shared)) is not None:
-            stage = merged
-        return stage
+        return merge_axes(stage, {axis.name for axis, _ in kernel.shared})
+
+
+def merge_axes(stage: Stage, shared: set[str]) -> Stage:
+    """The stage with as few axes as its accesses allow; those in `shared` stay."""
+    stage = drop_unit_axes(stage, shared)
+    while (merged := _merge_any(stage, shared)) is not None:
+        stage = merged
+    return stage
 
 
 def drop_unit_axes(stage: Stage, shared: set[str]) -> Stage:
@@ -133,14 +137,14 @@ def merge_pair(stage: Stage, outer: Axis, inner: Axis, shared: set[str]) -> Stag
 
 
 def _merge_in(access: Access, outer: Axis, inner: Axis) -> Access | None:
-    """The access with the two axes as one.  Neighbouring dimensions are joined; else, without guards, all of them are."""
+    """The access with the two axes as one: neighbouring dimensions join; else, without guards, all of them do."""
     if not access.axes & {outer.name, inner.name}:
         return access
     index, shape = list(access.index), list(access.shape)
     for d in range(len(index) - 1):
         rest = index[:d] + index[d + 2:]
-        if index[d] == Affine.axis(outer.name) and index[d + 1] == Affine.axis(inner.name) \
-                and shape[d + 1] == inner.size and not any(f.axes & {outer.name, inner.name} for f in rest):
+        if index[d:d + 2] == [Affine.axis(outer.name), Affine.axis(inner.name)] and shape[d + 1] == inner.size \
+                and not any(f.axes & {outer.name, inner.name} for f in rest):
             index[d:d + 2] = [Affine.axis(inner.name)]
             shape[d:d + 2] = [shape[d] * shape[d + 1]]
             return replace(access, index=tuple(index), shape=tuple(shape))

@@ -14,11 +14,11 @@ from jtc.passes.kernel.schedule_pass import SchedulePass
 
 @dataclass(frozen=True)
 class KernelPack(SchedulePass):
-    """Pack one read: packs [] -> [%1 inside (k, 512) as (j//, k, j%)], or, without `inside`, a copy kernel before this one.
+    """Pack one read: packs [] -> [%1 inside (k, 512) as (j//, k, j%)]; without `inside`, a copy kernel before this one.
 
     read    number of the read
-    order   outer to inner: axes as "k", "j//" (tile number), "j%" (place in the tile); or dimension numbers, for a padded
-            and permuted copy of the whole box that the read touches (only without `inside`)
+    order   outer to inner: axes as "k", "j//" (tile number), "j%" (place in the tile); or dimension numbers, for a
+            padded and permuted copy of the whole box that the read touches (only without `inside`)
     inside  axis,step of the loop that starts with the copy; none: before the kernel
     pad     extra elements on the second-innermost stride
     Guarantees the same values.  A copy kernel whose source is constant runs once, when weights are bound.

@@ -13,7 +13,7 @@ from jtc.passes.kernel.schedule_pass import SchedulePass
 class KernelReorder(SchedulePass):
     """Permute loops and reduction axes: loops [(i, 8), (j, 48)] -> [(j, 48), (i, 8)].
 
-    order      axes of all loops, outer to inner; an axis with several loops is named once for each (its steps stay in order)
+    order      axes of all loops, outer to inner; an axis with several loops is named once for each, larger steps first
     reduction  order of the reduction axes inside the register tile ("" keeps it)
     Guarantees a legal schedule or refuses.
     """
@@ -25,7 +25,7 @@ class KernelReorder(SchedulePass):
     def edit(self, schedule: Schedule, stage: Stage, kernel: Kernel) -> Schedule:
         if self.order:
             if sorted(self.order) != sorted(axis for axis, _ in schedule.loops):
-                raise PassError(f"{self.name}: order {','.join(self.order)} does not name the loops of stage {stage.name}",
+                raise PassError(f"{self.name}: {','.join(self.order)} does not name the loops of stage {stage.name}",
                                 hint=f"its loops are over {', '.join(a for a, _ in schedule.loops) or 'nothing'}")
             steps = {axis: iter([s for a, s in schedule.loops if a == axis]) for axis in self.order}
             schedule = replace(schedule, loops=tuple((axis, next(steps[axis])) for axis in self.order))

@@ -51,8 +51,8 @@ def violations(stage: Stage, kernel: Kernel, program: Program, target: CpuTarget
     if unknown:
         return unknown          # the other rules look sizes up
     return [*_vector(stage, kernel, schedule), *_loops(stage, kernel, schedule), *_reduction(stage, schedule),
-            *_packs(stage, kernel, schedule), *_digits(stage, kernel, schedule), *_bounds(stage, kernel, schedule, target),
-            *_keep(stage), *_scatter(stage, schedule), *_locals(kernel)]
+            *_packs(stage, kernel, schedule), *_digits(stage, kernel, schedule),
+            *_bounds(stage, kernel, schedule, target), *_keep(stage), *_scatter(stage, schedule), *_locals(kernel)]
 
 
 def register_tile(stage: Stage, schedule: Schedule) -> dict[str, int]:
@@ -109,8 +109,6 @@ def _vector(stage: Stage, kernel: Kernel, schedule: Schedule):
     elif vector in stage.parallel:
         if vector not in blocked:
             yield f"vector axis {vector} needs a loop that gives its register tile"
-        if stage.write.guards and any(vector in g.index.axes for g in stage.write.guards) and not stage.write.axes >= {vector}:
-            yield f"the write is guarded on {vector} but does not move with it"
     elif not _associative(stage) or stage.accumulate:
         yield f"vector axis {vector} is a reduction axis of {stage.reduce}, which may not be reordered here"
     elif vector in blocked:
@@ -229,7 +227,8 @@ def _digits(stage: Stage, kernel: Kernel, schedule: Schedule):
             elif size % tile[axis] and tile[axis] < reach[axis]:
                 yield f"%{number} is packed by {term}: the register tile {tile[axis]} of {axis} does not divide {size}"
             elif reach[axis] < stage.sizes[axis] and reach[axis] % size:
-                yield f"%{number} is packed by {term}: the shared block {reach[axis]} of {axis} is no multiple of {size}"
+                yield (f"%{number} is packed by {term}: the shared block {reach[axis]} of {axis} is no multiple "
+                       f"of {size}")
             elif tile[axis] >= reach[axis] > size:
                 yield f"%{number} is packed by {term}: the register tile {tile[axis]} of {axis} spans several panels"
 

@@ -2,14 +2,16 @@
 
 Two kinds, told apart by the order:
 
-* over axes ("v//", "k", "v%"): panels in the order of the register tile.  v//T and v%T become dimensions, and places past
-  the edge are filled, so that the main stage may load whole vectors.
-* over dimensions ("0", "2", "1"): a permuted copy of the box that the read touches, with the fill where a guard does not
-  hold, so that the main stage reads without guards (the padded image of a convolution).
+* over axes ("v//", "k", "v%"): panels in the order of the register tile.  v//T and v%T become dimensions, and places
+  past the edge are filled, so that the main stage may load whole vectors.
+* over dimensions ("0", "2", "1"): a permuted copy of the box that the read touches, with the fill where a guard does
+  not hold, so that the main stage reads without guards (the padded image of a convolution).
 """
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import replace
+from itertools import count
 
 from jtc.dialects.affine import Affine, split_term
 from jtc.dialects.expr import read as read_expr
@@ -17,6 +19,7 @@ from jtc.dialects.graph import TensorType
 from jtc.dialects.kernel import Access, Axis, Guard, Kernel, Program, Schedule, Stage
 from jtc.passes.base import PassError
 from jtc.passes.kernel import legality
+from jtc.passes.kernel.kernel_merge_axes import merge_axes
 
 
 def hoist(program: Program, kernel: Kernel, stage: Stage, number: int, order: tuple[str, ...],
@@ -35,9 +38,9 @@ def hoist(program: Program, kernel: Kernel, stage: Stage, number: int, order: tu
     copy, view = (_box if over_dims else _panels)(stage, kernel, read, order, pad)
     found = _same(program, kernel, copy)
     if found is None:
-        name = _fresh(f"{read.buffer}_packed", program)
+        name = _fresh(f"{read.buffer}_packed", program.buffers)
         copy = replace(copy, write=replace(copy.write, buffer=name))
-        maker = Kernel(_fresh_kernel(f"pack_{read.buffer}", program), (copy,),
+        maker = Kernel(_fresh(f"pack_{read.buffer}", {k.name for k in program.kernels}), (copy,),
                        reasons=((read.buffer, f"copied for kernel {kernel.name}"),))
         buffers = {**program.buffers, name: TensorType(read.dtype, copy.write.shape)}
         place = next(i for i, k in enumerate(program.kernels) if k.name == kernel.name)
@@ -86,14 +89,14 @@ def _panels(stage: Stage, kernel: Kernel, read: Access, order: tuple[str, ...], 
 def _box(stage: Stage, kernel: Kernel, read: Access, order: tuple[str, ...], pad: int) -> tuple[Stage, Access]:
     dims = [int(item) for item in order]
     if sorted(dims) != list(range(len(read.shape))):
-        raise PassError(f"kernel-pack: {','.join(order)} is not a permutation of the {len(read.shape)} dimensions of {read.buffer}")
+        raise PassError(f"kernel-pack: {','.join(order)} is not a permutation of the {len(read.shape)} dimensions "
+                        f"of {read.buffer}")
     if any(g.index not in read.index or read.shape[read.index.index(g.index)] != g.size for g in read.guards):
         raise PassError(f"kernel-pack: a guard of {read.buffer} is not the bound of one of its dimensions")
     ranges = [form.range(stage.sizes) for form in read.index]
     axes = [Axis(f"d{d}", ranges[d][1] - ranges[d][0] + 1) for d in dims]
     source_index, guards = [], []
-    for d, form in enumerate(read.index):
-        low, high = ranges[d]
+    for d, (low, high) in enumerate(ranges):
         shifted = Affine.axis(f"d{d}") + low
         source_index.append(shifted)
         if low < 0 or high >= read.shape[d]:
@@ -106,7 +109,8 @@ def _box(stage: Stage, kernel: Kernel, read: Access, order: tuple[str, ...], pad
 
 def _copy(stage: Stage, axes: list[Axis], source: Access, shape: list[int], pad: int) -> Stage:
     write = Access("", source.dtype, _padded(shape, pad), tuple(Affine.axis(a.name) for a in axes))
-    return Stage("copy", tuple(axes), (source,), read_expr(0, source.dtype), write, locs=stage.locs)
+    copy = Stage("copy", tuple(axes), (source,), read_expr(0, source.dtype), write, locs=stage.locs)
+    return merge_axes(copy, set())
 
 
 def _view(read: Access, shape: list[int], forms: list[Affine], pad: int) -> Access:
@@ -129,14 +133,8 @@ def _same(program: Program, kernel: Kernel, copy: Stage) -> str | None:
     return None
 
 
-def _fresh(name: str, program: Program) -> str:
-    return name if name not in program.buffers else next(
-        f"{name}{n}" for n in range(1, len(program.buffers) + 2) if f"{name}{n}" not in program.buffers)
-
-
-def _fresh_kernel(name: str, program: Program) -> str:
-    taken = {k.name for k in program.kernels}
-    return name if name not in taken else next(f"{name}{n}" for n in range(1, len(taken) + 2) if f"{name}{n}" not in taken)
+def _fresh(name: str, taken: Container[str]) -> str:
+    return name if name not in taken else next(f"{name}{n}" for n in count(1) if f"{name}{n}" not in taken)
 
 
 def constant_buffers(program: Program) -> set[str]:

@@ -18,7 +18,7 @@ def classify(stage: Stage) -> str:
 
 
 def candidates(stage: Stage, kernel: Kernel, program: Program, target: CpuTarget) -> list[Candidate]:
-    """Schedules worth trying, cheapest first by the cost rule (cycles of one core).  Never empty; the last resort is scalar.
+    """Schedules worth trying, cheapest first by the cost rule (cycles of one core); the last one is scalar code.
 
     Not every candidate need be legal: the caller takes the first that is.
     """

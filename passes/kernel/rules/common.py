@@ -79,7 +79,8 @@ class View:
     @cached_property
     def work(self) -> float:
         """Vector instructions of one point's body and epilogue."""
-        return instructions(self.stage.body) + (instructions(self.stage.epilogue) if self.stage.epilogue is not None else 0)
+        epilogue = self.stage.epilogue
+        return instructions(self.stage.body) + (instructions(epilogue) if epilogue is not None else 0)
 
     @cached_property
     def constants(self) -> set[str]:
@@ -109,13 +110,21 @@ class View:
         flat = self.stage.write.flat
         return sorted(axes, key=lambda a: (flat[a] != 0, -abs(flat[a])))
 
+    def cuts(self) -> tuple[str, ...]:
+        """Axes to cut at guard boundaries: those of guards on the body's reads, where a cut leaves a large interior."""
+        guards = [g for i in self.body_reads for g in self.stage.reads[i].guards]
+        axes = dict.fromkeys(a for g in guards for a in g.index.axes if a in self.parallel)
+        return tuple(a for a in axes if self.free[a] >= 4)[:2]
+
     def threads(self, outer: list[str]) -> int:
         """How many of the outermost loops to offer to threads: parallel ones, up to a few hundred iterations."""
         if self.points * max(self.work, 1) < SMALL_KERNEL or self.kernel.shared:
             return 0
         count, units = 0, 1
         for axis in outer:
-            if axis not in self.parallel or units >= 256 or self.stage.accumulate and not injective(self.stage.write, axis):
+            if axis not in self.parallel or units >= 256:
+                break
+            if self.stage.accumulate and not injective(self.stage.write, axis):
                 break
             count, units = count + 1, units * self.free[axis]
         return count

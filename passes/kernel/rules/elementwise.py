@@ -1,8 +1,9 @@
 """Stages without a reduction: maps, copies, transposes, gathers.
 
-The vector axis is the one along which loads and the store together cost least, usually the contiguous axis of the write.
-Where the reads are contiguous along another axis than the write, lanes follow the reads and a second tile axis follows
-the write: the tile is transposed in registers.
+The vector axis is the one along which loads and the store together cost least, usually the contiguous axis of the
+write.
+Where the reads are contiguous along another axis than the write, lanes follow the reads and a second tile axis
+follows the write: the tile is transposed in registers.
 """
 from __future__ import annotations
 
@@ -38,7 +39,6 @@ def _straight(view: View, vector: str, memory: float) -> Candidate:
     loops = [(a, 1) for a in others]
     if vectors < count and others:      # short rows: several of them in one tile
         loops[-1] = (others[-1], min(view.free[others[-1]], count // vectors))
-    guarded = _guarded(view)
     block = lanes * min(count, vectors)
     threads = view.threads([a for a, _ in loops])
     if not threads and view.threads([vector]) and size >= 64 * block:
@@ -47,7 +47,7 @@ def _straight(view: View, vector: str, memory: float) -> Candidate:
     loops.append((vector, block))
     stream = write_streams(view) and view.stage.write.flat[vector] == 1
     cost = view.points / size * vectors * (view.work * 0.5 + memory)
-    return Candidate(cost, Schedule(vector, lanes, tuple(loops), split=guarded, threads=threads, stream=stream))
+    return Candidate(cost, Schedule(vector, lanes, tuple(loops), split=view.cuts(), threads=threads, stream=stream))
 
 
 def _transposing(view: View, vector: str, along: str, memory: float) -> Candidate:
@@ -64,12 +64,6 @@ def _transposing(view: View, vector: str, along: str, memory: float) -> Candidat
     vectors = view.points / view.free[vector] * -(-view.free[vector] // lanes)
     cost = vectors * (view.work * 0.5 + memory) * max(1.0, lanes / 4 / view.free[along])
     return Candidate(cost, Schedule(vector, lanes, tuple(loops), threads=threads, stream=write_streams(view)))
-
-
-def _guarded(view: View) -> tuple[str, ...]:
-    """Axes to cut at guard boundaries: those of guards on the reads, where a few cuts give a large interior."""
-    axes = [a for i in view.body_reads for g in view.stage.reads[i].guards for a in g.index.axes if a in view.parallel]
-    return tuple(a for a in dict.fromkeys(axes) if view.free[a] >= 4)[:2]
 
 
 def write_streams(view: View) -> bool:

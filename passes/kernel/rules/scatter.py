@@ -22,5 +22,6 @@ def propose(view: View) -> Iterator[Candidate]:
         loads = sum(view.load_cost(i, vector) for i in view.body_reads)
         outer = [a for a in view.parallel if a != vector]
         loops = (*((a, 1) for a in outer), (vector, lanes))
-        cost = view.points / size * -(-size // lanes) * (view.work * 0.5 + loads + (2 if contiguous else SCATTER_COST * lanes))
+        store = 2 if contiguous else SCATTER_COST * lanes
+        cost = view.points / size * -(-size // lanes) * (view.work * 0.5 + loads + store)
         yield Candidate(cost, Schedule(vector, lanes, loops, tuple(stage.reductions), threads=view.threads(outer)))
