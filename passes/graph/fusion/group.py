@@ -178,7 +178,10 @@ def _written(stage: Stage) -> list[str]:
 
 
 def pairs(producer: Stage, consumer: Stage) -> set[tuple[str, str]]:
-    """(axis of the producer, axis of the consumer) that index one dimension of a buffer between them, in every read of it."""
+    """(axis of the producer, axis of the consumer) that index one dimension of a buffer between them, in every read of it.
+
+    They index no other dimension: in a local buffer a shared axis counts from the start of its block.
+    """
     found: set[tuple[str, str]] | None = None
     for write in (producer.write, producer.keep):
         if write is None:
@@ -191,10 +194,15 @@ def pairs(producer: Stage, consumer: Stage) -> set[tuple[str, str]]:
                     gathered = {d for d, _ in seen.gather}
                     for d, (w, r) in enumerate(zip(write.index, seen.index)):
                         one, two = w.as_axis(), r.as_axis()
-                        if d not in gathered and one and two and producer.sizes[one] == consumer.sizes[two]:
+                        if d not in gathered and one and two and producer.sizes[one] == consumer.sizes[two] \
+                                and _occurs(write, one) == _occurs(seen, two) == 1:
                             here.add((one, two))
                 found = here if found is None else found & here
     return found or set()
+
+
+def _occurs(access: Access, axis: str) -> int:
+    return sum(axis in form.axes for form in access.index)
 
 
 def in_view(access: Access, shape: tuple[int, ...], sizes: Mapping[str, int]) -> Access | None:
