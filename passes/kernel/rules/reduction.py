@@ -84,7 +84,7 @@ def _column(view: View, vector: str) -> Candidate:
     cost = steps * (view.work * 0.5 + _loads(view, vector)) + results / lanes * store
     threads = view.threads([a for a, _ in loops])
     long = [r for r in order if r in view.free and view.free[r] > COLUMN_ROWS
-            and max(abs(view.strides[i][r]) for i in view.body_reads) >= size]
+            and max((abs(view.strides[i][r]) for i in view.body_reads), default=0) >= size]
     if long and not others and vectors > 2 * count and stage.keep is None:
         block = round_up(min(size, COLUMN_BLOCK // stage.body.dtype.bytes), tile)
         loops = [(vector, block), (long[0], COLUMN_ROWS), (vector, tile)]
