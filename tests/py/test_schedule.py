@@ -90,8 +90,8 @@ def conv(channels=3, filters=5, size=7, window=3, stride=1, pad=1, batch=1, cons
     reads = (access("x", (batch, channels, size, size), A("n"), A("c"), h, w, guards=guards),
              access("f", (filters, channels, window, window), A("o"), A("c"), A("p"), A("q")))
     domain = axes(f"n:{batch} o:{filters} h:{out} w:{out} c:{channels}r p:{window}r q:{window}r")
-    return program(Stage("s", domain, reads, PRODUCT, access("y", (batch, filters, out, out), A("n"), A("o"), A("h"), A("w")),
-                         "add"), constants=constants)
+    write = access("y", (batch, filters, out, out), A("n"), A("o"), A("h"), A("w"))
+    return program(Stage("s", domain, reads, PRODUCT, write, "add"), constants=constants)
 
 
 def depthwise(channels=3, size=9, window=3) -> Program:
@@ -194,7 +194,9 @@ def test_scheduling_keeps_the_meaning(name):
 
     def data(buffer: str) -> np.ndarray:
         kind = before.buffers[buffer]
-        return rng.integers(0, 5, kind.shape) if kind.dtype is I64 else rng.standard_normal(kind.shape).astype(np.float32)
+        if kind.dtype is I64:
+            return rng.integers(0, 5, kind.shape)
+        return rng.standard_normal(kind.shape).astype(np.float32)
     arrays = {b: data(b) for b in (*before.inputs, *before.constants)}
     inputs = [arrays[b] for b in before.inputs]
     results = (run_program(replace(p, constants={c: arrays[c] for c in p.constants}), inputs) for p in (before, after))
