@@ -26,7 +26,7 @@ MAX_LOCALS = 512 << 10      # bytes: half of a second-level cache of 1 MB
 BLOCK = 64                  # iterations of a block where a shared axis is the contiguous one: four vectors of f32
 
 
-@dataclass
+@dataclass(eq=False)
 class Unit:
     """Stages that become one kernel, in order.
 
@@ -94,8 +94,8 @@ def join(first: Unit, second: Unit, others: Sequence[Unit], every: Sequence[Unit
                 raise Refused("a contraction has loops of its own")
             if any(a.size == 0 for a in stage.axes):
                 raise Refused("it is empty")
-    between = [u for u in others if u is not first and depends(u, first, others)]
-    if any(u.written & second.read or depends(second, u, others) for u in between):
+    after = {id(u) for u in downstream(first, others)}
+    if any(id(u) in after for u in upstream(second, others)):
         raise Refused("another kernel runs between them")
     stages = stages_in_order([*first.stages, *second.stages])
     if not any(s.reduce for s in stages):
@@ -105,6 +105,40 @@ def join(first: Unit, second: Unit, others: Sequence[Unit], every: Sequence[Unit
     outside |= {b for u in others if u is not first for b in u.read}
     layout = lay_out(stages, kept | outside, types)
     return Unit(stages, first.fixed, first.refused + second.refused, layout)
+
+
+def downstream(unit: Unit, units: Iterable[Unit]) -> list[Unit]:
+    """Those of `units` that read, directly or not, what `unit` writes."""
+    made, found = unit.written, []
+    pending = [u for u in units if u is not unit]
+    while True:
+        rest = []
+        for other in pending:
+            if made & other.read:
+                made |= other.written
+                found.append(other)
+            else:
+                rest.append(other)
+        if len(rest) == len(pending):
+            return found
+        pending = rest
+
+
+def upstream(unit: Unit, units: Sequence[Unit]) -> list[Unit]:
+    """Those of `units` whose results `unit` reads, directly or not."""
+    needed, found = unit.read, []
+    pending = [u for u in reversed(units) if u is not unit]
+    while True:
+        rest = []
+        for other in pending:
+            if needed & other.written:
+                needed |= other.read
+                found.append(other)
+            else:
+                rest.append(other)
+        if len(rest) == len(pending):
+            return found
+        pending = rest
 
 
 def depends(unit: Unit, on: Unit, units: Sequence[Unit]) -> bool:
@@ -339,8 +373,10 @@ def keep_rows(units: list[Unit]) -> list[Unit]:
             if other is unit or len(other.stages) != 1 or other.fixed != unit.fixed:
                 continue
             merged = _kept(stage, other.stages[0])
+            if merged is None:
+                continue
             indirect = [u for u in units if u not in (unit, other) and u.written & other.read]
-            if merged is not None and not any(depends(u, unit, units) for u in indirect):
+            if not any(depends(u, unit, units) for u in indirect):
                 other.stages = [merged]
                 units = [u for u in units if u is not unit]
                 break
