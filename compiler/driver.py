@@ -220,16 +220,16 @@ class _Run:
             total, done = len(digests) - len(made), 0
             self.progress("objects", 0, total)
 
-            def ready(symbol: str) -> None:
+            def ready(symbol: str, data: bytes) -> None:
                 nonlocal done
                 done += 1
+                self.dump.code("obj", symbol, data)
+                self.cache.publish_object(digests[symbol], data)        # kept even if the rest is interrupted
                 self.progress("objects", done, total)
 
             fresh = objects.results(ready)
-        for symbol, data in fresh.items():
+        for symbol in fresh:
             self.timings.kernels.append((f"object of {self.names[symbol]}", objects.seconds[symbol]))
-            self.dump.code("obj", symbol, data)
-            self.cache.publish_object(digests[symbol], data)
         self.timings.distinct, self.timings.compiled = len(digests), len(fresh)
         self._step("objects", start)
         return functions, {symbol: made.get(symbol) or fresh[symbol] for symbol in digests}

@@ -67,15 +67,15 @@ class Objects:
                 self._futures[waiting.symbol] = _submit(waiting, self.settings, self.jobs)
             self._waiting.clear()
 
-    def results(self, done: Callable[[str], None] = lambda symbol: None) -> dict[str, bytes]:
-        """Symbol -> object.  `done(symbol)` is called as each is ready."""
+    def results(self, done: Callable[[str, bytes], None] = lambda symbol, data: None) -> dict[str, bytes]:
+        """Symbol -> object.  `done(symbol, object)` is called as each is ready."""
         made = {}
         for code in self._waiting:
             made[code.symbol], self.seconds[code.symbol] = _timed(code, self.settings)
-            done(code.symbol)
+            done(code.symbol, made[code.symbol])
         for symbol, future in self._futures.items():
             made[symbol], self.seconds[symbol] = future.result()
-            done(symbol)
+            done(symbol, made[symbol])
         return made
 
 
