@@ -177,8 +177,10 @@ class RandomGraph:
     def reindex_reduce(self) -> Node:
         x, shape = self.value(), self.shape()
         forms = tuple(self.form(x.type.rank, 0.4) for _ in shape)
-        return node("reindex_reduce", x, type=TensorType(F64, shape), map=forms,
+        made = node("reindex_reduce", x, type=TensorType(F64, shape), map=forms,
                     fn=self.random.choice(("add", "add", "max", "min")))
+        # Elements that nothing meets hold the identity; an infinity would turn into NaN beside a guard's 0.
+        return node("max", node("min", made, splat(50.0, shape)), splat(-50.0, shape))
 
     def indices(self, domain: tuple[int, ...], size: int) -> Node:
         low, high = splat(-1.0, domain), splat(float(size), domain)

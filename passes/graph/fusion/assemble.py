@@ -8,7 +8,7 @@ from jtc.dialects.expr import walk
 from jtc.dialects.graph import Graph, Node, TensorType
 from jtc.dialects.kernel import Kernel, Program, Stage
 from jtc.passes.graph.fusion.build import Built
-from jtc.passes.graph.fusion.group import Unit, finish, group, in_order
+from jtc.passes.graph.fusion.group import Unit, finish, group
 from jtc.passes.graph.fusion.plan import Plan, is_source, weight_only
 
 LABEL_PARTS = 4
@@ -23,7 +23,8 @@ def assemble(graph: Graph, outputs: Sequence[Node], plan: Plan, built: Mapping[i
     types: dict[str, TensorType] = {names[id(n)]: n.type for n in plan.order if plan.has_buffer(n)}
     written = [names[id(n)] for n in outputs]
     units = [Unit(list(built[id(n)].stages), id(n) in fixed) for n in plan.roots()]
-    units = group(units, written, types) if grouped else in_order(units)
+    if grouped:
+        units = group(units, written, types)
     reasons = {names[key]: text for key, text in plan.reasons.items()}
     kernels = []
     for number, unit in enumerate(units):

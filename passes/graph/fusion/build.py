@@ -25,17 +25,16 @@ from jtc.dialects.expr import Expr, acc, cast, const, expr, index, read, reads_o
 from jtc.dialects.graph import Node, Weights
 from jtc.dialects.kernel import PARALLEL, REDUCTION, Access, Axis, Guard, Stage
 from jtc.dialects.optable import REDUCTIONS, SCALAR_FUNCTIONS
-from jtc.passes.graph.fusion.inverse import NotInvertible, free_axes, invert
+from jtc.passes.graph.fusion.inverse import free_axes, invert, is_gatherable
 from jtc.passes.graph.fusion.movement import (
     NotAffine,
     affine_map,
     apply,
     is_injective,
     leaves_range,
+    stays_outside,
     through_reshape,
 )
-
-SCATTER_FACTOR = 8      # points a gather may visit for each one that a scatter would visit and write
 
 
 class Cut(Exception):
@@ -344,10 +343,17 @@ class _Builder:
     def filled(self, x: Node, place: Index, guards: Guards, fresh: Guards, fill: Any, want: Any) -> tuple[Expr, bool]:
         """x[place] where guards and `fresh` hold, `fill` where the fresh ones do not."""
         inside = guards + fresh
-        value, exact = self.pull(x, place, inside, fill)
-        if not exact:
-            value = self.select(inside, value, const(fill, x.dtype))
+        if self.never(fresh):
+            value = const(fill, x.dtype)
+        else:
+            value, exact = self.pull(x, place, inside, fill)
+            if not exact:
+                value = self.select(inside, value, const(fill, x.dtype))
         return value, want is None or same_number(const(fill, x.dtype).attr, want)
+
+    def never(self, guards: Guards) -> bool:
+        """Whether some guard holds nowhere."""
+        return any(stays_outside(g.index, g.size, self.sizes) for g in guards)
 
     @staticmethod
     def select(guards: Guards, value: Expr, other: Expr) -> Expr:
@@ -382,6 +388,8 @@ class _Builder:
         fill = node.attrs["fill"]
         fresh = tuple(Guard(form, n) for d, (form, n) in enumerate(zip(inner, shape))
                       if d not in dims and leaves_range(form, n, self.sizes))
+        if self.never(fresh):
+            return const(fill, node.dtype), want is None or same_number(const(fill, node.dtype).attr, want)
         # A gathered index that leaves its dimension also gives `fill`, so the access always has that one.
         value = self.load(base, shape, inner, tuple(dict.fromkeys(guards + fresh)), fill, gathered)
         return value, want is None or same_number(const(fill, node.dtype).attr, want)
@@ -410,19 +418,29 @@ class _Builder:
             return identity, want is None or same_number(want, identity.attr)
         if not is_gatherable(node):
             raise Cut(node, "its index map has no inverse without division, so it is written as a scatter")
-        if self.enter(node, place, guards):
-            try:
-                found = invert(node.attrs["map"], x.shape, node.shape, place, self.sizes,
-                               lambda d, n: self.axis(f"r{d}", n, REDUCTION))
-            except NotAffine as error:
-                raise self.cut_axis(error, node, "its index map is not affine in the axes of its reader") from None
-            fresh = tuple(g for g in dict.fromkeys(found.guards) if leaves_range(g.index, g.size, self.sizes))
-            inside = guards + fresh
-            if fn == "add":
-                value, exact = self.product(x, found.index, inside)
-            else:
-                value, exact = self.pull(x, found.index, inside, identity.attr)
-            self.leave(value if exact or not fresh else self.select(inside, value, identity))
+        reduces = bool(free_axes(node.attrs["map"], x.shape))
+        if reduces and not self.enter(node, place, guards):
+            return acc(node.dtype), want is None
+        try:
+            found = invert(node.attrs["map"], x.shape, node.shape, place, self.sizes,
+                           lambda d, n: self.axis(f"r{d}", n, REDUCTION))
+        except NotAffine as error:
+            raise self.cut_axis(error, node, "its index map is not affine in the axes of its reader") from None
+        fresh = tuple(g for g in dict.fromkeys(found.guards) if leaves_range(g.index, g.size, self.sizes))
+        if not reduces:
+            if fresh:
+                return self.filled(x, found.index, guards, fresh, identity.attr, want)
+            return self.pull(x, found.index, guards, want)
+        inside = guards + fresh
+        if not fresh:
+            value, _ = self.pull(x, found.index, guards, None)
+        elif self.never(fresh):
+            value = identity
+        else:
+            value, exact = self.product(x, found.index, inside) if fn == "add" else \
+                self.pull(x, found.index, inside, identity.attr)
+            value = value if exact else self.select(inside, value, identity)
+        self.leave(value)
         return acc(node.dtype), want is None
 
     def enter(self, node: Node, place: Index, guards: Guards) -> bool:
@@ -446,16 +464,3 @@ class _Builder:
 
 def _is_splat(node: Node) -> bool:
     return node.op == "constant" and not isinstance(node.attrs["value"], Weights)
-
-
-def is_gatherable(node: Node) -> bool:
-    """Whether a reindex_reduce runs as a gather: its map has an inverse, and that one does not visit far more points."""
-    x = node.args[0]
-    if x.type.size == 0:
-        return True
-    try:
-        free = free_axes(node.attrs["map"], x.shape)
-    except NotInvertible:
-        return False
-    visited = node.type.size * math.prod(x.shape[d] for d in free)
-    return visited <= SCATTER_FACTOR * (x.type.size + node.type.size)

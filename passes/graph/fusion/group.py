@@ -32,6 +32,7 @@ class Unit:
 
     fixed    whether they depend on weights only, and so run once
     refused  (buffer, why the stage that reads it could not join)
+    layout   how they share axes; None for stages that do not
     """
 
     stages: list[Stage]
@@ -40,12 +41,12 @@ class Unit:
     layout: Layout | None = None
 
     @property
-    def written(self) -> set[str]:
-        return {a.buffer for s in self.stages for a in (s.write, s.keep) if a is not None}
+    def written(self) -> list[str]:
+        return [b for s in self.stages for b in _written(s)]
 
     @property
-    def read(self) -> set[str]:
-        return {a.buffer for s in self.stages for a in s.reads}
+    def read(self) -> list[str]:
+        return list(dict.fromkeys(a.buffer for s in self.stages for a in s.reads))
 
 
 @dataclass(frozen=True)
@@ -60,121 +61,101 @@ class Refused(Exception):
     """Two units cannot be one, for the reason given."""
 
 
-def group(units: list[Unit], outputs: Iterable[str], types: Mapping[str, TensorType]) -> list[Unit]:
-    """The units with as many as possible joined, in an order in which they can run."""
+class _Units:
+    """Units by number, and which of them depend on which.  Sets of numbers are integers: bit n stands for unit n."""
+
+    def __init__(self, units: Sequence[Unit]):
+        """units: producers before readers."""
+        self.units: dict[int, Unit] = dict(enumerate(units))
+        self.owner = {b: n for n, u in self.units.items() for b in u.written}
+        self.readers: dict[str, set[int]] = {}
+        self.before: dict[int, int] = {}            # all that a unit depends on, directly or not
+        for n, unit in self.units.items():
+            self.before[n] = 0
+            for b in unit.read:
+                self.readers.setdefault(b, set()).add(n)
+            for p in self.producers(n):
+                self.before[n] |= self.before[p] | 1 << p
+
+    def producers(self, n: int) -> list[int]:
+        """The units that write what unit n reads, by number."""
+        return sorted({self.owner[b] for b in self.units[n].read if b in self.owner and self.owner[b] != n})
+
+    def between(self, first: int, second: int) -> bool:
+        """Whether something must run after the first and before the second."""
+        return any(p != first and self.before[p] >> first & 1 for p in self.producers(second))
+
+    def merge(self, first: int, second: int, unit: Unit) -> None:
+        """Put `unit` in the place of two."""
+        before = (self.before.pop(first) | self.before[second]) & ~(1 << first | 1 << second)
+        del self.units[first]
+        self.units[second], self.before[second] = unit, before
+        for b in unit.written:
+            self.owner[b] = second
+        for b in unit.read:
+            self.readers[b] = self.readers.get(b, set()) - {first} | {second}
+        for n, needs in self.before.items():
+            if n != second and needs & (1 << first | 1 << second):
+                self.before[n] = (needs | before | 1 << second) & ~(1 << first)
+
+    def in_order(self) -> list[Unit]:
+        """Producers first; else by number."""
+        done, result = 0, []
+        pending = sorted(self.units)
+        while pending:
+            ready = next(n for n in pending if not self.before[n] & ~done)
+            pending.remove(ready)
+            done |= 1 << ready
+            result.append(self.units[ready])
+        return result
+
+
+def group(units: Sequence[Unit], outputs: Iterable[str], types: Mapping[str, TensorType]) -> list[Unit]:
+    """The units with as many as possible joined, in an order in which they can run.  units: producers before readers."""
     kept = set(outputs)
-    units = keep_rows(units)
-    done: list[Unit] = []
-    for unit in units:
-        candidates = [u for u in done if u.written & unit.read]
-        candidates.sort(key=lambda u: (-max(types[b].bytes for b in u.written & unit.read), -done.index(u)))
-        for other in candidates:
+    held = _Units(keep_rows(units))
+    for n in sorted(held.units):
+        unit = held.units[n]
+        # The largest buffer between two is the one most worth keeping out of memory.
+        size = {p: max(types[b].bytes for b in held.units[p].written if b in unit.read) for p in held.producers(n)}
+        for p in sorted(size, key=lambda p: (-size[p], -p)):
+            other = held.units[p]
             if other.fixed != unit.fixed:
                 continue
             try:
-                joined = join(other, unit, done, units, kept, types)
+                held.merge(p, n, join(p, n, held, kept, types))
             except Refused as reason:
-                for buffer in sorted(other.written & unit.read):
-                    other.refused.append((buffer, f"{unit.stages[-1].write.buffer} does not join: {reason}"))
-            else:
-                done.remove(other)
-                unit = joined
-        done.append(unit)
-    return in_order(done)
+                other.refused += [(b, f"{unit.stages[-1].write.buffer} does not join: {reason}")
+                                  for b in other.written if b in unit.read]
+    return held.in_order()
 
 
-def join(first: Unit, second: Unit, others: Sequence[Unit], every: Sequence[Unit], kept: set[str],
-         types: Mapping[str, TensorType]) -> Unit:
+def join(first: int, second: int, held: _Units, kept: set[str], types: Mapping[str, TensorType]) -> Unit:
     """One unit of both; raises Refused."""
-    for unit in (first, second):
-        for stage in unit.stages:
-            if stage.accumulate:
-                raise Refused("a scatter has loops of its own")
-            if stage.factors() is not None:
-                raise Refused("a contraction has loops of its own")
-            if any(a.size == 0 for a in stage.axes):
-                raise Refused("it is empty")
-    after = {id(u) for u in downstream(first, others)}
-    if any(id(u) in after for u in upstream(second, others)):
-        raise Refused("another kernel runs between them")
-    stages = stages_in_order([*first.stages, *second.stages])
-    if not any(s.reduce for s in stages):
+    one, two = held.units[first], held.units[second]
+    for stage in (*one.stages, *two.stages):
+        if stage.accumulate:
+            raise Refused("a scatter has loops of its own")
+        if stage.factors() is not None:
+            raise Refused("a contraction has loops of its own")
+        if any(a.size == 0 for a in stage.axes):
+            raise Refused("it is empty")
+    if not any(s.reduce for s in (*one.stages, *two.stages)):
         raise Refused("neither reduces")
-    members = {id(s) for s in stages}
-    outside = {b for u in every for s in u.stages if id(s) not in members for b in {a.buffer for a in s.reads}}
-    outside |= {b for u in others if u is not first for b in u.read}
-    layout = lay_out(stages, kept | outside, types)
-    return Unit(stages, first.fixed, first.refused + second.refused, layout)
+    if held.between(first, second):
+        raise Refused("another kernel runs between them")
+    stages = stages_in_order([*one.stages, *two.stages])
+    outside = {b for s in stages for b in _written(s) if b in kept or held.readers.get(b, set()) - {first, second}}
+    return Unit(stages, one.fixed, one.refused + two.refused, lay_out(stages, outside, types))
 
 
-def downstream(unit: Unit, units: Iterable[Unit]) -> list[Unit]:
-    """Those of `units` that read, directly or not, what `unit` writes."""
-    made, found = unit.written, []
-    pending = [u for u in units if u is not unit]
-    while True:
-        rest = []
-        for other in pending:
-            if made & other.read:
-                made |= other.written
-                found.append(other)
-            else:
-                rest.append(other)
-        if len(rest) == len(pending):
-            return found
-        pending = rest
-
-
-def upstream(unit: Unit, units: Sequence[Unit]) -> list[Unit]:
-    """Those of `units` whose results `unit` reads, directly or not."""
-    needed, found = unit.read, []
-    pending = [u for u in reversed(units) if u is not unit]
-    while True:
-        rest = []
-        for other in pending:
-            if needed & other.written:
-                needed |= other.read
-                found.append(other)
-            else:
-                rest.append(other)
-        if len(rest) == len(pending):
-            return found
-        pending = rest
-
-
-def depends(unit: Unit, on: Unit, units: Sequence[Unit]) -> bool:
-    """Whether `unit` reads, directly or not, what `on` writes."""
-    seen: set[int] = set()
-    pending = [unit]
-    while pending:
-        current = pending.pop()
-        for other in units:
-            if other.written & current.read and id(other) not in seen and other is not current:
-                if other is on:
-                    return True
-                seen.add(id(other))
-                pending.append(other)
-    return False
-
-
-def in_order(units: list[Unit]) -> list[Unit]:
+def stages_in_order(stages: Sequence[Stage]) -> list[Stage]:
     """Producers first; otherwise as given."""
-    result: list[Unit] = []
-    pending = list(units)
-    while pending:
-        missing = set().union(*(u.written for u in pending))
-        ready = next(u for u in pending if not (u.read - u.written) & missing)
-        result.append(ready)
-        pending.remove(ready)
-    return result
-
-
-def stages_in_order(stages: list[Stage]) -> list[Stage]:
-    """Producers first; stages that nothing here reads last."""
     result: list[Stage] = []
     pending = list(stages)
     while pending:
-        missing = {a.buffer for s in pending for a in (s.write, s.keep) if a is not None}
-        ready = next(s for s in pending if not {a.buffer for a in s.reads} & missing)
+        missing = {b for s in pending for b in _written(s)}
+        ready = next(s for s in pending if not missing & {a.buffer for a in s.reads})
         result.append(ready)
         pending.remove(ready)
     return result
@@ -187,7 +168,7 @@ def lay_out(stages: Sequence[Stage], outside: set[str], types: Mapping[str, Tens
              if any(a.buffer in _written(stages[p]) for a in stages[c].reads)]
     widest = max(range(len(stages)), key=lambda i: (prod(a.size for a in stages[i].axes), i))
     classes = [found for axis in stages[widest].axes if (found := _spread(widest, axis.name, len(stages), edges))]
-    classes = [c for c in classes if _kinds_fit(c, stages)]
+    classes = [c for c in classes if _kinds_fit(c, classes, stages)]
     sizes = [stages[widest].sizes[c[widest]] for c in classes]
     points = max(prod(a.size for a in s.axes) for s in stages)
     iterations = prod(sizes)
@@ -271,9 +252,14 @@ def _spread(start: int, axis: str, count: int, edges: Sequence[tuple[int, int, s
     return tuple(names[i] for i in range(count)) if len(names) == count else None
 
 
-def _kinds_fit(names: Sequence[str], stages: Sequence[Stage]) -> bool:
-    """A shared axis is parallel in every stage but the last, where it may be reduced."""
-    return not any(name in s.reductions for name, s in zip(names[:-1], stages[:-1]))
+def _kinds_fit(names: Sequence[str], classes: Sequence[Sequence[str]], stages: Sequence[Stage]) -> bool:
+    """A shared axis is parallel in every stage but the last, where it may be reduced if that leaves one number.
+
+    With other parallel axes the last stage would have to keep all its partial results from block to block.
+    """
+    if any(name in s.reductions for name, s in zip(names[:-1], stages[:-1])):
+        return False
+    return names[-1] not in stages[-1].reductions or set(stages[-1].parallel) <= {c[-1] for c in classes}
 
 
 def _blocks(classes: Sequence[Sequence[str]], sizes: Sequence[int], stages: Sequence[Stage]) -> list[int]:
@@ -363,24 +349,22 @@ def _canonical(stage: Stage, shared: Sequence[str]) -> Stage:
 
 
 # ------------------------------------------------------------------------------------------------ kept rows
-def keep_rows(units: list[Unit]) -> list[Unit]:
+def keep_rows(units: Sequence[Unit]) -> list[Unit]:
     """Merge an elementwise stage into the reduction that reads exactly its result: computed once, reduced and kept."""
-    for unit in list(units):
-        if len(unit.stages) != 1 or unit.stages[0].reduce is not None or unit.stages[0].write.guards:
+    held = _Units(units)
+    for n in sorted(held.units):
+        stages = held.units[n].stages
+        if len(stages) != 1 or stages[0].reduce is not None or stages[0].write.guards:
             continue
-        stage = unit.stages[0]
-        for other in units:
-            if other is unit or len(other.stages) != 1 or other.fixed != unit.fixed:
+        for reader in sorted(held.readers.get(stages[0].write.buffer, ())):
+            other = held.units[reader]
+            if len(other.stages) != 1 or other.fixed != held.units[n].fixed or held.between(n, reader):
                 continue
-            merged = _kept(stage, other.stages[0])
-            if merged is None:
-                continue
-            indirect = [u for u in units if u not in (unit, other) and u.written & other.read]
-            if not any(depends(u, unit, units) for u in indirect):
-                other.stages = [merged]
-                units = [u for u in units if u is not unit]
+            merged = _kept(stages[0], other.stages[0])
+            if merged is not None:
+                held.merge(n, reader, Unit([merged], other.fixed))
                 break
-    return in_order(units)
+    return held.in_order()
 
 
 def _kept(stage: Stage, reduction: Stage) -> Stage | None:

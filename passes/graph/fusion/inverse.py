@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from math import gcd, prod
 
 from jtc.dialects.affine import Affine
+from jtc.dialects.graph import Node
 from jtc.dialects.kernel import Guard
 from jtc.passes.graph.fusion.movement import NotAffine, digits
+
+SCATTER_FACTOR = 8      # points a gather may visit for each one that a scatter would visit and write
 
 
 class NotInvertible(Exception):
@@ -129,3 +132,24 @@ def _move(row: Affine, target: Affine, names: set[str]) -> tuple[Affine, Affine]
     """The equation row = target with domain axes on the left and everything else on the right."""
     left = Affine({a: c for a, c in row.terms.items() if a in names})
     return left, target - (row - left)
+
+
+def is_gatherable(node: Node) -> bool:
+    """Whether a reindex_reduce runs as a gather: its map has an inverse, and that one does not visit far more points."""
+    x = node.args[0]
+    if x.type.size == 0:
+        return True
+    try:
+        free = free_axes(node.attrs["map"], x.shape)
+    except NotInvertible:
+        return False
+    visited = node.type.size * prod(x.shape[d] for d in free)
+    return visited <= SCATTER_FACTOR * (x.type.size + node.type.size)
+
+
+def reduces(node: Node) -> bool:
+    """Whether several elements of the argument may meet in one of the result."""
+    if node.op == "reduce":
+        return True
+    return node.op == "reindex_reduce" and not (
+        node.args[0].type.size and is_gatherable(node) and not free_axes(node.attrs["map"], node.args[0].shape))

@@ -53,6 +53,12 @@ def leaves_range(form: Affine, size: int, sizes: Mapping[str, int]) -> bool:
     return low < 0 or high >= size
 
 
+def stays_outside(form: Affine, size: int, sizes: Mapping[str, int]) -> bool:
+    """Whether the form is outside of 0 <= form < size wherever its axes stay in their boxes."""
+    low, high = form.range(sizes)
+    return high < 0 or low >= size
+
+
 def is_injective(index: Sequence[Affine], sizes: Mapping[str, int]) -> bool:
     """Whether no two points of the axes `sizes` have the same index; sufficient, not necessary.
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from jtc.dialects.affine import Affine
 from jtc.dialects.graph import Graph, Node, Weights, topological, users
 from jtc.dialects.optable import SCALAR_FUNCTIONS
+from jtc.passes.graph.fusion.inverse import is_gatherable, reduces
 from jtc.passes.graph.fusion.movement import (
     MOVEMENT,
     NotAffine,
@@ -124,6 +125,7 @@ class _Planner:
         self.facts: dict[int, Facts] = {}
         self.opened: set[int] = set()       # ids of values in which a reduction is open, or would be without a buffer
         self.sizes = {id(n): n.type.size for n in plan.order}
+        self.reducing = {id(n) for n in plan.order if n.op in REDUCTION_OPS and reduces(n)}
         self.factors = {id(n): contraction_bases(n) for n in plan.order if n.op in REDUCTION_OPS}
 
     def cut(self, node: Node, reason: str) -> None:
@@ -154,14 +156,14 @@ class _Planner:
 
     def join(self, node: Node) -> Facts:
         parts = [self.facts[id(a)] for a in node.args]
-        opened = node if node.op in REDUCTION_OPS else next((p.open for p in parts if p.open is not None), None)
+        opened = node if id(node) in self.reducing else next((p.open for p in parts if p.open is not None), None)
         return Facts(opened, frozenset().union(*(p.leaves for p in parts)),
                      1 + max((p.depth for p in parts), default=0))
 
     def rules(self, node: Node) -> None:
         if node.op in MOVEMENT:
             self.movement(node)
-        elif node.op in REDUCTION_OPS:
+        elif id(node) in self.reducing:
             self.reduction(node)
         elif node.op in ("gather", "scatter"):
             self.indexed(node)
@@ -190,6 +192,8 @@ class _Planner:
                 self.cut(x, f"each element is read {times:.3g} times and costs {cost:.3g} instructions")
 
     def reduction(self, node: Node) -> None:
+        if node.op == "reindex_reduce" and not is_gatherable(node):
+            self.plan.reasons.setdefault(id(node), "its index map has no inverse, so it is written as a scatter")
         self.finish(node.args[0], "it is reduced and then reduced again")
         if self.plan.has_buffer(node.args[0]):
             return
@@ -305,9 +309,9 @@ class _Planner:
 def _op_cost(node: Node) -> float:
     if node.op in SCALAR_FUNCTIONS:
         return SCALAR_FUNCTIONS[node.op].cost
-    if node.op in REDUCTION_OPS:
+    if node.op in REDUCTION_OPS and reduces(node):
         return 2.0 * node.args[0].type.size / max(1, node.type.size)
-    return {"cast": 1.0, "iota": 1.0, "random": SCALAR_FUNCTIONS["philox"].cost, "gather": 4.0}.get(node.op, 0.0)
+    return {"cast": 1.0, "iota": 1.0, "random": SCALAR_FUNCTIONS["philox"].cost, "gather": 4.0, "reindex_reduce": 1.0}.get(node.op, 0.0)
 
 
 def repetitions(node: Node) -> float:
