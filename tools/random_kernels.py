@@ -252,7 +252,8 @@ def _epilogue(maker: Maker, parallel: Sequence[Axis], value: Expr) -> tuple[Expr
 def scatter(rng: random.Random) -> Case:
     """A stage that accumulates where an index buffer, or a sum of axes, says."""
     maker = Maker(rng)
-    axes = make_axes(rng, rng.choice((1, 2, 2, 3)), rng.choice((0, 0, 1)))
+    reduce = rng.choice(("add", "max", "min", "replace"))
+    axes = make_axes(rng, rng.choice((1, 2, 2, 3)), 0 if reduce == "replace" else rng.choice((0, 0, 1)))
     dtype = rng.choice((F32, F32, F64, I32, I64))
     body = maker.expression(axes, dtype, rng.randrange(3))
     shape, forms, gather, guards = [], [], [], []
@@ -277,7 +278,6 @@ def scatter(rng: random.Random) -> Case:
     write = Access(maker.buffer(dtype, shape, "y"), dtype, tuple(shape), tuple(forms), tuple(guards), 0, tuple(gather))
     if prod(shape) > 60_000:
         return scatter(rng)
-    reduce = rng.choice(("add", "max", "min", None))
     return _case(maker, Kernel("k", (Stage("s", axes, tuple(maker.reads), body, write, reduce, accumulate=True),)))
 
 

@@ -1,4 +1,4 @@
-"""A Builder with what every part of the emitter writes: index arithmetic, loops, branches, vector types and constants."""
+"""A Builder with what every part of the emitter writes: index arithmetic, loops, branches, vectors and constants."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -86,12 +86,20 @@ class Code(Builder):
     def apply(self, fn: str, args: list[str], dtype: DType, width: int | None) -> str:
         return vector_math.apply(self, fn, args, dtype, width)
 
+    def convert(self, x: str, source: DType, to: DType, width: int | None) -> str:
+        return x if source is to else vector_math.convert(self, x, source, to, width)
+
     def multiply_add(self, a: str, b: str, c: str, dtype: DType, width: int | None) -> str:
         """a * b + c of floats, in one instruction where there is one."""
         x, y, z = (Value(self, v, dtype.name, width) for v in (a, b, c))
         return x.fma(y, z).name
 
     # -------------------------------------------------------------------------------------------- control flow
+    def lines_of(self, text: str) -> list[str]:
+        """Append one line, as the body of a branch that gives no values."""
+        self.line(text)
+        return []
+
     def loop(self, low: str, high: str, step: int, body: Callable[[str, list[str]], list[str]],
              carried: Sequence[str] = (), types: Sequence[str] = ()) -> list[str]:
         """`scf.for`.  body(value of the loop's axis, carried values) -> their next values.  Returns the last ones."""

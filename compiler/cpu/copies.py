@@ -1,7 +1,7 @@
 """Copies in loops: a pack as stages without reduction, which the same emitter turns into code.
 
-Where the source's guards are bounds of one axis of the copy, the copy is cut into one box without guards, whose contiguous
-axes merge, and boxes of fill around it.
+Where the source's guards are bounds of one axis of the copy, the copy is cut into one box without guards, whose
+contiguous axes merge, and boxes of fill around it.
 """
 from __future__ import annotations
 
@@ -131,7 +131,8 @@ def _copy(box: Mapping[str, tuple[int, int]], source: Access, sink: Access, guar
     guards = tuple(Guard(g.index.substitute(shift), g.size) for g in guards)
     taken, put = source.flat.substitute(shift), sink.flat.substitute(shift)
     sizes = _merge(sizes, [put] if fill else [taken, put], {a for g in guards for a in g.index.terms})
-    taken, put = (Affine({t: c for t, c in f.terms.items() if t not in box or t in sizes}, f.const) for f in (taken, put))
+    gone = box.keys() - sizes.keys()
+    taken, put = (Affine({t: c for t, c in f.terms.items() if t not in gone}, f.const) for f in (taken, put))
     write = Access(sink.buffer, sink.dtype, sink.shape, (put,))
     reads = () if fill else (Access(source.buffer, source.dtype, source.shape, (taken,), guards, source.fill),)
     body = const(source.fill, source.dtype) if fill else read_expr(0, source.dtype)

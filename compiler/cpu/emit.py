@@ -6,7 +6,7 @@ accesses and scalar bodies.  The way down:
     emit.py      the function; shared axes and the units that threads take
     nest.py      the loops of a stage: blocks, tails, cuts at guards, copies (copies.py)
     tile.py      the register tile: accumulators and reduction loops;  store.py: how its results are stored
-    evaluate.py  expressions, loads and stores at one spot of the tile;  operands.py, places.py: addresses and guards
+    evaluate.py  expressions at one spot of the tile;  memory.py: loads and stores;  operands.py, places.py: addresses
 """
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from math import prod
 
 from jtc.compiler.cpu.code import Code
 from jtc.compiler.cpu.loops import Units, blocks, unit_blocks
-from jtc.compiler.cpu.nest import Context, Flags, Nest, thread_counts
+from jtc.compiler.cpu.nest import Context, Flags, Nest, schedule_of, thread_counts
 from jtc.compiler.cpu.operands import Memory
 from jtc.compiler.cpu.places import Place
 from jtc.compiler.cpu.workspace import Workspace
@@ -31,7 +31,7 @@ from jtc.dialects.target import CpuTarget
 class Emitted:
     """The code of one kernel.
 
-    text             MLIR module with one `func.func @symbol`: one flat memref for each operand, memref<workspace_bytes x i8>,
+    text             MLIR module with one `func.func @symbol`: one flat memref for each operand, the workspace as bytes,
                      begin and end of the units to run (index)
     operands         buffer names in the order of the arguments
     units            how many there are; every call runs a range of at least one, in any order and on any thread
@@ -64,14 +64,12 @@ def emit(kernel: Kernel, buffers: Mapping[str, TensorType], target: CpuTarget) -
             raise InternalError(f"kernel {kernel.name}: no code for {memory.dtype.public} (buffer {name})")
     context = Context(code, target, workspace, memories, frozenset(b.name for b in kernel.locals), _registers(kernel))
     units = _Units(kernel, context).emit()
-    if any(s.schedule is not None and s.schedule.stream for s in kernel.stages):
-        code.line('llvm.call_intrinsic "llvm.x86.sse.sfence"() : () -> ()')      # non-temporal stores: before other threads read
-    symbol = re.sub(r"\W", "_", kernel.name)
-    offsets = workspace.offsets()
-    views = [f"  {m.ssa} = memref.view %workspace[{code.index(offsets[name])}][] : memref<{max(workspace.bytes, 1)}xi8> "
-             f"to {m.type}" for (name, _, _), m in workspace.views.items()]
-    code.lines[:0] = views
-    arguments += [f"%workspace: memref<{max(workspace.bytes, 1)}xi8>", "%begin: index", "%end: index"]
+    if any(schedule_of(s).stream for s in kernel.stages):      # streamed stores are done before another thread reads
+        code.line('llvm.call_intrinsic "llvm.x86.sse.sfence"() : () -> ()')
+    symbol, scratch, offsets = re.sub(r"\W", "_", kernel.name), f"memref<{max(workspace.bytes, 1)}xi8>", workspace.offsets()
+    code.lines[:0] = [f"  {m.ssa} = memref.view %workspace[{code.index(offsets[name])}][] : {scratch} to {m.type}"
+                      for (name, _, _), m in workspace.views.items()]
+    arguments += [f"%workspace: {scratch}", "%begin: index", "%end: index"]
     text = f"func.func @{symbol}({', '.join(arguments)}) {{\n{code.text()}\n  return\n}}\n"
     return Emitted(text, symbol, operands, units, workspace.bytes)
 
@@ -83,7 +81,7 @@ def _registers(kernel: Kernel) -> frozenset[str]:
         for access in (*stage.reads, stage.write, *([stage.keep] if stage.keep is not None else [])):
             if access.guards or access.gather or access is stage.keep or access is stage.write and stage.accumulate:
                 single.discard(access.buffer)
-        single -= {stage.reads[pack.read].buffer for pack in stage.schedule.packs}
+        single -= {stage.reads[pack.read].buffer for pack in schedule_of(stage).packs}
     return frozenset(single)
 
 
@@ -103,7 +101,7 @@ class _Units:
         units = Units("%begin", "%end")
         if not self.kernel.shared and len(self.kernel.stages) == 1:
             stage, = self.kernel.stages
-            Nest(self.context, stage, {}, {}, Flags()).emit(units if stage.schedule.threads else None)
+            Nest(self.context, stage, {}, {}, Flags()).emit(units if schedule_of(stage).threads else None)
             return prod(thread_counts(stage))
         counts = self._counts()
         self._shared(0, {}, {s.name: Flags() for s in self.kernel.stages}, units)

@@ -1,13 +1,13 @@
 """The loop nest of one stage: blocks with exact tails, cuts where guards begin to hold, units for threads, copies.
 
-Every loop over an axis replaces its `Place` by a smaller block, until the places are those of a register tile.  Blocks of
-a reduction axis also say whether they are the first and the last one.
+Every loop over an axis replaces its `Place` by a smaller block, until the places are those of a register tile.  Blocks
+of a reduction axis also say whether they are the first and the last one.
 """
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from math import prod
+from dataclasses import dataclass, field, replace
+from math import gcd, prod
 
 from jtc.compiler.cpu.code import Code
 from jtc.compiler.cpu.copies import copies, layout
@@ -18,8 +18,9 @@ from jtc.compiler.cpu.places import Form, Place
 from jtc.compiler.cpu.store import Finish, finish
 from jtc.compiler.cpu.tile import Tile
 from jtc.compiler.cpu.workspace import Workspace
-from jtc.dialects.affine import Affine, axis_of
-from jtc.dialects.kernel import Access, Guard, Pack, Stage
+from jtc.dialects.affine import Affine, axis_of, split_term
+from jtc.dialects.errors import InternalError
+from jtc.dialects.kernel import Access, Guard, Pack, Schedule, Stage
 from jtc.dialects.target import CpuTarget
 
 Places = Mapping[str, Place]
@@ -55,20 +56,26 @@ class Flags:
         return Flags((*self.first, first), (*self.last, last))
 
 
+def schedule_of(stage: Stage) -> Schedule:
+    """The schedule, which every stage that is emitted has."""
+    assert stage.schedule is not None
+    return stage.schedule
+
+
 def outer_loops(stage: Stage, outside: Sequence[str]) -> list[tuple[str, int]]:
     """All loops of a stage: parallel axes without one run in steps of 1, outside of the others.
 
     outside  axes that loops around the stage run over
     """
-    named = {axis for axis, _ in stage.schedule.loops}
-    lead = [(a, 1) for a in stage.parallel if a not in named and a not in outside]
-    return [*lead, *stage.schedule.loops]
+    loops = schedule_of(stage).loops
+    named = {axis for axis, _ in loops}
+    return [*((a, 1) for a in stage.parallel if a not in named and a not in outside), *loops]
 
 
 def thread_counts(stage: Stage) -> list[int]:
     """Iterations of the loops that are spread over threads, where no loops are around the stage."""
     counts, extents = [], dict(stage.sizes)
-    for axis, step in outer_loops(stage, ())[:stage.schedule.threads]:
+    for axis, step in outer_loops(stage, ())[:schedule_of(stage).threads]:
         counts.append(-(-extents[axis] // step))
         extents[axis] = min(extents[axis], step)
     return counts
@@ -77,28 +84,29 @@ def thread_counts(stage: Stage) -> list[int]:
 class Nest:
     """Emits one stage.
 
-    outer   places of the axes that loops around the stage run over: shared axes, or axes that a copy takes as they stand
+    outer   places of the axes that loops around the stage run over: shared axes; for a copy, all axes it is made for
     origin  places that local buffers count from: the shared axes' blocks
     flags   first and last block of the shared axes that the stage reduces
     """
 
     def __init__(self, context: Context, stage: Stage, outer: Places, origin: Places, flags: Flags):
-        assert stage.schedule is not None
-        self.context, self.code, self.stage, self.schedule = context, context.code, stage, stage.schedule
+        self.context, self.code, self.stage, self.schedule = context, context.code, stage, schedule_of(stage)
         self.outer, self.origin, self.flags, self.depth = outer, origin, flags, context.code.depth
         outside = [a for a, p in outer.items() if p.extent == 1 or a not in stage.sizes]
         self.loops = outer_loops(stage, outside)
-
-        def operand(access: Access) -> Operand:
-            local = access.buffer in context.locals
-            return Operand.of(access, context.memories[access.buffer], origin if local else {})
-        self.values = Evaluator(context.code, stage, [operand(a) for a in stage.reads], context.scalars)
-        self.write = operand(stage.write)
-        self.keep = operand(stage.keep) if stage.keep is not None else None
-        self.partial = self._partial()
         self.tile_steps = {a: 1 for a in stage.parallel} | {a: s for a, s in self.loops if a in set(stage.parallel)}
         self.limits = dict(stage.sizes) | {a: p.extent for a, p in outer.items()}
+        self.values = Evaluator(context.code, stage, [self._operand(a) for a in stage.reads], context.scalars)
+        self.write = self._operand(stage.write)
+        self.keep = self._operand(stage.keep) if stage.keep is not None else None
+        self.partial = self._partial()
         self.split = self._affordable_cuts()
+
+    def _operand(self, access: Access) -> Operand:
+        local = access.buffer in self.context.locals
+        operand = Operand.of(access, self.context.memories[access.buffer], self.origin if local else {})
+        whole = {a: size for a, size in operand.panels.items() if self.tile_steps.get(a, 1) % self.schedule.lanes == 0}
+        return replace(operand, panels=whole)       # a vector stays inside a panel where tiles are whole vectors
 
     def emit(self, units: Units | None = None) -> None:
         """Append the stage's code; `units` restricts the thread loops."""
@@ -206,7 +214,7 @@ class Nest:
         for axis, step in self.loops:
             variants *= 2 if extents[axis] > step and extents[axis] % step else 1
             extents[axis] = min(extents[axis], step)
-        kept = []
+        kept: list[str] = []
         for axis in self.schedule.split:
             if variants * 3 <= MAX_VARIANTS:
                 variants, kept = variants * 3, [*kept, axis]
@@ -214,6 +222,7 @@ class Nest:
 
     # -------------------------------------------------------------------------------------------- tile
     def _tile(self, places: Places, flags: Flags) -> None:
+        self._check_panels(places)
         tile = Tile(self.code, self.stage, self.values, self.write, self.keep, places, self.context.target.masks)
         stage, frame = self.stage, tile.frame(self.partial.forms())
         first, last = self._all(flags.first), self._all(flags.last)
@@ -221,17 +230,25 @@ class Nest:
             tile.reduce(frame)
             return
         accs = tile.reduce(frame) if stage.reduce is not None else None
-        register = None
-        if stage.write.buffer in self.context.registers and self.code.depth == self.depth and first is True and last is True:
-            def register(x: str) -> None:
-                self.context.scalars[stage.write.buffer] = x
-        finish(tile, frame, accs, Finish(first, last, self.partial, register, self.schedule.stream))
+        once = self.code.depth == self.depth and first is True and last is True     # not inside a loop of the stage
+        scalars = self.context.scalars if once and stage.write.buffer in self.context.registers else None
+        finish(tile, frame, accs, Finish(first, last, self.partial, scalars, self.schedule.stream))
+
+    def _check_panels(self, places: Places) -> None:
+        """A register tile lies in one panel of every operand that is packed ahead; legality sees to it."""
+        for operand in self.values.operands:
+            for term in operand.form.terms:
+                axis, digit, size = split_term(term)
+                place = places[axis]
+                step = gcd(size, place.multiple if place.ssa else 0)        # distance between possible starts
+                if digit and axis not in operand.form.origin and place.const % step + place.extent > step:
+                    raise InternalError(f"stage {self.stage.name}: a register tile straddles panels {size} wide of {axis}")
 
     def _all(self, flags: Sequence[Flag]) -> Flag:
         """The conjunction."""
         if any(f is False for f in flags):
             return False
-        unknown = [f for f in flags if f is not True]
+        unknown = [f for f in flags if isinstance(f, str)]
         return self.code.conjunction(unknown) if unknown else True
 
     def _partial(self) -> Operand:
@@ -246,5 +263,5 @@ class Nest:
         sizes, flat = stage.sizes, Affine()
         for axis in stage.parallel:
             flat = flat * sizes[axis] + Affine.axis(axis)
-        memory = self.context.workspace.memory(f"{stage.name}.partial", prod(sizes[a] for a in stage.parallel), stage.body.dtype)
-        return Operand(memory, Form.of(flat))
+        count = prod(sizes[a] for a in stage.parallel)
+        return Operand(self.context.workspace.memory(f"{stage.name}.partial", count, stage.body.dtype), Form.of(flat))

@@ -1,4 +1,4 @@
-"""Operands: memory seen through a linear address, guards and gathered indices, and where of it a vector of lanes falls."""
+"""Operands: memory seen through a linear address, guards and gathered indices, and the spots of a register tile."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -59,8 +59,8 @@ class Operand:
         by_dim: dict[int, list[Expr]] = {}
         for dim, e in access.gather:
             by_dim.setdefault(dim, []).append(e)
-        gather = tuple(Gathered(Form.of(access.index[dim], origin), access.shape[dim], prod(access.shape[dim + 1:]), tuple(es))
-                       for dim, es in by_dim.items())
+        gather = tuple(Gathered(Form.of(access.index[dim], origin), access.shape[dim], prod(access.shape[dim + 1:]),
+                                tuple(es)) for dim, es in by_dim.items())
         flat = access.flat
         panels = {}
         for term in flat.terms:
@@ -76,7 +76,7 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """A place inside the register tile: one point, or `lanes` points along `axis` from `start` on in a vector of `width`.
+    """Part of the register tile: one point, or `lanes` points along `axis` from `start` on, in a vector of `width`.
 
     offsets  axis -> distance from the tile's start; without `axis`
     """
@@ -94,6 +94,12 @@ class Spot:
     @property
     def full(self) -> bool:
         return self.lanes == self.width
+
+    @property
+    def vector_width(self) -> int:
+        """The width, of a spot that is a vector."""
+        assert self.width is not None
+        return self.width
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """Where the axes of a stage stand, and the addresses and conditions that are linear in them.
 
-A `Place` says what is known of one axis at one point of the loop nest; a `Form` is a linear form whose value at the start
-of a register tile is computed once (a `Linear`), and which inside the tile moves by constant steps.
+A `Place` says what is known of one axis at one point of the loop nest; a `Form` is a linear form whose value at the
+start of a register tile is computed once (a `Linear`), and which inside the tile moves by constant steps.
 """
 from __future__ import annotations
 
@@ -87,9 +87,8 @@ def linear(code: Code, form: Form, places: Mapping[str, Place]) -> Linear:
     ssa, const, low, high = None, form.const, form.const, form.const
     for term, coefficient in form.terms.items():
         axis, digit, size = split_term(term)
-        value = _relative(code, places[axis], form.origin.get(axis))
-        if digit:
-            value = _digit(code, value, digit, size)
+        place = _relative(code, places[axis], form.origin.get(axis))
+        value = _digit(code, place, digit, size) if digit else place
         const += coefficient * value.const
         low += coefficient * (value.low if coefficient > 0 else value.high)
         high += coefficient * (value.high if coefficient > 0 else value.low)
@@ -124,7 +123,8 @@ def _digit(code: Code, place: Place, digit: str, size: int) -> Linear:
             return Linear(None, value, value, value)
         return Linear(code.op(f"arith.divui {place.ssa}, {code.index(size)} : index"), place.const // size, low, high)
     op = "divui" if digit == "//" else "remui"
-    return Linear(code.op(f"arith.{op} {code.offset(place.ssa, place.const)}, {code.index(size)} : index"), 0, low, high)
+    start = code.offset(place.ssa, place.const)
+    return Linear(code.op(f"arith.{op} {start}, {code.index(size)} : index"), 0, low, high)
 
 
 class Frame:
@@ -143,7 +143,7 @@ class Frame:
     def moved(self, axis: str, ssa: str, high: int) -> Frame:
         """The frame of a loop over `axis` inside the tile, at iteration value `ssa` in [0, high].
 
-        What does not move with the axis stays known.  A memo key's second part holds the axes that its value moves with.
+        What does not move with the axis stays known: a memo key's second part holds the axes that its value moves with.
         """
         values = {}
         for form, value in self.values.items():

@@ -1,4 +1,4 @@
-"""The end of a register tile: its results go through an in-register transpose where memory wants them so, meet the partial
+"""The end of a register tile: its results are transposed in registers where memory wants them so, meet the partial
 results of earlier reduction blocks, go through the epilogue, and are stored.
 """
 from __future__ import annotations
@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from jtc.compiler.cpu.code import Code, type_of
-from jtc.compiler.cpu.evaluate import convert
 from jtc.compiler.cpu.loops import Flag
 from jtc.compiler.cpu.operands import Operand, Spot
 from jtc.compiler.cpu.places import Frame
@@ -23,14 +22,14 @@ class Finish:
 
     first, last  whether this is the first, the last block of the reduction
     partial      where results wait for the next block (may be the stage's write itself)
-    register     called with the only element of a local scalar instead of storing it; None: always store
+    scalars      takes the only element of a local scalar (buffer -> SSA name) instead of memory; None: always store
     stream       whether stores bypass the caches where the address is aligned
     """
 
     first: Flag
     last: Flag
     partial: Operand
-    register: Callable[[str], None] | None
+    scalars: dict[str, str] | None
     stream: bool
 
 
@@ -56,7 +55,7 @@ def _with_partials(tile: Tile, frame: Frame, results: Results, how: Finish) -> N
     stream = _aligned(tile, frame) if how.stream and how.first is True and how.last is True else None
 
     def added() -> list[str]:
-        return [tile.combine(x, tile.values.load(frame, how.partial, spot), spot.width) for x, spot in results]
+        return [tile.combine(x, tile.values.memory.load(frame, how.partial, spot), spot.width) for x, spot in results]
 
     values = [x for x, _ in results]
     if how.first is False:
@@ -68,7 +67,7 @@ def _with_partials(tile: Tile, frame: Frame, results: Results, how: Finish) -> N
 
     def partial() -> list[str]:
         for x, spot in results:
-            tile.values.store(frame, how.partial, spot, x)
+            tile.values.memory.store(frame, how.partial, spot, x)
         return []
 
     def final() -> list[str]:
@@ -97,14 +96,14 @@ def _final(tile: Tile, frame: Frame, results: Results, how: Finish, stream: str 
     for x, spot in results:
         if stage.epilogue is not None:
             x = tile.values.value(frame, stage.epilogue, spot, x)
-            x = convert(tile.code, x, stage.epilogue.dtype, stage.write.dtype, spot.width)
+            x = tile.code.convert(x, stage.epilogue.dtype, stage.write.dtype, spot.width)
         else:
-            x = convert(tile.code, x, tile.dtype, stage.write.dtype, spot.width)
-        if how.register is not None and spot.width is None:
-            how.register(x)
+            x = tile.code.convert(x, tile.dtype, stage.write.dtype, spot.width)
+        if how.scalars is not None and spot.width is None:
+            how.scalars[stage.write.buffer] = x
         else:
             fits = stream and spot.width and not (tile.write.form.offset(spot.offsets) + spot.start) % spot.width
-            tile.values.store(frame, tile.write, spot, x, stream if fits else None)
+            tile.values.memory.store(frame, tile.write, spot, x, stream if fits else None)
 
 
 def _aligned(tile: Tile, frame: Frame) -> str | None:

@@ -17,8 +17,8 @@ from jtc.compiler.cpu.evaluate import Evaluator
 from jtc.compiler.cpu.operands import Operand, Spot
 from jtc.compiler.cpu.places import Form, Frame, Place
 from jtc.dialects.dtypes import DType
-from jtc.dialects.kernel import Stage
-from jtc.dialects.optable import REDUCTIONS
+from jtc.dialects.kernel import Schedule, Stage
+from jtc.dialects.optable import REDUCTIONS, Reduction
 
 Accumulators = list[str | None]
 
@@ -49,13 +49,18 @@ class Tile:
 
     # -------------------------------------------------------------------------------------------- shape
     @cached_property
+    def schedule(self) -> Schedule:
+        assert self.stage.schedule is not None
+        return self.stage.schedule
+
+    @cached_property
     def lanes(self) -> int:
-        return self.stage.schedule.lanes
+        return self.schedule.lanes
 
     @cached_property
     def vector(self) -> str:
         """The axis on the lanes; "" where all is scalar."""
-        return self.stage.schedule.vector if self.lanes > 1 else ""
+        return self.schedule.vector if self.lanes > 1 else ""
 
     @cached_property
     def across(self) -> bool:
@@ -103,7 +108,7 @@ class Tile:
     @cached_property
     def streams(self) -> int:
         """Vectors side by side along a vector reduction axis."""
-        wanted = dict(self.stage.schedule.unroll).get(self.vector, 1)
+        wanted = dict(self.schedule.unroll).get(self.vector, 1)
         return max(1, min(wanted, self.reduction_extents[self.vector] // self.lanes))
 
     @cached_property
@@ -134,7 +139,7 @@ class Tile:
     @cached_property
     def reduction_extents(self) -> dict[str, int]:
         """Reduction axis -> extent, outer to inner, after merging those that all operands walk as one."""
-        order = list(self.stage.schedule.reduction)
+        order = list(self.schedule.reduction)
         extents = {a: self.places[a].extent for a in order}
         operands = [*self.values.operands, self.write, *([self.keep] if self.keep is not None else [])]
         fixed = self._unmergeable(operands)
@@ -176,7 +181,7 @@ class Tile:
         if axis == self.vector:
             return self._reduce_lanes(frame, offsets, accs)
         extent = self.reduction_extents[axis]
-        factor = min(dict(self.stage.schedule.unroll).get(axis, 1), extent)
+        factor = min(dict(self.schedule.unroll).get(axis, 1), extent)
         whole = extent // factor * factor if extent > factor else 0
         if whole:
             def body(value: str, carried: Accumulators) -> Accumulators:
@@ -237,9 +242,9 @@ class Tile:
             return code.multiply_add(x, y, acc, self.dtype, spot.width)
         x = self.values.value(frame, body, spot)
         if self.keep is not None:
-            self.values.store(frame, self.keep, spot, x)
+            self.values.memory.store(frame, self.keep, spot, x)
         if tail:        # lanes past the end must not count
-            inside = code.mask([lane < spot.lanes for lane in range(spot.width)])
+            inside = code.mask([lane < spot.lanes for lane in range(spot.vector_width)])
             kind = type_of(self.dtype, spot.width)
             x = code.op(f"arith.select {inside}, {x}, {self.identity(spot.width)} : vector<{spot.width}xi1>, {kind}")
         return x if acc is None else self.combine(x, acc, spot.width)
@@ -248,15 +253,20 @@ class Tile:
         """write = reduce(write, body) at a spot."""
         x = self.values.value(frame, self.stage.body, spot)
         if self.stage.reduce not in (None, "replace"):
-            x = self.combine(x, self.values.load(frame, self.write, spot), spot.width)
-        self.values.store(frame, self.write, spot, x)
+            x = self.combine(x, self.values.memory.load(frame, self.write, spot), spot.width)
+        self.values.memory.store(frame, self.write, spot, x)
 
     # -------------------------------------------------------------------------------------------- accumulators
+    @cached_property
+    def reduction(self) -> Reduction:
+        assert self.stage.reduce is not None
+        return REDUCTIONS[self.stage.reduce]
+
     def identity(self, width: int | None) -> str:
-        return self.code.number(REDUCTIONS[self.stage.reduce].identity(self.dtype), self.dtype, width)
+        return self.code.number(self.reduction.identity(self.dtype), self.dtype, width)
 
     def combine(self, x: str, acc: str, width: int | None) -> str:
-        return self.code.apply(REDUCTIONS[self.stage.reduce].fn, [x, acc], self.dtype, width)
+        return self.code.apply(self.reduction.fn, [x, acc], self.dtype, width)
 
     def results(self, accs: Accumulators) -> list[tuple[str, Spot]]:
         """The finished accumulators: vectors along a parallel axis, or one scalar for each point."""
