@@ -1,8 +1,8 @@
 """`jtc fuzz`: random kernels under random legal schedules, compiled, run, and compared with NumPy in double precision.
 
-Every buffer ends at (or starts after) a page that may not be touched, and unused bytes hold a pattern that is checked, so
-that an access out of bounds stops the run.  Cases run in a child process; a crash is reported with its case and the next
-one goes on.  `jtc fuzz --case N` repeats one case and prints its program.
+Every buffer ends at (or starts after) a page that may not be touched, and unused bytes hold a pattern that is checked,
+so that an access out of bounds stops the run.  Cases run in a child process; a crash is reported with its case and the
+next one goes on.  `jtc fuzz --case N` repeats one case and prints its program.
 """
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ import numpy as np
 
 from jtc.compiler.cpu import lower, machine
 from jtc.compiler.cpu.emit import Emitted, emit
-from jtc.dialects.dtypes import BOOL, DType
+from jtc.compiler.cpu.nest import schedule_of
+from jtc.dialects.dtypes import BOOL, DTYPES, DType
 from jtc.dialects.graph import TensorType
 from jtc.dialects.kernel import Kernel, Pack, Program, Schedule, Stage
 from jtc.dialects.reference import run_kernel
@@ -102,7 +103,8 @@ def _packs(rng: random.Random, stage: Stage, schedule: Schedule) -> tuple[Pack, 
     tiled = [a for a, _ in schedule.loops if a in stage.parallel]
     for number in range(len(stage.reads)):
         if schedule.loops and rng.random() < 0.25:
-            packs.append(Pack(number, rng.choice(schedule.loops), _order(rng, stage, number, tiled), rng.choice((0, 0, 3, 16))))
+            order = _order(rng, stage, number, tiled)
+            packs.append(Pack(number, rng.choice(schedule.loops), order, rng.choice((0, 0, 3, 16))))
     return tuple(packs)
 
 
@@ -118,7 +120,7 @@ def schedule_case(rng: random.Random, case: Case, target: CpuTarget) -> Program:
         kernel = replace(kernel, stages=tuple(scheduled if s is stage else s for s in kernel.stages))
     program = replace(program, kernels=[kernel])
     stage = kernel.stages[0]
-    if stage.reads and not stage.schedule.packs and rng.random() < 0.4:
+    if stage.reads and not schedule_of(stage).packs and rng.random() < 0.4:
         try:
             program = _ahead(rng, program, kernel, stage, target)
         except PassError:
@@ -128,7 +130,7 @@ def schedule_case(rng: random.Random, case: Case, target: CpuTarget) -> Program:
 
 def _ahead(rng: random.Random, program: Program, kernel: Kernel, stage: Stage, target: CpuTarget) -> Program:
     number = rng.randrange(len(stage.reads))
-    tiled = [a for a, _ in stage.schedule.loops if a in stage.parallel]
+    tiled = [a for a, _ in schedule_of(stage).loops if a in stage.parallel]
     order = _order(rng, stage, number, tiled) if rng.random() < 0.7 else \
         tuple(map(str, rng.sample(range(len(stage.reads[number].shape)), len(stage.reads[number].shape))))
     hoisted, new_kernel, new_stage = hoist(program, kernel, stage, number, order, rng.choice((0, 0, 5)))
@@ -163,7 +165,8 @@ class Fenced:
 
     def intact(self) -> bool:
         """Whether nothing was written beside the array."""
-        return bool(np.all(self.all[:self.start] == PATTERN) and np.all(self.all[self.start + self.array.nbytes:] == PATTERN))
+        beside = np.concatenate([self.all[:self.start], self.all[self.start + self.array.nbytes:]])
+        return bool(np.all(beside == PATTERN))
 
 
 # ------------------------------------------------------------------------------------------------ running
@@ -173,7 +176,8 @@ def compile_kernel(emitted: Emitted, target: CpuTarget, optimize: int):
     code = lower.to_object(lower.to_llvm(emitted.text, emitted.symbol, len(emitted.operands)), target, optimize)
     engine = llvm.create_lljit_compiler()
     library = llvm.JITLibraryBuilder().add_object_img(code).export_symbol(emitted.symbol).link(engine, "fuzz")
-    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(library[emitted.symbol])
+    signature = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+    function = signature(library[emitted.symbol])
 
     def call(addresses: Sequence[int], workspace: int, begin: int, end: int) -> None:
         assert engine and library       # which keep the code alive
@@ -203,7 +207,8 @@ def run_case(seed: int, verbose: bool = False) -> str | None:
     """Run one case; returns what went wrong, or None."""
     rng, numbers = random.Random(seed), np.random.default_rng(seed)
     case = random_case(rng)
-    target = machine.named(rng.choice([t for t in TARGETS if machine.named(t).vector_bits <= machine.host().vector_bits]))
+    here = machine.host().vector_bits
+    target = machine.named(rng.choice([t for t in TARGETS if machine.named(t).vector_bits <= here]))
     program = schedule_case(rng, case, target)
     if verbose:
         from jtc.dialects.text import program_text
@@ -228,7 +233,8 @@ def run_case(seed: int, verbose: bool = False) -> str | None:
     return f"written beside {', '.join(broken)}" if broken else None
 
 
-def _run_compiled(rng: random.Random, kernel: Kernel, program: Program, target: CpuTarget, fenced: dict[str, Fenced]) -> None:
+def _run_compiled(rng: random.Random, kernel: Kernel, program: Program, target: CpuTarget,
+                  fenced: dict[str, Fenced]) -> None:
     emitted = emit(kernel, program.buffers, target)
     call = compile_kernel(emitted, target, rng.choice((0, 1, 1)))
     cuts = sorted({rng.randrange(emitted.units + 1) for _ in range(rng.randrange(3))} - {0, emitted.units})
@@ -236,16 +242,11 @@ def _run_compiled(rng: random.Random, kernel: Kernel, program: Program, target: 
     rng.shuffle(ranges)
     addresses = [fenced[name].address for name in emitted.operands]
     for begin, end in ranges:
-        workspace = Fenced(emitted.workspace_bytes, machine_byte(), True, 64)
+        workspace = Fenced(emitted.workspace_bytes, DTYPES["ui8"], True, 64)
         workspace.array[:] = 0xFF      # NaN, if it were read before it is written
         call(addresses, workspace.address, begin, end)
         if not workspace.intact():
             raise AssertionError(f"kernel {kernel.name} writes beside its workspace")
-
-
-def machine_byte() -> DType:
-    from jtc.dialects.dtypes import DTYPES
-    return DTYPES["ui8"]
 
 
 def _compare(name: str, got: np.ndarray, want: np.ndarray, dtype: DType) -> str | None:
@@ -306,28 +307,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _supervise(seed: int, count: int | None, deadline: float) -> int:
     """Children run the cases; one that dies is followed by another that starts after the case it died on."""
     end = seed + count if count is not None else None
-    done, failures = 0, []
+    done, failures = 0, 0
     while time.time() < deadline and (end is None or seed < end):
         size = BATCH if end is None else min(BATCH, end - seed)
         command = [sys.executable, "-m", "jtc.tools.fuzz", "--worker", "--seed", str(seed), "--count", str(size),
                    "--seconds", str(deadline - time.time())]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        last = None
+        last = seed
+        assert child.stdout is not None
         for line in child.stdout:
             if line.startswith("case "):
                 last, done = int(line.split()[1]), done + 1
             elif line.startswith("FAIL "):
                 _, case, problem = line.rstrip("\n").split(" ", 2)
-                failures.append(int(case))
+                failures += 1
                 print(f"case {case}: {problem}\n  replay: jtc fuzz --case {case}", flush=True)
         code = child.wait()
         if code not in (0, 1):
-            failures.append(last)
+            failures += 1
             print(f"case {last}: the process died with code {code}\n  replay: jtc fuzz --case {last}", flush=True)
-            seed = (last if last is not None else seed + size - 1) + 1
+            seed = last + 1
         else:
             seed += size
-    print(f"{done} cases, {len(failures)} failures")
+    print(f"{done} cases, {failures} failures")
     return 1 if failures else 0
 
 

@@ -1,7 +1,7 @@
 """Random kernels, for `jtc fuzz`: every feature of the kernel form, in small sizes, with values that add up exactly.
 
-Inputs are small integers (also as floats), so that sums and products come out exactly in any order; functions that round
-stand only at the top of a body.  What is left to tolerance is their error alone.
+Inputs are small integers (also as floats), so that sums and products come out exactly in any order; functions that
+round stand only at the top of a body.  What is left to tolerance is their error alone.
 """
 from __future__ import annotations
 
@@ -67,7 +67,9 @@ class Maker:
     def access(self, axes: Sequence[Axis], dtype: DType, prefix: str = "x", plain: bool = False) -> Access:
         """A new buffer seen through random forms; some of them guarded."""
         sizes = {a.name: a.size for a in axes}
-        forms, shape, guards = [], [], []
+        forms: list[Affine] = []
+        shape: list[int] = []
+        guards: list[Guard] = []
         rank = self.rng.randrange(4)
         picked = self.rng.sample(list(axes), min(rank, len(axes))) if self.chance(0.6) else None
         for d in range(len(picked) if picked is not None else rank):
@@ -112,7 +114,8 @@ class Maker:
         sizes = {a.name: a.size for a in axes}
         low, high = forms[dim].range(sizes)
         guards = tuple(g for g in access.guards if g.index in forms)
-        self.indices[where.buffer] = (-low - 1, access.shape[dim] - high + 1) if self.chance(0.5) else (0, access.shape[dim])
+        size = access.shape[dim]
+        self.indices[where.buffer] = (-low - 1, size - high + 1) if self.chance(0.5) else (0, size)
         self.reads.append(where)
         e = read(len(self.reads) - 1, where.dtype)
         return Access(access.buffer, access.dtype, access.shape, tuple(forms), guards, access.fill, ((dim, e),))
@@ -183,7 +186,9 @@ def write_of(maker: Maker, parallel: Sequence[Axis], dtype: DType) -> Access:
     rng = maker.rng
     axes = list(parallel)
     rng.shuffle(axes)
-    forms, shape, guards = [], [], []
+    forms: list[Affine] = []
+    shape: list[int] = []
+    guards: list[Guard] = []
     while axes:
         axis = axes.pop()
         form, size = Affine.axis(axis.name), axis.size
@@ -217,7 +222,8 @@ def single_stage(rng: random.Random) -> Case:
     dtype = rng.choice(DTYPES)
     reduce = None
     if any(a.kind == REDUCTION for a in axes):
-        reduce = rng.choice([n for n, r in REDUCTIONS.items() if dtype.kind in r.kinds and (n != "mul" or not dtype.is_float)])
+        names = [n for n, r in REDUCTIONS.items() if dtype.kind in r.kinds]
+        reduce = rng.choice([n for n in names if n != "mul" or not dtype.is_float])     # products of floats overflow
     if maker.chance(0.3) and dtype is not BOOL:
         body = expr("mul", (maker.read(axes, dtype), maker.read(axes, dtype)), dtype)
     else:
@@ -245,8 +251,8 @@ def _epilogue(maker: Maker, parallel: Sequence[Axis], value: Expr) -> tuple[Expr
         to = maker.rng.choice((F64, I64) if value.dtype.is_float else (F64, I64, I32))
         maker.to_integer |= value.dtype.is_float and not to.is_float
         return cast(value, to), to
-    return expr(maker.rng.choice(("add", "mul", "max")), (value, maker.expression(parallel, value.dtype, 1)), value.dtype), \
-        value.dtype
+    other = maker.expression(parallel, value.dtype, 1)
+    return expr(maker.rng.choice(("add", "mul", "max")), (value, other), value.dtype), value.dtype
 
 
 def scatter(rng: random.Random) -> Case:
@@ -256,7 +262,10 @@ def scatter(rng: random.Random) -> Case:
     axes = make_axes(rng, rng.choice((1, 2, 2, 3)), 0 if reduce == "replace" else rng.choice((0, 0, 1)))
     dtype = rng.choice((F32, F32, F64, I32, I64))
     body = maker.expression(axes, dtype, rng.randrange(3))
-    shape, forms, gather, guards = [], [], [], []
+    shape: list[int] = []
+    forms: list[Affine] = []
+    gather: list[tuple[int, Expr]] = []
+    guards: list[Guard] = []
     rest = list(axes)
     while rest:
         axis = rest.pop()
@@ -307,7 +316,8 @@ def rows(rng: random.Random) -> Case:
         Stage("top", along, (source,), r0, top, rng.choice(("max", "min", "add"))),
         Stage("total", along, (source, top), body, total, "add", keep=kept,
               epilogue=expr("add", (expr("abs", (acc(dtype),), dtype), const(1, dtype)), dtype)),
-        Stage("map", (row, Axis("j", m)), (kept, total), expr("div", (r0, r1), dtype), Access(y, dtype, (n, m), (i, j))))
+        Stage("map", (row, Axis("j", m)), (kept, total), expr("div", (r0, r1), dtype),
+              Access(y, dtype, (n, m), (i, j))))
     maker.rounds = True
     return _case(maker, Kernel("k", stages, ((row, block),), tuple(locals_)))
 
@@ -349,12 +359,13 @@ def attention(rng: random.Random) -> Case:
     product = expr("mul", (r0, r1), F32)
     stages = (
         Stage("scores", (h, row, Axis("j", t), Axis("e", d, REDUCTION)),
-              (Access(q, F32, (heads, n, d), (hh, i, e)), Access(k, F32, (heads, t, d), (hh, j, e))), product, s, "add"),
+              (Access(q, F32, (heads, n, d), (hh, i, e)), Access(k, F32, (heads, t, d), (hh, j, e))), product, s,
+              "add"),
         Stage("total", (h, row, Axis("j", t, REDUCTION)), (s,), expr("abs", (r0,), F32), total, "add",
               epilogue=expr("add", (acc(F32), const(1, F32)), F32)),
         Stage("out", (h, row, Axis("e", d), Axis("j", t, REDUCTION)),
-              (s, Access(v, F32, (heads, t, d), (hh, j, e)), total), product, Access(y, F32, (heads, n, d), (hh, i, e)), "add",
-              epilogue=expr("div", (acc(F32), read(2, F32)), F32)))
+              (s, Access(v, F32, (heads, t, d), (hh, j, e)), total), product,
+              Access(y, F32, (heads, n, d), (hh, i, e)), "add", epilogue=expr("div", (acc(F32), read(2, F32)), F32)))
     kernel = Kernel("k", stages, ((h, 1), (row, block)),
                     (Local("s", TensorType(F32, (block, t))), Local("total", TensorType(F32, (block,)))))
     maker.rounds = True
@@ -364,7 +375,7 @@ def attention(rng: random.Random) -> Case:
 def convolution(rng: random.Random) -> Case:
     """A guarded window over an image times weights: strides, padding, groups by chance."""
     dtype = rng.choice((F32, F32, F64))
-    c, o, size, window = rng.choice((1, 3, 5, 8)), rng.choice((1, 4, 16, 17)), rng.choice((5, 7, 9, 14)), rng.choice((1, 2, 3))
+    c, o, size, window = (rng.choice(n) for n in ((1, 3, 5, 8), (1, 4, 16, 17), (5, 7, 9, 14), (1, 2, 3)))
     stride, pad = rng.choice((1, 1, 2)), rng.choice((0, 1, 2))
     out = (size + 2 * pad - window) // stride + 1
     maker = Maker(rng)
@@ -376,7 +387,8 @@ def convolution(rng: random.Random) -> Case:
     image, weights = maker.buffer(dtype, (c, size, size)), maker.buffer(dtype, (o, c, window, window))
     bias, y = maker.buffer(dtype, (o,)), maker.buffer(dtype, (o, out, out), "y")
     reads = (Access(image, dtype, (c, size, size), spot, guards),
-             Access(weights, dtype, (o, c, window, window), tuple(f[a] for a in "ocpq")), Access(bias, dtype, (o,), (f["o"],)))
+             Access(weights, dtype, (o, c, window, window), tuple(f[a] for a in "ocpq")),
+             Access(bias, dtype, (o,), (f["o"],)))
     body = expr("mul", (read(0, dtype), read(1, dtype)), dtype)
     epilogue = expr("max", (expr("add", (acc(dtype), read(2, dtype)), dtype), const(0, dtype)), dtype)
     write = Access(y, dtype, (o, out, out), (f["o"], f["i"], f["j"]))
