@@ -1,0 +1,92 @@
+"""The emitted code itself: what the inner loops consist of, and what is refused."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from emitting import (
+    MATMULS,
+    access,
+    axes,
+    elementwise,
+    fn,
+    matmul,
+    types_of,
+)
+
+from jtc.compiler.cpu import lower, machine
+from jtc.compiler.cpu.emit import emit
+from jtc.dialects.dtypes import DTYPES, F32
+from jtc.dialects.errors import InternalError
+from jtc.dialects.expr import read
+from jtc.dialects.kernel import Kernel, Pack, Schedule, Stage
+
+
+def assembly(stage, target="x86-64-v4"):
+    kernel = Kernel("k", (stage,))
+    cpu = machine.named(target)
+    emitted = emit(kernel, types_of(kernel), cpu)
+    return lower.to_assembly(lower.to_llvm(emitted.text, emitted.symbol, len(emitted.operands)), cpu)
+
+
+def inner_loop(text):
+    """The basic block with the most fused multiply-adds, the shortest of several."""
+    blocks = re.split(r"^\.?\w+:.*$|^\s+j\w+\s.*$", text, flags=re.MULTILINE)
+    return max(blocks, key=lambda b: (b.count("vfmadd"), -b.count("\n"))).strip().splitlines()
+
+
+@pytest.mark.parametrize(
+    "target,lanes,rows,columns", [("x86-64-v4", 16, 8, 3), ("x86-64-v4", 16, 6, 4), ("x86-64-v3", 8, 6, 2)]
+)
+def test_the_inner_loop_of_a_contraction_is_loads_and_fused_multiply_adds(target, lanes, rows, columns):
+    width = lanes * columns
+    schedule = Schedule(
+        "j",
+        lanes,
+        (("j", width), ("k", 256), ("i", rows)),
+        ("k",),
+        (("k", 4),),
+        (Pack(1, ("k", 256), ("j//", "k", "j%")),),
+    )
+    loop = inner_loop(assembly(matmul(512, 512, 512, schedule), target))
+    assert sum("vfmadd" in line for line in loop) == 4 * rows * columns
+    assert not any("rsp" in line for line in loop), "accumulators are spilled"
+    assert len(loop) <= 4 * (rows * columns + rows + columns) + 6, "addresses are not folded into the loads"
+
+
+def test_padding_costs_nothing_inside_a_convolution():
+    x = access("x", F32, (64, 56, 56), "c, i + p - 1, j + q - 1", (("i + p - 1", 56), ("j + q - 1", 56)))
+    w = access("w", F32, (64, 3, 3, 64), "c, p, q, o")
+    stage = Stage(
+        "s",
+        axes("i:56 j:56 o:64 c:64r p:3r q:3r"),
+        (x, w),
+        fn("mul", read(0, F32), read(1, F32)),
+        access("y", F32, (56, 56, 64), "i, j, o"),
+        "add",
+        schedule=Schedule("o", 16, (("i", 1), ("j", 7), ("o", 48)), ("p", "q", "c"), (("c", 2),), split=("i", "j")),
+    )
+    loop = inner_loop(assembly(stage))
+    assert sum("vfmadd" in line for line in loop) == 2 * 7 * 3
+    assert not any("cmp" in line and "k1" in line or "rsp" in line for line in loop)
+
+
+def test_code_does_not_grow_with_the_problem():
+    small, large = (
+        emit(
+            Kernel("k", (matmul(n, n, n, MATMULS["packed"]),)),
+            types_of(Kernel("k", (matmul(n, n, n, MATMULS["packed"]),))),
+            machine.named("x86-64-v4"),
+        ).text.count("\n")
+        for n in (101, 4093)
+    )
+    assert large <= small * 1.2
+
+
+def test_missing_schedules_and_dtypes_are_bugs():
+    with pytest.raises(InternalError, match="stage s has no schedule"):
+        emit(Kernel("k", (elementwise(4, F32, None),)), {}, machine.host())
+    half = Kernel("k", (elementwise(4, DTYPES["f16"], Schedule("", 1)),))
+    with pytest.raises(InternalError, match="no code for float16"):
+        emit(half, types_of(half), machine.host())
