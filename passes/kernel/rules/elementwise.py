@@ -41,8 +41,9 @@ def _straight(view: View, vector: str, memory: float) -> Candidate:
     block = lanes * min(count, vectors)
     threads = view.threads([a for a, _ in loops])
     if not threads and view.threads([vector]) and size >= 64 * block:
-        loops.append((vector, round_up(max(size // 64, 1), block)))      # blocks of a long row for the threads
-        threads = len(loops)
+        threads, part = len(loops) + 1, round_up(max(size // 64, 1), block)
+        if part > block:
+            loops.append((vector, part))      # blocks of a long row for the threads
     loops.append((vector, block))
     stream = write_streams(view) and view.stage.write.flat[vector] == 1
     cost = view.points / size * vectors * (view.work * 0.5 + memory)
