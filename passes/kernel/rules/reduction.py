@@ -58,7 +58,8 @@ def _column(view: View, vector: str) -> Candidate:
     others = view.by_write_stride([a for a in view.parallel if a != vector])
     vectors = -(-size // lanes)
     count = max(1, min(ACCUMULATORS if view.work < 8 else 4, vectors))
-    order, unroll = view.reduction_order(), ()
+    order = view.reduction_order()
+    unroll: tuple[tuple[str, int], ...] = ()
     if order and order[-1] in view.free:
         unroll = ((order[-1], min(4, view.free[order[-1]])),)
     loops = [(a, 1) for a in others]
