@@ -146,10 +146,10 @@ class _Builder:
         self.axes, self.sizes, self.reads, self.numbers, self.memo = [], {}, [], {}, {}
         self.frame, self.in_body = (), True
         place = tuple(self.axis(f"u{d}", n) for d, n in enumerate(updates.shape))
-        body, _ = self.pull(updates, place, (), None)
+        body, _ = self.pull(updates, place, self.frame, None)
         target = apply(forms, place)
-        gather = tuple((d, self.pull(i, place, (), None)[0]) for d, i in zip(dims, indices))
-        guards = tuple(Guard(form, n) for d, (form, n) in enumerate(zip(target, self.root.shape))
+        gather = tuple((d, self.pull(i, place, self.frame, None)[0]) for d, i in zip(dims, indices))
+        guards = self.frame + tuple(Guard(form, n) for d, (form, n) in enumerate(zip(target, self.root.shape))
                        if d not in dims and leaves_range(form, n, self.sizes))
         write = replace(self.write(target), guards=guards, gather=gather)
         written = write.axes

@@ -106,9 +106,10 @@ def make_plan(graph: Graph, outputs: Iterable[Node], forced: dict[int, str]) -> 
     plan.reasons = {id(n): "it is an output" for n in roots} | forced
     planner = _Planner(plan)
     first = dict(plan.reasons)
-    planner.forward()                   # a first guess at what is open, for the rules on readers
-    plan.reasons = first
+    planner.forward()                   # a first guess, for the rules on readers
+    planner.guess, plan.reasons = set(plan.reasons), first
     planner.backward()
+    planner.guess = set()
     while True:
         count = len(plan.reasons)
         planner.forward()
@@ -124,6 +125,7 @@ class _Planner:
         self.weighty = weight_only(plan.order)
         self.facts: dict[int, Facts] = {}
         self.opened: set[int] = set()       # ids of values in which a reduction is open, or would be without a buffer
+        self.guess: set[int] = set()        # ids of values that probably get a buffer
         self.sizes = {id(n): n.type.size for n in plan.order}
         self.reducing = {id(n) for n in plan.order if n.op in REDUCTION_OPS and reduces(n)}
         self.factors = {id(n): contraction_bases(n) for n in plan.order if n.op in REDUCTION_OPS}
@@ -253,7 +255,7 @@ class _Planner:
             if id(value) in seen:
                 continue
             seen.add(id(value))
-            if self.plan.has_buffer(value):
+            if self.plan.has_buffer(value) or id(value) in self.guess and value is not node:
                 leaves += 1
                 continue
             total += _op_cost(value)

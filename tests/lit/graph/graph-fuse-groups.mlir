@@ -1,0 +1,118 @@
+// Stages that share outer axes become one kernel; what lies between them stays local.
+// RUN: jtc-opt %s --graph-canonicalize --graph-fuse --split-input-file | FileCheck %s
+// RUN: jtc-opt %s --graph-canonicalize --graph-fuse=group=false --split-input-file | FileCheck %s --check-prefix=ALONE
+
+// softmax: maximum, sum of exp (each exp kept for the last stage), scale.
+// CHECK-LABEL: "jtc.program"
+// CHECK-COUNT-1: "jtc.kernel"
+// CHECK: "jtc.buffer"() {name = "t1", type = tensor<f32>}
+// CHECK: "jtc.buffer"() {name = "t5", type = tensor<f32>}
+// CHECK: "jtc.buffer"() {name = "t4", type = tensor<300xf32>}
+// CHECK: axes = ["i0:64", "r0:300r"]
+// CHECK: reduce = "max"
+// CHECK: axes = ["i0:64", "r0:300r"]
+// CHECK: write = {buffer = "t5", view = tensor<f32>, index = []}
+// CHECK: keep = {buffer = "t4", view = tensor<300xf32>, index = ["r0"]}
+// CHECK: axes = ["i0:64", "i1:300"]
+// CHECK: shared = ["i0:64 by 1"]
+// CHECK-NOT: "jtc.kernel"
+// ALONE-LABEL: "jtc.program"
+// ALONE-COUNT-4: "jtc.kernel"
+func.func @softmax(%x: tensor<64x300xf32>) -> tensor<64x300xf32> {
+  %0 = "jtc.reduce"(%x) {fn = "max", axes = array<i64: 1>} : (tensor<64x300xf32>) -> tensor<64xf32>
+  %1 = "jtc.broadcast"(%0) {dims = array<i64: 0>} : (tensor<64xf32>) -> tensor<64x300xf32>
+  %2 = "jtc.sub"(%x, %1) : (tensor<64x300xf32>, tensor<64x300xf32>) -> tensor<64x300xf32>
+  %3 = "jtc.exp"(%2) : (tensor<64x300xf32>) -> tensor<64x300xf32>
+  %4 = "jtc.reduce"(%3) {fn = "add", axes = array<i64: 1>} : (tensor<64x300xf32>) -> tensor<64xf32>
+  %5 = "jtc.broadcast"(%4) {dims = array<i64: 0>} : (tensor<64xf32>) -> tensor<64x300xf32>
+  %6 = "jtc.div"(%3, %5) : (tensor<64x300xf32>, tensor<64x300xf32>) -> tensor<64x300xf32>
+  return %6 : tensor<64x300xf32>
+}
+
+// -----
+
+// Columns: the shared axis is the one memory is walked along, so it runs in blocks and the locals hold one block.
+// CHECK-LABEL: "jtc.program"
+// CHECK: "jtc.buffer"() {name = "t1", type = tensor<64xf32>}
+// CHECK: write = {buffer = "t1", view = tensor<64xf32>, index = ["i0"]}
+// CHECK: shared = ["i0:300 by 64"]
+func.func @columns(%x: tensor<64x300xf32>) -> tensor<64x300xf32> {
+  %0 = "jtc.reduce"(%x) {fn = "max", axes = array<i64: 0>} : (tensor<64x300xf32>) -> tensor<300xf32>
+  %1 = "jtc.broadcast"(%0) {dims = array<i64: 1>} : (tensor<300xf32>) -> tensor<64x300xf32>
+  %2 = "jtc.sub"(%x, %1) : (tensor<64x300xf32>, tensor<64x300xf32>) -> tensor<64x300xf32>
+  return %2 : tensor<64x300xf32>
+}
+
+// -----
+
+// batch_norm with training statistics: one kernel over channels; 1/deviation is computed once for each.
+// CHECK-LABEL: "jtc.program"
+// CHECK-COUNT-1: "jtc.kernel"
+// CHECK: axes = ["i0:16", "r0:4r", "r1:6r", "r2:7r"]
+// CHECK: axes = ["i0:16", "r0:4r", "r1:6r", "r2:7r"]
+// CHECK: ops = ["broadcast", "sub", "mul", "reduce", "mul", "rsqrt"]
+// CHECK: axes = ["i0:16", "i1:4", "i2:6", "i3:7"]
+// CHECK: index = ["i1", "i0", "i2", "i3"]
+// CHECK: shared = ["i0:16 by 1"]
+// CHECK-NOT: "jtc.kernel"
+func.func @batch_norm(%x: tensor<4x16x6x7xf32>) -> tensor<4x16x6x7xf32> {
+  %n = "jtc.constant"() {value = 0.00595238095 : f32} : () -> tensor<16xf32>
+  %0 = "jtc.reduce"(%x) {fn = "add", axes = array<i64: 0, 2, 3>} : (tensor<4x16x6x7xf32>) -> tensor<16xf32>
+  %1 = "jtc.mul"(%0, %n) : (tensor<16xf32>, tensor<16xf32>) -> tensor<16xf32>
+  %2 = "jtc.broadcast"(%1) {dims = array<i64: 1>} : (tensor<16xf32>) -> tensor<4x16x6x7xf32>
+  %3 = "jtc.sub"(%x, %2) : (tensor<4x16x6x7xf32>, tensor<4x16x6x7xf32>) -> tensor<4x16x6x7xf32>
+  %4 = "jtc.mul"(%3, %3) : (tensor<4x16x6x7xf32>, tensor<4x16x6x7xf32>) -> tensor<4x16x6x7xf32>
+  %5 = "jtc.reduce"(%4) {fn = "add", axes = array<i64: 0, 2, 3>} : (tensor<4x16x6x7xf32>) -> tensor<16xf32>
+  %6 = "jtc.mul"(%5, %n) : (tensor<16xf32>, tensor<16xf32>) -> tensor<16xf32>
+  %7 = "jtc.rsqrt"(%6) : (tensor<16xf32>) -> tensor<16xf32>
+  %8 = "jtc.broadcast"(%7) {dims = array<i64: 1>} : (tensor<16xf32>) -> tensor<4x16x6x7xf32>
+  %9 = "jtc.mul"(%3, %8) : (tensor<4x16x6x7xf32>, tensor<4x16x6x7xf32>) -> tensor<4x16x6x7xf32>
+  return %9 : tensor<4x16x6x7xf32>
+}
+
+// -----
+
+// The sum over rows at the end of a loss: the shared axis is reduced by the last stage.
+// CHECK-LABEL: "jtc.program"
+// CHECK-COUNT-1: "jtc.kernel"
+// CHECK: axes = ["i0:32", "r0:10r"]
+// CHECK: axes = ["i0:32r", "r0:10r"]
+// CHECK: shared = ["i0:32 by 1"]
+// CHECK-NOT: "jtc.kernel"
+func.func @loss(%x: tensor<32x10xf32>) -> tensor<f32> {
+  %0 = "jtc.reduce"(%x) {fn = "max", axes = array<i64: 1>} : (tensor<32x10xf32>) -> tensor<32xf32>
+  %1 = "jtc.broadcast"(%0) {dims = array<i64: 0>} : (tensor<32xf32>) -> tensor<32x10xf32>
+  %2 = "jtc.sub"(%x, %1) : (tensor<32x10xf32>, tensor<32x10xf32>) -> tensor<32x10xf32>
+  %3 = "jtc.reduce"(%2) {fn = "add", axes = array<i64: 0, 1>} : (tensor<32x10xf32>) -> tensor<f32>
+  return %3 : tensor<f32>
+}
+
+// -----
+
+// Refused: a contraction has loops of its own.
+// CHECK-LABEL: "jtc.program"
+// CHECK: name = "k0_dot", reasons = [["t[[T:[0-9]+]]", "it is reduced and then read in 2 ways"], ["t[[T]]", "t{{[0-9]+}} does not join: a contraction has loops of its own"]
+// CHECK: name = "k1_max_sub"
+func.func @product(%x: tensor<64x8xf32>, %w: tensor<8x300xf32>) -> tensor<64x300xf32> {
+  %0 = "jtc.broadcast"(%x) {dims = array<i64: 0, 2>} : (tensor<64x8xf32>) -> tensor<64x300x8xf32>
+  %1 = "jtc.broadcast"(%w) {dims = array<i64: 2, 1>} : (tensor<8x300xf32>) -> tensor<64x300x8xf32>
+  %2 = "jtc.mul"(%0, %1) : (tensor<64x300x8xf32>, tensor<64x300x8xf32>) -> tensor<64x300x8xf32>
+  %3 = "jtc.reduce"(%2) {fn = "add", axes = array<i64: 2>} : (tensor<64x300x8xf32>) -> tensor<64x300xf32>
+  %4 = "jtc.reduce"(%3) {fn = "max", axes = array<i64: 1>} : (tensor<64x300xf32>) -> tensor<64xf32>
+  %5 = "jtc.broadcast"(%4) {dims = array<i64: 0>} : (tensor<64xf32>) -> tensor<64x300xf32>
+  %6 = "jtc.sub"(%3, %5) : (tensor<64x300xf32>, tensor<64x300xf32>) -> tensor<64x300xf32>
+  return %6 : tensor<64x300xf32>
+}
+
+// -----
+
+// Refused: normalising one large tensor as a whole shares no axis, and one core would do all of it.
+// CHECK-LABEL: "jtc.program"
+// CHECK: "out0 does not join: they share no axis"
+// CHECK-COUNT-1: "jtc.kernel"
+func.func @whole(%x: tensor<100000xf32>) -> tensor<100000xf32> {
+  %0 = "jtc.reduce"(%x) {fn = "max", axes = array<i64: 0>} : (tensor<100000xf32>) -> tensor<f32>
+  %1 = "jtc.broadcast"(%0) {dims = array<i64>} : (tensor<f32>) -> tensor<100000xf32>
+  %2 = "jtc.sub"(%x, %1) : (tensor<100000xf32>, tensor<100000xf32>) -> tensor<100000xf32>
+  return %2 : tensor<100000xf32>
+}

@@ -1,0 +1,132 @@
+// RUN: jtc-opt %s --graph-canonicalize --graph-fuse --split-input-file | FileCheck %s
+
+// An elementwise chain over a slice and a pad is one kernel; the guard is on the read that needs it.
+// CHECK-LABEL: "jtc.program"
+// CHECK: "jtc.kernel"
+// CHECK: axes = ["i0:8"]
+// CHECK: {buffer = "arg0", view = tensor<8xf32>, index = ["i0 - 2"], guards = ["0 <= i0 - 2 < 8"]}
+// CHECK: {buffer = "arg1", view = tensor<20xf32>, index = ["2*i0 + 1"]}
+// CHECK: ops = ["reindex", "reindex", "tanh", "add"]
+// CHECK-NOT: "jtc.kernel"
+func.func @chain(%x: tensor<8xf32>, %y: tensor<20xf32>) -> tensor<8xf32> {
+  %0 = "jtc.reindex"(%x) {map = affine_map<(d0) -> (d0 - 2)>, fill = 0.0 : f32} : (tensor<8xf32>) -> tensor<8xf32>
+  %1 = "jtc.reindex"(%y) {map = affine_map<(d0) -> (2 * d0 + 1)>, fill = 0.0 : f32} : (tensor<20xf32>) -> tensor<8xf32>
+  %2 = "jtc.tanh"(%0) : (tensor<8xf32>) -> tensor<8xf32>
+  %3 = "jtc.add"(%2, %1) : (tensor<8xf32>, tensor<8xf32>) -> tensor<8xf32>
+  return %3 : tensor<8xf32>
+}
+
+// -----
+
+// exp(0) is not the fill: the value is selected.
+// CHECK-LABEL: "jtc.program"
+// CHECK: [[IN:%.*]] = "jtc.inbounds"() {guards = ["0 <= i0 - 1 < 4"]}
+// CHECK: "jtc.where"([[IN]]
+func.func @pad(%x: tensor<4xf32>) -> tensor<6xf32> {
+  %0 = "jtc.exp"(%x) : (tensor<4xf32>) -> tensor<4xf32>
+  %1 = "jtc.reindex"(%0) {map = affine_map<(d0) -> (d0 - 1)>, fill = 0.0 : f32} : (tensor<4xf32>) -> tensor<6xf32>
+  return %1 : tensor<6xf32>
+}
+
+// -----
+
+// A convolution from four meta-ops, its bias and its activation are one kernel.
+// CHECK-LABEL: "jtc.program"
+// CHECK-COUNT-1: "jtc.kernel"
+// CHECK: axes = ["i0:2", "i1:4", "i2:6", "i3:7", "r0:3r", "r1:3r", "r2:3r"]
+// CHECK: index = ["i0", "r0", "i2 + r1 - 1", "i3 + r2 - 1"], guards = ["0 <= i2 + r1 - 1 < 6", "0 <= i3 + r2 - 1 < 7"]
+// CHECK: index = ["i1", "r0", "r1", "r2"]
+// CHECK: {buffer = "arg2", view = tensor<4xf32>, index = ["i1"]}
+// CHECK: reduce = "add"
+// CHECK: name = "k0_dot_add_max"
+func.func @convolution(%x: tensor<2x3x6x7xf32>, %w: tensor<4x3x3x3xf32>, %b: tensor<4xf32>) -> tensor<2x4x6x7xf32> {
+  %0 = "jtc.reindex"(%x) {map = affine_map<(n, o, i, j, c, p, q) -> (n, c, i + p - 1, j + q - 1)>, fill = 0.0 : f32} : (tensor<2x3x6x7xf32>) -> tensor<2x4x6x7x3x3x3xf32>
+  %1 = "jtc.reindex"(%w) {map = affine_map<(n, o, i, j, c, p, q) -> (o, c, p, q)>, fill = 0.0 : f32} : (tensor<4x3x3x3xf32>) -> tensor<2x4x6x7x3x3x3xf32>
+  %2 = "jtc.mul"(%0, %1) : (tensor<2x4x6x7x3x3x3xf32>, tensor<2x4x6x7x3x3x3xf32>) -> tensor<2x4x6x7x3x3x3xf32>
+  %3 = "jtc.reindex_reduce"(%2) {fn = "add", map = affine_map<(n, o, i, j, c, p, q) -> (n, o, i, j)>} : (tensor<2x4x6x7x3x3x3xf32>) -> tensor<2x4x6x7xf32>
+  %4 = "jtc.broadcast"(%b) {dims = array<i64: 1>} : (tensor<4xf32>) -> tensor<2x4x6x7xf32>
+  %5 = "jtc.add"(%3, %4) : (tensor<2x4x6x7xf32>, tensor<2x4x6x7xf32>) -> tensor<2x4x6x7xf32>
+  %zero = "jtc.constant"() {value = 0.0 : f32} : () -> tensor<2x4x6x7xf32>
+  %6 = "jtc.max"(%5, %zero) : (tensor<2x4x6x7xf32>, tensor<2x4x6x7xf32>) -> tensor<2x4x6x7xf32>
+  return %6 : tensor<2x4x6x7xf32>
+}
+
+// -----
+
+// Its gradient, a reindex_reduce that overlaps, is read backwards: a convolution again.  The guard is on one factor only.
+// CHECK-LABEL: "jtc.program"
+// CHECK: axes = ["i0:9", "r0:3r"]
+// CHECK: {buffer = "arg0", view = tensor<7xf32>, index = ["i0 - r0"], guards = ["0 <= i0 - r0 < 7"]}
+// CHECK: {buffer = "arg1", view = tensor<3xf32>, index = ["r0"]}
+// CHECK-NOT: accumulate
+func.func @gradient(%g: tensor<7xf32>, %w: tensor<3xf32>) -> tensor<9xf32> {
+  %0 = "jtc.broadcast"(%g) {dims = array<i64: 0>} : (tensor<7xf32>) -> tensor<7x3xf32>
+  %1 = "jtc.broadcast"(%w) {dims = array<i64: 1>} : (tensor<3xf32>) -> tensor<7x3xf32>
+  %2 = "jtc.mul"(%0, %1) : (tensor<7x3xf32>, tensor<7x3xf32>) -> tensor<7x3xf32>
+  %3 = "jtc.reindex_reduce"(%2) {fn = "add", map = affine_map<(i, k) -> (i + k)>} : (tensor<7x3xf32>) -> tensor<9xf32>
+  return %3 : tensor<9xf32>
+}
+
+// -----
+
+// Refused: no axis of 3i + 2j stands alone, so it runs as a scatter: fill, then accumulate.
+// CHECK-LABEL: "jtc.program"
+// CHECK: axes = ["i0:40"]
+// CHECK: axes = ["i0:12", "i1:3"]
+// CHECK: index = ["3*i0 + 2*i1 - 1"], guards = ["0 <= 3*i0 + 2*i1 - 1 < 40"]
+// CHECK: accumulate
+func.func @scatter(%x: tensor<12x3xf32>) -> tensor<40xf32> {
+  %0 = "jtc.reindex_reduce"(%x) {fn = "add", map = affine_map<(i, j) -> (3 * i + 2 * j - 1)>} : (tensor<12x3xf32>) -> tensor<40xf32>
+  return %0 : tensor<40xf32>
+}
+
+// -----
+
+// Splitting heads off a product: the reshape cuts the result's axis, no division is left.
+// CHECK-LABEL: "jtc.program"
+// CHECK-COUNT-1: "jtc.kernel"
+// CHECK: index = ["r0", "4*i0 + i2"]
+// CHECK-NOT: "jtc.kernel"
+func.func @heads(%x: tensor<6x5xf32>, %w: tensor<5x12xf32>) -> tensor<3x6x4xf32> {
+  %0 = "jtc.broadcast"(%x) {dims = array<i64: 0, 2>} : (tensor<6x5xf32>) -> tensor<6x12x5xf32>
+  %1 = "jtc.broadcast"(%w) {dims = array<i64: 2, 1>} : (tensor<5x12xf32>) -> tensor<6x12x5xf32>
+  %2 = "jtc.mul"(%0, %1) : (tensor<6x12x5xf32>, tensor<6x12x5xf32>) -> tensor<6x12x5xf32>
+  %3 = "jtc.reduce"(%2) {fn = "add", axes = array<i64: 2>} : (tensor<6x12x5xf32>) -> tensor<6x12xf32>
+  %4 = "jtc.reshape"(%3) : (tensor<6x12xf32>) -> tensor<6x3x4xf32>
+  %5 = "jtc.transpose"(%4) {perm = array<i64: 1, 0, 2>} : (tensor<6x3x4xf32>) -> tensor<3x6x4xf32>
+  return %5 : tensor<3x6x4xf32>
+}
+
+// -----
+
+// Refused: 6x6 seen as 4x9 after a transpose has no affine index; the value below gets a buffer.
+// CHECK-LABEL: "jtc.program"
+// CHECK: its reshape has no affine index
+// CHECK: "jtc.kernel"
+// CHECK: {buffer = "t{{[0-9]+}}", view = tensor<4x9xf32>, index = ["i0", "i1"]}
+func.func @mixed(%x: tensor<6x6xf32>) -> tensor<4x9xf32> {
+  %0 = "jtc.exp"(%x) : (tensor<6x6xf32>) -> tensor<6x6xf32>
+  %1 = "jtc.transpose"(%0) {perm = array<i64: 1, 0>} : (tensor<6x6xf32>) -> tensor<6x6xf32>
+  %2 = "jtc.reshape"(%1) : (tensor<6x6xf32>) -> tensor<4x9xf32>
+  %3 = "jtc.neg"(%2) : (tensor<4x9xf32>) -> tensor<4x9xf32>
+  return %3 : tensor<4x9xf32>
+}
+
+// -----
+
+// A value that several kernels read: an addition is computed again in each, an exp gets a buffer.
+// CHECK-LABEL: "jtc.program"
+// CHECK: "jtc.kernel"
+// CHECK: ops = ["add", "exp"]
+// CHECK: "it is read in 2 ways and costs
+// CHECK: "jtc.kernel"
+// CHECK: ops = ["neg"]
+// CHECK: "jtc.kernel"
+// CHECK: ops = ["add", "mul"]
+func.func @shared(%x: tensor<64xf32>, %y: tensor<64xf32>) -> (tensor<64xf32>, tensor<64xf32>) {
+  %0 = "jtc.add"(%x, %y) : (tensor<64xf32>, tensor<64xf32>) -> tensor<64xf32>
+  %1 = "jtc.exp"(%0) : (tensor<64xf32>) -> tensor<64xf32>
+  %2 = "jtc.neg"(%1) : (tensor<64xf32>) -> tensor<64xf32>
+  %3 = "jtc.mul"(%0, %1) : (tensor<64xf32>, tensor<64xf32>) -> tensor<64xf32>
+  return %2, %3 : tensor<64xf32>, tensor<64xf32>
+}
