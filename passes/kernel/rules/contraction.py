@@ -1,7 +1,7 @@
-"""Contractions: sums of products of two reads that each miss a parallel axis of the other (matmul, convolution, attention).
+"""Contractions: sums of products of two reads that each miss a parallel axis of the other (matmul, convolution...).
 
-One operand takes the lanes (the vector operand), the other is broadcast (the scalar operand).  The register tile is lanes
-along one axis of the vector operand times points of one or two axes that it lacks.  The rule enumerates
+One operand takes the lanes (the vector operand), the other is broadcast (the scalar operand).  The register tile is
+lanes along one axis of the vector operand times points of one or two axes that it lacks.  The rule enumerates
 
     vector axis  x  tile axes  x  tile sizes     ranked by cycles in the inner loop, tails counted exactly
     how each operand is read  x  loop order      ranked by the bytes moved between the caches and the copies made
@@ -22,20 +22,23 @@ LATENCY = 4.0                  # cycles of one fused multiply-add: a step of the
 FROM_L2 = 2.0                  # extra cycles per vector load that misses the first-level cache
 PAGE = 1024                    # bytes; rows this far apart miss in the first-level cache and its address cache
 PAGE_COST = 8.0                # cycles per such row and tile
-LOAD_PORT = 0.12               # cycles per load that do not overlap with the arithmetic
-LINE_COST = 1.0                # cycles per scalar whose next one in the reduction lies in another cache line
+SPLIT_LOAD = 1.0               # cycles per vector load that is not aligned and so touches two cache lines
+LOAD_PORT = 0.2                # cycles per load that do not overlap with the arithmetic
+LINE_COST = 2.0                # cycles per scalar whose next one in the reduction lies in another cache line
 SET_BYTES = 4096               # rows of the scalar operand this far apart share one set of the first-level cache
 SET_COST = 2.0                 # cycles per cache line of such rows
 STORE, STORE_TRANSPOSED, STORE_SCATTERED = 1.0, 8.0, 40.0      # cycles per accumulator
 TILE_START = 30.0              # cycles to enter and leave one register tile
-COPY, COPY_TRANSPOSED = 0.15, 0.5          # cycles per element of a copy
-L3_BYTE, L2_BYTE = 1 / 6, 1 / 40           # cycles per byte that comes from beyond the second-level cache, from it
+COPY, COPY_TRANSPOSED = 0.15, 1.0          # cycles per element of a copy
+L3_BYTE, L2_BYTE = 1 / 12, 1 / 40          # cycles per byte that comes from beyond the second-level cache, from it
+SAME_SET = 1024                # bytes; pixels of a copy this far apart crowd a few sets of the first-level cache
 TILE_STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 16, 28)
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A register tile: `vectors` vectors along `vector`, `inner` points along the last of `axes`, `outer` along the first."""
+    """A register tile: `vectors` vectors along `vector`, `inner` points along the last of `axes`, `outer` along the
+    first where there are two."""
 
     cost: float
     vector: str
@@ -104,7 +107,7 @@ def _tiles(view: View, vector: str, wide: int, factors: tuple[int, int]) -> Iter
 
 
 def _budget(view: View, vectors: int) -> int:
-    """Accumulators that fit next to the loaded vectors and broadcasts, with what LLVM's scheduler holds ahead (measured)."""
+    """Accumulators that fit next to loaded vectors, broadcasts and what LLVM's scheduler holds ahead (measured)."""
     return view.target.registers - (4 if vectors <= 2 else 7)
 
 
@@ -122,7 +125,9 @@ def _tile_cost(view: View, tile: Tile, wide: int, narrow: int) -> float:
         extents = (outer, inner) if len(axes) > 1 else (inner,)
         scalars = prod(n for n, used in zip(extents, in_narrow) if used)
         loads = vectors * prod(n for n, used in zip(extents, in_wide) if used)
-        step = max(count / 2, (scalars + loads) / 2, LATENCY) + LOAD_PORT * (scalars + loads) + (FROM_L2 * max(0.0, loads - count / 12) if far else 0.0)
+        step = max(count / 2, (scalars + loads) / 2, LATENCY) + LOAD_PORT * (scalars + loads)
+        if far:
+            step += FROM_L2 * max(0.0, loads - count / 8)
         return step * depth + TILE_START + count * (store + 0.5 * view.work)
 
     def along(size: int, step: int, cost) -> float:
@@ -156,8 +161,9 @@ def _order(view: View, wide: int, narrow: int) -> tuple[str, ...]:
     rest.sort(key=lambda r: -abs(view.strides[narrow][r]))
     if any(_in_window(view, wide, r) for r in windows):
         return (*rest, *windows)
-    guarded = bool(view.stage.reads[narrow].guards)
-    return (*windows, *rest) if guarded else tuple(sorted(view.stage.reductions, key=lambda r: -abs(view.strides[narrow][r])))
+    if view.stage.reads[narrow].guards:
+        return (*windows, *rest)
+    return tuple(sorted(view.stage.reductions, key=lambda r: -abs(view.strides[narrow][r])))
 
 
 def _fixed(view: View, number: int) -> bool:
@@ -184,9 +190,9 @@ def _is_box(view: View, number: int) -> bool:
 
 def _box_order(view: View, number: int, last: str) -> tuple[str, ...]:
     """Dimensions, those of parallel axes outside, the one that holds `last` innermost."""
-    index = view.stage.reads[number].index
-    reductions = set(view.stage.reductions)
-    dims = sorted(range(len(index)), key=lambda d: (last in index[d].axes, bool(index[d].axes) and index[d].axes <= reductions, d))
+    index, reductions = view.stage.reads[number].index, set(view.stage.reductions)
+    dims = sorted(range(len(index)), key=lambda d: (
+        last in index[d].axes, bool(index[d].axes) and index[d].axes <= reductions, d))
     return tuple(map(str, dims))
 
 
@@ -225,9 +231,12 @@ def _scalar_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
         return
     if read.guards:
         if _is_box(view, number) and _can_hoist(view, number):
-            size = prod(high - low + 1 for low, high in (f.range(view.stage.sizes) for f in read.index))
-            last = reductions[-1] if reductions else ""
-            yield Operand(cost=size * COPY_TRANSPOSED, copy=_box_order(view, number, last))
+            ranges = [form.range(view.stage.sizes) for form in read.index]
+            size = prod(high - low + 1 for low, high in ranges)
+            order = _box_order(view, number, reductions[-1] if reductions else "")
+            low, high = ranges[int(order[-1])]
+            pad = view.lanes if (high - low + 1) * read.dtype.bytes % SAME_SET == 0 else 0
+            yield Operand(cost=size * COPY_TRANSPOSED, copy=order, pad=pad)
             yield Operand(cost=size * COPY, copy=tuple(map(str, range(len(read.index)))))
         else:
             yield Operand(cost=view.points / view.lanes, split=True)
@@ -256,18 +265,15 @@ def _orders(view: View, tile: Tile, wide: tuple[int, Operand], narrow: tuple[int
     batch = prod(free[a] for a in lead)
     row_points = prod(free[a] for a, _ in rows)
     wide_bytes = depth * free[tile.vector] * 4
-    narrow_bytes = int(_volume(view, narrow_number) * 4 / prod(free[a] for a in lead if a in view.strides[narrow_number].axes))
+    narrow_lead = prod(free[a] for a in lead if a in view.strides[narrow_number].axes)
+    narrow_bytes = int(_volume(view, narrow_number) * 4 / narrow_lead)
     panels, tiles = -(-free[tile.vector] // width), -(-row_points // (tile.inner * tile.outer))
     base = tile.cost + wide_way.cost + narrow_way.cost
-    for number, way in (wide, narrow):
-        in_order = not way.copy or way.copy == tuple(map(str, range(len(way.copy))))
-        if not way.packed and in_order and _stride_bytes(view, number) >= PAGE:
-            base += PAGE_COST * depth * panels * tiles * batch
-    if not narrow_way.packed and reductions and _last_stride(view, narrow_number, narrow_way, reductions[-1]) >= 16:
-        base += LINE_COST * depth * panels * tiles * batch
-    if not narrow_way.packed and not narrow_way.copy and rows and rows[-1][1] >= 4 \
-            and view.strides[narrow_number][rows[-1][0]] * 4 % SET_BYTES == 0 and view.strides[narrow_number][rows[-1][0]]:
-        base += SET_COST * batch * panels * narrow_bytes / 64
+    steps = depth * panels * tiles * batch
+    base += _access_cost(view, tile, wide, narrow, reductions, steps)
+    if not narrow_way.packed and not narrow_way.copy and rows and rows[-1][1] >= 4:
+        stride = view.strides[narrow_number][rows[-1][0]] * 4
+        base += SET_COST * batch * panels * narrow_bytes / 64 if stride and stride % SET_BYTES == 0 else 0.0
     unroll = _unroll(view, tile, wide_number, reductions)
     blocked, big = _reduction_blocks(view, depth, width, reductions)
 
@@ -313,10 +319,30 @@ def _orders(view: View, tile: Tile, wide: tuple[int, Operand], narrow: tuple[int
         if [a for a, _ in loops].count(outer_axis) > 1 and even == outer_step:
             return
         again = (-(-free[tile.vector] // columns) - 1) * narrow_way.cost
+        if wide_way.pack and columns * kc * 4 > view.target.l2:      # written, and read back from further away
+            again += 2 * batch * moved(wide_bytes, 1)
         results = row_points * free[tile.vector] * 4
         cost = base + again + batch * (moved(narrow_bytes / passes, panels * passes) + moved(wide_bytes, passes)
                                        + moved(results, 2 * (-(-free[big] // kc) - 1)))
         yield from candidate(cost, loops, 1, (big, kc), (outer_axis, even))
+
+
+def _access_cost(view: View, tile: Tile, wide: tuple[int, Operand], narrow: tuple[int, Operand],
+                 reductions: tuple[str, ...], steps: int) -> float:
+    """Cycles lost to rows in other pages, to cache lines used for one element, and to loads across two lines."""
+    cost = 0.0
+    for number, way in (wide, narrow):
+        in_order = not way.copy or way.copy == tuple(map(str, range(len(way.copy))))
+        if not way.packed and in_order and _stride_bytes(view, number) >= PAGE:
+            cost += PAGE_COST * steps
+    number, way = narrow
+    if not way.packed and reductions and _last_stride(view, number, way, reductions[-1]) >= 16:
+        cost += LINE_COST * steps
+    number, way = wide
+    strides = view.strides[number]
+    if not way.packed and (way.copy or any(c % view.lanes for a, c in strides.terms.items() if a != tile.vector)):
+        cost += SPLIT_LOAD * tile.vectors * steps
+    return cost
 
 
 def _last_stride(view: View, number: int, way: Operand, axis: str) -> int:
@@ -333,7 +359,8 @@ def _stride_bytes(view: View, number: int) -> int:
 
 
 def _reduction_blocks(view: View, depth: int, width: int, reductions: tuple[str, ...]) -> tuple[int, str]:
-    """Block of the longest reduction axis (0: none needed) so that one panel takes little of the second-level cache, and the axis."""
+    """Block of the longest reduction axis (0: none needed), so that one panel takes little of the second-level cache,
+    and the axis."""
     inner = [r for r in reductions if r in view.free]
     if not inner:
         return 0, ""
