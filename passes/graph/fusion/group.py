@@ -23,7 +23,8 @@ from jtc.passes.graph.fusion.movement import NotAffine, through_reshape
 MIN_ITERATIONS = 16         # shared iterations that keep a machine's threads busy
 SMALL = 1 << 15             # points that one core computes in about the time it takes to wake another
 MAX_LOCALS = 512 << 10      # bytes: half of a second-level cache of 1 MB
-BLOCK = 64                  # iterations of a block where a shared axis is the contiguous one: four vectors of f32
+BLOCK = 64                  # iterations of a block where lanes run along a shared axis: four vectors of f32
+SHORT = 8                   # points of an iteration that leave most lanes empty (measured: rows of 10 are best alone)
 
 
 @dataclass(eq=False)
@@ -176,6 +177,9 @@ def lay_out(stages: Sequence[Stage], outside: set[str], types: Mapping[str, Tens
         raise Refused(f"they share {iterations} iterations, too few to spread over threads" if iterations > 1 else
                       "they share no axis")
     blocks = _blocks(classes, sizes, stages)
+    if classes and points // iterations <= SHORT and set(blocks) == {1} \
+            and classes[-1][-1] not in stages[-1].reductions:
+        blocks[-1] = min(sizes[-1], BLOCK)
     order = sorted(range(len(classes)), key=lambda k: blocks[k] > 1)
     shared = tuple((classes[k], sizes[k], blocks[k]) for k in order)
     local = tuple(b for s in stages for b in _written(s) if b not in outside and any(

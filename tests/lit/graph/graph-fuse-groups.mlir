@@ -116,3 +116,16 @@ func.func @whole(%x: tensor<100000xf32>) -> tensor<100000xf32> {
   %2 = "jtc.sub"(%x, %1) : (tensor<100000xf32>, tensor<100000xf32>) -> tensor<100000xf32>
   return %2 : tensor<100000xf32>
 }
+
+// -----
+
+// Short rows leave lanes empty: 64 of them run together.
+// CHECK-LABEL: "jtc.program"
+// CHECK: "jtc.buffer"() {name = "t1", type = tensor<64xf32>}
+// CHECK: shared = ["i0:1000 by 64"]
+func.func @short(%x: tensor<1000x4xf32>) -> tensor<1000x4xf32> {
+  %0 = "jtc.reduce"(%x) {fn = "max", axes = array<i64: 1>} : (tensor<1000x4xf32>) -> tensor<1000xf32>
+  %1 = "jtc.broadcast"(%0) {dims = array<i64: 0>} : (tensor<1000xf32>) -> tensor<1000x4xf32>
+  %2 = "jtc.sub"(%x, %1) : (tensor<1000x4xf32>, tensor<1000x4xf32>) -> tensor<1000x4xf32>
+  return %2 : tensor<1000x4xf32>
+}
