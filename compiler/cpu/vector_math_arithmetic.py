@@ -61,9 +61,11 @@ def _float_remainder(a: Value, b: Value) -> Value:
     with builder.block("do {"):
         builder.line(f"^bb0({after}: {a.type}):")
         rest = Value(builder, after, a.element, a.lanes)
-        quotient = ((rest / divisor).bitcast(a.integer) & (-1 << digits - half)).bitcast(a.element).unary("trunc")
-        # A quotient past the largest float is infinite: the largest power of two serves as well.
-        left = (-quotient.at_most(2.0 ** top)).exact_fma(divisor, rest)
+        step = divisor
+        for _ in range(3):      # where the quotient is past the largest float, take off multiples of 2^k b first
+            step = (rest / step).abs().eq(math.inf).select(step * 2.0 ** ((top + 1) // 2), step)
+        quotient = ((rest / step).bitcast(a.integer) & (-1 << digits - half)).bitcast(a.element).unary("trunc")
+        left = (-quotient).exact_fma(step, rest)
         builder.line(f"scf.yield {left.name} : {a.type}")
     rest = Value(builder, result, a.element, a.lanes)
     rest = (rest < 0.0).select(rest + divisor, rest)  # the last division had rounded up

@@ -182,8 +182,9 @@ def assert_same(got, want, inputs, label, zeros=True):
 
 
 # ------------------------------------------------------------------------------------------------ tests
-@pytest.mark.skip(reason="defect: the loop of the float remainder (mod, floordiv) does not end for some of these samples")
-@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+@pytest.mark.parametrize("dtype", [
+    F32, pytest.param(F64, marks=pytest.mark.xfail(reason="defect: atan2 of two denormals is a million ulp off")),
+], ids=str)
 def test_float_functions(compiled, dtype):
     kernels, library = compiled
     x, a, b = float_samples(dtype)
