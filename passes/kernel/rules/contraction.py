@@ -21,16 +21,20 @@ from jtc.passes.kernel.rules.common import Candidate, Copy, View, round_up
 LATENCY = 4.0                  # cycles of one fused multiply-add: a step of the reduction takes at least these
 FROM_L2 = 2.0                  # extra cycles per vector load that misses the first-level cache
 PAGE = 1024                    # bytes; rows this far apart miss in the first-level cache and its address cache
+PAGES = 64                     # entries of the address cache
 PAGE_COST = 8.0                # cycles per such row and tile
 SPLIT_LOAD = 1.0               # cycles per vector load that is not aligned and so touches two cache lines
 LOAD_PORT = 0.2                # cycles per load that do not overlap with the arithmetic
 LINE_COST = 2.0                # cycles per scalar whose next one in the reduction lies in another cache line
 SET_BYTES = 4096               # rows of the scalar operand this far apart share one set of the first-level cache
-SET_COST = 2.0                 # cycles per cache line of such rows
-STORE, STORE_TRANSPOSED, STORE_SCATTERED = 1.0, 8.0, 40.0      # cycles per accumulator
+SET_COST = 4.0                 # cycles per cache line of such rows
+STORE, STORE_SCATTERED = 1.0, 40.0         # cycles per accumulator
+STORE_TRANSPOSED = 72.0        # cycles per block of lanes x lanes that is turned, full or not
+DEPTH = 768                    # steps of the reduction after which the gain of a longer tile is below its share of cache
 TILE_START = 30.0              # cycles to enter and leave one register tile
 COPY, COPY_TRANSPOSED = 0.15, 1.0          # cycles per element of a copy
-L3_BYTE, L2_BYTE = 1 / 12, 1 / 40          # cycles per byte that comes from beyond the second-level cache, from it
+L2_BYTE, L3_BYTE, MEMORY_BYTE = 1 / 40, 1 / 12, 1 / 4      # cycles per byte that comes from there
+L3 = 8 << 20                   # bytes of a shared cache that one kernel may count on
 SAME_SET = 1024                # bytes; pixels of a copy this far apart crowd a few sets of the first-level cache
 TILE_STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 16, 28)
 
@@ -115,7 +119,7 @@ def _tile_cost(view: View, tile: Tile, wide: int, narrow: int) -> float:
     """Cycles of all register tiles, the smaller ones at the edges included, without copies and cache misses."""
     depth = prod(view.free[r] for r in view.reductions)
     write, lanes, axes = view.stage.write.flat, view.lanes, tile.axes
-    store = STORE if write[tile.vector] == 1 else STORE_TRANSPOSED if axes and write[axes[-1]] == 1 else STORE_SCATTERED
+    straight, turned = write[tile.vector] == 1, bool(axes) and write[axes[-1]] == 1
     in_narrow = [a in view.strides[narrow].axes for a in axes]
     in_wide = [a in view.strides[wide].axes for a in axes]
     far = depth * tile.vectors * lanes * 4 > view.target.l1 * 0.75
@@ -128,7 +132,10 @@ def _tile_cost(view: View, tile: Tile, wide: int, narrow: int) -> float:
         step = max(count / 2, (scalars + loads) / 2, LATENCY) + LOAD_PORT * (scalars + loads)
         if far:
             step += FROM_L2 * max(0.0, loads - count / 8)
-        return step * depth + TILE_START + count * (store + 0.5 * view.work)
+        store = STORE * count if straight else STORE_SCATTERED * count
+        if turned and not straight:
+            store = STORE_TRANSPOSED * vectors * outer * -(-inner // lanes)
+        return step * depth + TILE_START + store + count * 0.5 * view.work
 
     def along(size: int, step: int, cost) -> float:
         return size // step * cost(step) + (cost(size % step) if size % step else 0.0)
@@ -278,7 +285,7 @@ def _orders(view: View, tile: Tile, wide: tuple[int, Operand], narrow: tuple[int
     blocked, big = _reduction_blocks(view, depth, width, reductions)
 
     def moved(size: float, passes: float) -> float:
-        return size * passes * (L2_BYTE if size <= view.target.l2 * 0.6 else L3_BYTE)
+        return size * passes * (L2_BYTE if size <= view.target.l2 * 0.6 else L3_BYTE if size <= L3 else MEMORY_BYTE)
 
     def candidate(cost: float, loops: list[tuple[str, int]], threads: int, wide_loop: tuple[str, int] | None,
                   narrow_loop: tuple[str, int] | None) -> Iterator[Candidate]:
@@ -313,7 +320,7 @@ def _orders(view: View, tile: Tile, wide: tuple[int, Operand], narrow: tuple[int
     even = round_up(-(-free[outer_axis] // -(-free[outer_axis] // block)), outer_step)
     passes = -(-free[outer_axis] // even)
     if big:
-        columns = round_up(min(free[tile.vector], max(width, (8 << 20) // (4 * max(1, depth // free[big]) * kc))), width)
+        columns = round_up(min(free[tile.vector], max(width, L3 // (4 * max(1, depth // free[big]) * kc))), width)
         loops = [(tile.vector, columns), (big, kc), (outer_axis, even), (tile.vector, width), *rows]
         loops = [loop for i, loop in enumerate(loops) if loop not in loops[:i]]
         if [a for a, _ in loops].count(outer_axis) > 1 and even == outer_step:
@@ -330,10 +337,10 @@ def _orders(view: View, tile: Tile, wide: tuple[int, Operand], narrow: tuple[int
 def _access_cost(view: View, tile: Tile, wide: tuple[int, Operand], narrow: tuple[int, Operand],
                  reductions: tuple[str, ...], steps: int) -> float:
     """Cycles lost to rows in other pages, to cache lines used for one element, and to loads across two lines."""
-    cost = 0.0
+    cost, depth = 0.0, prod(view.free[r] for r in view.reductions)
     for number, way in (wide, narrow):
         in_order = not way.copy or way.copy == tuple(map(str, range(len(way.copy))))
-        if not way.packed and in_order and _stride_bytes(view, number) >= PAGE:
+        if not way.packed and in_order and _stride_bytes(view, number) >= PAGE and depth > PAGES:
             cost += PAGE_COST * steps
     number, way = narrow
     if not way.packed and reductions and _last_stride(view, number, way, reductions[-1]) >= 16:
@@ -365,8 +372,8 @@ def _reduction_blocks(view: View, depth: int, width: int, reductions: tuple[str,
     if not inner:
         return 0, ""
     big = max(inner, key=lambda r: view.free[r])
-    limit = view.target.l2 // 8 // (width * 4)
-    if depth <= limit * 1.5:
+    limit = min(view.target.l2 // 8 // (width * 4), DEPTH)
+    if depth <= limit * 1.25:
         return 0, big
     parts = -(-depth // limit)
     return round_up(-(-view.free[big] // parts), 4), big
