@@ -51,7 +51,7 @@ def number(attr: Any, of: DType, name: str) -> bool | int | float:
     else:
         raise DecodeError(f"{name} must be a number, got {attr}")
     if given != of.name:
-        raise DecodeError(f"{name} must be of type {of}, got {attr}")
+        raise DecodeError(f"{name} must be of type {of.name}, got {attr}")
     return attr.value
 
 
@@ -363,7 +363,7 @@ def _region(op: Any, number: int, reads: list[TensorType], acc: DType | None, wh
     if [str(a.type) for a in block.arguments] != [d.name for d in expected]:
         given = ", ".join(str(a.type) for a in block.arguments)
         rule = "the accumulator and one value for each read" if acc is not None else "one value for each read"
-        raise DecodeError(f"the {what} takes ({', '.join(map(str, expected))}), {rule}; it has ({given})", op)
+        raise DecodeError(f"the {what} takes ({', '.join(d.name for d in expected)}), {rule}; it has ({given})", op)
     leaves = ([expr.acc(acc)] if acc is not None else []) + [expr.read(i, t.dtype) for i, t in enumerate(reads)]
     values: dict[Any, Expr] = dict(zip(block.arguments, leaves, strict=True))
     offsets: list[Expr] = []

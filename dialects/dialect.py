@@ -62,7 +62,7 @@ def _verify_value(op: Any) -> None:
     result = optable.infer(name, args, attrs, declared)
     fits = len(result.shape) == len(declared.shape) and all(map(optable.dims_match, result.shape, declared.shape))
     if result.dtype is not declared.dtype or not fits:
-        shown = (result.dtype, declared.dtype) if any(scalars) else (result, declared)
+        shown = (result.dtype.name, declared.dtype.name) if any(scalars) else (result, declared)
         raise DecodeError(f"{name} gives {shown[0]}, its type says {shown[1]}")
 
 

@@ -40,7 +40,7 @@ class DType:
         return self.kind in ("int", "uint")
 
     def __str__(self) -> str:
-        return self.name
+        return self.public
 
     def __repr__(self) -> str:
         return f"jtc.{self.public}"

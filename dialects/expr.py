@@ -44,7 +44,7 @@ class Expr:
             return "acc"
         if self.fn in ("index", "inbounds"):
             return f"{self.fn}({self.attr})"
-        name = f"cast[{self.dtype}]" if self.fn == "cast" else self.fn
+        name = f"cast[{self.dtype.name}]" if self.fn == "cast" else self.fn
         return f"{name}({', '.join(map(str, self.args))})"
 
     __repr__ = __str__

@@ -188,7 +188,7 @@ def scalar_result(fn: str, args: Sequence[DType]) -> DType:
         raise OpError(f"{fn} takes {row.arity} argument{'s' * (row.arity != 1)}, got {len(args)}")
     if row.arguments == "philox":
         if list(args) != [I64, I64]:
-            raise OpError(f"philox takes an i64 counter and an i64 key, got {', '.join(map(str, args))}")
+            raise OpError(f"philox takes an int64 counter and an int64 key, got {', '.join(a.public for a in args)}")
         return I32
     values = args
     if row.arguments == "where":
@@ -260,7 +260,7 @@ def _random(args, attrs, declared):
     if args[0] != TensorType(I64, ()):
         raise OpError(f"random needs a key of type tensor<i64>, got {args[0]}")
     if t.dtype is not I32:
-        raise OpError(f"random gives i32 bits, not {t.dtype}")
+        raise OpError(f"random gives int32 bits, not {t.dtype.public}")
     return t
 
 

@@ -116,9 +116,9 @@ def _stage(stage: Stage) -> Iterator[str]:
         yield from _expression(stage.epilogue, stage, "the epilogue", set(stage.parallel))
     value = stage.body if stage.epilogue is None else stage.epilogue
     if value.dtype is not stage.write.dtype:
-        yield f"writes {value.dtype} values into {stage.write.buffer}, which is {stage.write.dtype}"
+        yield f"writes {value.dtype.name} values into {stage.write.buffer}, which is {stage.write.dtype.name}"
     if stage.keep is not None and stage.keep.dtype is not stage.body.dtype:
-        yield f"keeps {stage.body.dtype} values in {stage.keep.buffer}, which is {stage.keep.dtype}"
+        yield f"keeps {stage.body.dtype.name} values in {stage.keep.buffer}, which is {stage.keep.dtype.name}"
     for axis in sorted(stage.write.axes & set(stage.reductions)) if not stage.accumulate else ():
         yield f"the write to {stage.write.buffer} names the reduction axis {axis!r}"
     for what, access in _accesses(stage):
@@ -127,7 +127,7 @@ def _stage(stage: Stage) -> Iterator[str]:
         for _, e in access.gather:
             yield from _expression(e, stage, f"the gathered index of {what} {access.buffer}", set(names))
             if not e.dtype.is_integer:
-                yield f"{what} {access.buffer}: gathers with {e.dtype} values, not integers"
+                yield f"{what} {access.buffer}: gathers with {e.dtype.name} values, not integers"
     yield from _circular(stage)
 
 
@@ -142,20 +142,20 @@ def _expression(root: Expr, stage: Stage, what: str, axes: set[str]) -> Iterator
             read = stage.reads[e.attr]
             used = read.axes & set(stage.sizes)
             if read.dtype is not e.dtype:
-                yield f"{what} takes {e.dtype} from {read.buffer}, which is {read.dtype}"
+                yield f"{what} takes {e.dtype.name} from {read.buffer}, which is {read.dtype.name}"
         elif e.fn == "acc":
             if root is not stage.epilogue:
                 yield f"{what} takes the accumulator, which only an epilogue has"
             elif e.dtype is not stage.body.dtype:
-                yield f"{what} takes an accumulator of {e.dtype}, the body gives {stage.body.dtype}"
+                yield f"{what} takes an accumulator of {e.dtype.name}, the body gives {stage.body.dtype.name}"
         elif e.fn == "index":
             used = e.attr.axes
             if not e.dtype.is_integer:
-                yield f"{what}: an index is an integer, not {e.dtype}"
+                yield f"{what}: an index is an integer, not {e.dtype.name}"
         elif e.fn == "inbounds":
             used = set().union(*(g.index.axes for g in e.attr))
             if e.dtype is not BOOL:
-                yield f"{what}: inbounds gives i1, not {e.dtype}"
+                yield f"{what}: inbounds gives i1, not {e.dtype.name}"
         elif e.fn in SCALAR_FUNCTIONS:
             yield from _function(e, what)
         elif e.fn not in ("const", "cast"):
@@ -172,7 +172,7 @@ def _function(e: Expr, what: str) -> Iterator[str]:
         yield f"{what}: {error}".split("\n")[0]
         return
     if result is not e.dtype:
-        yield f"{what}: {e.fn} gives {result}, not {e.dtype}"
+        yield f"{what}: {e.fn} gives {result.name}, not {e.dtype.name}"
 
 
 def _circular(stage: Stage) -> Iterator[str]:

@@ -103,16 +103,16 @@ def number(value: bool | int | float | np.generic, dtype: DType) -> str:
     if dtype.kind == "bool":
         return "true" if value else "false"
     if not dtype.is_float:
-        return f"{int(value)} : {dtype}"
+        return f"{int(value)} : {dtype.name}"
     exact = np.asarray(value).astype(dtype.numpy)
     # The parser reads a decimal as a double and rounds it to the dtype, so this is what it will see.
     for decimal in (str(exact), repr(float(exact))):
         mantissa, e, exponent = decimal.partition("e")
         decimal = mantissa + ("" if "." in mantissa else ".0") + e + exponent
         if np.isfinite(float(exact)) and np.asarray(float(decimal)).astype(dtype.numpy) == exact:
-            return f"{decimal} : {dtype}"
+            return f"{decimal} : {dtype.name}"
     bits = int(exact.view(f"u{dtype.bytes}"))
-    return f"0x{bits:0{2 * dtype.bytes}X} : {dtype}"
+    return f"0x{bits:0{2 * dtype.bytes}X} : {dtype.name}"
 
 
 def string(text: str) -> str:
@@ -283,7 +283,7 @@ def _block(arguments: Sequence[tuple[str, DType]], acc: DType | None, root: Expr
            offsets: Sequence[Expr] = ()) -> list[str]:
     """A region that gives offsets, or yields the value of `root`."""
     head = ([("%acc", acc)] if acc else []) + [*arguments]
-    lines = [f"^bb0({', '.join(f'{name}: {dtype}' for name, dtype in head)}):"] if head else []
+    lines = [f"^bb0({', '.join(f'{name}: {dtype.name}' for name, dtype in head)}):"] if head else []
     names: dict[int, str] = {}
     number_of = itertools.count()
     roots = [*offsets, *([root] if root is not None else [])]
@@ -294,11 +294,11 @@ def _block(arguments: Sequence[tuple[str, DType]], acc: DType | None, root: Expr
             names[id(e)] = "%acc"
         elif id(e) not in names:
             names[id(e)] = f"%{next(number_of)}"
-            args, types = ", ".join(names[id(a)] for a in e.args), ", ".join(str(a.dtype) for a in e.args)
+            args, types = ", ".join(names[id(a)] for a in e.args), ", ".join(a.dtype.name for a in e.args)
             name = "constant" if e.fn == "const" else e.fn
-            lines.append(f"  {names[id(e)]} = \"jtc.{name}\"({args}){_scalar_attrs(e)} : ({types}) -> {e.dtype}")
-    lines += [f'  "jtc.offset"({names[id(e)]}) : ({e.dtype}) -> ()' for e in offsets]
-    value, type = ("", "") if root is None else (names[id(root)], root.dtype)
+            lines.append(f"  {names[id(e)]} = \"jtc.{name}\"({args}){_scalar_attrs(e)} : ({types}) -> {e.dtype.name}")
+    lines += [f'  "jtc.offset"({names[id(e)]}) : ({e.dtype.name}) -> ()' for e in offsets]
+    value, type = ("", "") if root is None else (names[id(root)], root.dtype.name)
     return [*lines, f'  "jtc.yield"({value}) : ({type}) -> ()']
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from jtc.dialects.dtypes import DTYPES
 from jtc.dialects.errors import InputError
 from jtc.runtime.cost import estimate_ns
 from jtc.runtime.elf import SharedObject
@@ -31,7 +32,7 @@ class TensorInfo:
     shape: tuple[int, ...]
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
+        return f"{self.name}: {DTYPES[self.dtype].public}[{', '.join(map(str, self.shape))}]"
 
 
 class Module:

@@ -84,7 +84,7 @@ def read_image(file: Path, wanted: TensorInfo | None) -> np.ndarray:
     shape = () if wanted is None else wanted.shape
     if wanted is None or len(shape) not in (3, 4) or len(shape) == 4 and shape[0] != 1 or shape[-3] not in (1, 3) \
             or wanted.dtype != "f32":
-        raise InputError(f"{file}: an image fits an f32 input [1, 3, h, w], not {wanted}")
+        raise InputError(f"{file}: an image fits a float32 input [1, 3, h, w], not {wanted}")
     channels, height, width = shape[-3:]
     try:
         with Image.open(file) as opened:
@@ -107,7 +107,7 @@ def _fit(array: np.ndarray, wanted: TensorInfo) -> np.ndarray:
     except TypeError:
         raise InputError(f"input {wanted.name}: arrays of {array.dtype} are not taken; it is {wanted}") from None
     if dtype.name != wanted.dtype or array.shape != wanted.shape:
-        raise InputError(f"input {wanted.name}: the file has {dtype.name}{list(array.shape)}, the model takes {wanted}")
+        raise InputError(f"input {wanted.name}: the file has {dtype}{list(array.shape)}, the model takes {wanted}")
     return array
 
 

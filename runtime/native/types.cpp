@@ -39,7 +39,7 @@ DType dtype_of(const std::string& name) {
 }
 
 std::string TensorType::text() const {
-    std::string result = std::string(info(dtype).name) + "[";
+    std::string result = std::string(info(dtype).numpy) + "[";
     for (size_t i = 0; i < shape.size(); i++) result += (i ? ", " : "") + std::to_string(shape[i]);
     return result + "]";
 }

@@ -28,7 +28,7 @@ struct TensorType {
     int64_t size;  // elements
     size_t bytes;
 
-    std::string text() const;  // "f32[2, 3]"
+    std::string text() const;  // "float32[2, 3]"
 };
 
 // The one object for this type.  Types live as long as the process.

@@ -223,7 +223,7 @@ def test_reading_inputs(tmp_path):
     (tmp_path / "broken.npy").write_bytes(b"junk")
     (tmp_path / "x.txt").write_text("1 2")
     np.savez(tmp_path / "named.npz", c=x)
-    for files, words in (([fx], "2 inputs"), ([fy, fx], r"input a: the file has i64\[4\]"), ([], "2 inputs"),
+    for files, words in (([fx], "2 inputs"), ([fy, fx], r"input a: the file has int64\[4\]"), ([], "2 inputs"),
                          ([str(tmp_path / "absent.npy")], "no such file"),
                          ([str(tmp_path / "broken.npz")], "cannot be read"),
                          ([str(tmp_path / "broken.npy")], "cannot be read"), ([str(tmp_path / "x.txt")], "not known"),
@@ -257,7 +257,7 @@ def test_images(tmp_path):
     np.testing.assert_allclose(got[0, :, 10, 10], (np.float32([1, 0, 0]) - MEAN) / DEVIATION, atol=1e-5)
     grey, = read_inputs([file], [TensorInfo("x", "f32", (1, 1, 8, 8))])
     assert 0 < grey.min() and grey.max() < 1
-    with pytest.raises(InputError, match="an image fits an f32 input"):
+    with pytest.raises(InputError, match="an image fits a float32 input"):
         read_inputs([file], [TensorInfo("x", "f32", (10,))])
     (tmp_path / "bad.png").write_bytes(b"no image")
     with pytest.raises(InputError, match="cannot be read as an image"):

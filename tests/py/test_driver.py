@@ -140,8 +140,8 @@ def test_wrong_inputs_to_a_module(place, capsys):
     assert run(capsys, "compile", "mm.jtc")[0] == 0
     np.save("a.npy", A)
     np.save("d.npy", A.astype(np.float64))
-    for files, words in ((["a.npy"], "2 inputs"), (["a.npy", "a.npy"], "input b: the file has f32[20, 12]"),
-                         (["d.npy", "a.npy"], "input a: the file has f64[20, 12]")):
+    for files, words in ((["a.npy"], "2 inputs"), (["a.npy", "a.npy"], "input b: the file has float32[20, 12]"),
+                         (["d.npy", "a.npy"], "input a: the file has float64[20, 12]")):
         code, out, err = run(capsys, "run", "mm.so", *[x for f in files for x in ("--input", f)], "--output", "y.npz")
         assert code == 1 and words in err and out == "" and not (place / "y.npz").exists()
     data = (place / "mm.so").read_bytes()

@@ -96,7 +96,7 @@ def test_nan_and_rounding():
     ("constant", [], {"value": 1}, (F32, (-2,)), r"negative dimension in shape \(-2,\)"),
     ("iota", [], {"axis": 1}, (I32, (3,)), "iota axis 1 is outside"),
     ("random", [(I32, ())], {"stream": 0}, (I32, (3,)), "random needs a key"),
-    ("random", [(I64, ())], {"stream": 0}, (F32, (3,)), "random gives i32 bits"),
+    ("random", [(I64, ())], {"stream": 0}, (F32, (3,)), "random gives int32 bits"),
     ("broadcast", [(F32, (3,))], {"dims": (0,)}, (F32, (4,)), r"cannot broadcast \(3,\) to \(4,\)"),
     ("broadcast", [(F32, (3,))], {"dims": (0, 1)}, (F32, (3, 3)), "must name one dimension"),
     ("reduce", [(F32, (3,))], {"fn": "add", "axes": (1,)}, None, "do not fit shape"),
@@ -133,5 +133,5 @@ def test_unknown_dimensions_match_any():
 def test_where_and_philox_dtypes():
     assert scalar_result("where", [BOOL, F32, F32]) is F32
     assert scalar_result("philox", [I64, I64]) is I32
-    with pytest.raises(OpError, match="philox takes an i64 counter"):
+    with pytest.raises(OpError, match="philox takes an int64 counter"):
         scalar_result("philox", [I32, I32])

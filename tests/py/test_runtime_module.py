@@ -58,7 +58,7 @@ def module(path):
 
 
 def test_calls(module):
-    assert repr(module) == "<Module affine(x: f32[8]) -> (y: f32[8])>"
+    assert repr(module) == "<Module affine(x: float32[8]) -> (y: float32[8])>"
     assert (module(X) == EXPECTED).all()
     out, = module.run([Buffer.from_numpy(X)])
     assert (out.numpy() == EXPECTED).all()
@@ -67,12 +67,12 @@ def test_calls(module):
 
 def test_weights_by_name_and_rebinding(path):
     module = load_module(path)
-    assert [str(c) for c in module.constants] == ["weight: f32[8]"]
+    assert [str(c) for c in module.constants] == ["weight: float32[8]"]
     with pytest.raises(InputError, match="no weights yet"):
         module(X)
     with pytest.raises(InputError, match="the weight 'weight' is missing"):
         module.bind({"other": W})
-    with pytest.raises(InputError, match="constant w is f32\\[8\\], got f32\\[3\\]"):
+    with pytest.raises(InputError, match="constant w is float32\\[8\\], got float32\\[3\\]"):
         module.bind([W[:3]])
     with pytest.raises(InputError, match="has 1 weights, got 2"):
         module.bind([W, W])
@@ -93,9 +93,9 @@ def test_embedded_weights(tmp_path):
 @pytest.mark.parametrize("args, message", [
     ((), r"affine takes 1 inputs \(x\), got 0"),
     ((X, X), r"affine takes 1 inputs \(x\), got 2"),
-    ((X.astype(np.float64),), r"affine: input 0 \(x\) is f32\[8\], got f64\[8\]"),
-    ((X[:4],), r"affine: input 0 \(x\) is f32\[8\], got f32\[4\]"),
-    ((X.reshape(2, 4),), r"got f32\[2, 4\]"),
+    ((X.astype(np.float64),), r"affine: input 0 \(x\) is float32\[8\], got float64\[8\]"),
+    ((X[:4],), r"affine: input 0 \(x\) is float32\[8\], got float32\[4\]"),
+    ((X.reshape(2, 4),), r"got float32\[2, 4\]"),
     (("text",), "not"),
 ])
 def test_wrong_arguments(module, args, message):
