@@ -38,8 +38,7 @@ def _apply(name: str, value: Any) -> None:
 for _name in _KNOBS:
     _apply(_name, knobs.get(_name))
 knobs.listen(_apply)
-os.register_at_fork(before=_native.before_fork, after_in_parent=_native.after_fork_parent,
-                    after_in_child=_native.after_fork_child)
+os.register_at_fork(before=_native.before_fork, after_in_parent=_native.after_fork_parent)
 atexit.register(_native.shutdown)
 
 __all__ = ["Buffer", "Dispatcher", "Event", "Executable", "Library", "Stream", "current_stream", "default_stream",

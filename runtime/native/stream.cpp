@@ -128,25 +128,26 @@ void Stream::stop() {
     if (thread_.joinable()) thread_.join();
 }
 
-bool Stream::close() {
+void Stream::close() {
     std::lock_guard<std::mutex> lock(mutex_);
-    const bool was = closed_;
-    closed_ = true;
-    return was && idle();
+    closed_++;
 }
 
-void Stream::open_in_parent() {
-    closed_ = false;
-    mutex_.unlock();
+void Stream::open() {
+    {
+        std::lock_guard<std::mutex> lock(mutex_);
+        closed_--;
+    }
     drained_.notify_all();
 }
 
-void Stream::open_in_child() {
-    new (&mutex_) std::mutex;  // made anew: their state may count threads that are not here
+void Stream::make_anew() {
+    new (&mutex_) std::mutex;  // their state may count threads that are not here
     new (&wake_) std::condition_variable;
     new (&drained_) std::condition_variable;
     new (&thread_) std::thread;
-    sleeping_ = stop_ = closed_ = false;
+    sleeping_ = stop_ = false;
+    closed_ = 0;
 }
 
 StreamRef default_stream() { return registry().first; }

@@ -51,11 +51,12 @@ public:
     void drain();  // wait for what was submitted, whatever comes of it; without the GIL
     void stop();   // finish the queue and end the thread; a later submit starts it again
 
-    // For a fork.  While a stream is closed, `submit` waits, except in work that runs on a stream.
-    bool close();  // true where it was closed before, and its queue is empty
+    // For forks.  While a stream is closed, `submit` waits, except in work that runs on a stream.
+    void close();
+    void open();       // as often as it was closed
     void lock() { mutex_.lock(); }
-    void open_in_parent();  // of a locked stream
-    void open_in_child();   // where the stream's thread does not exist
+    void unlock() { mutex_.unlock(); }
+    void make_anew();  // a locked stream in the child, where its thread does not exist: unlocked and open
 
     const std::string name;
     static constexpr int64_t limit = 64;  // keeps a program that runs ahead from filling the memory
@@ -72,7 +73,8 @@ private:
     std::condition_variable wake_, drained_;
     std::deque<Task> queue_;
     std::atomic<int64_t> submitted_{0}, finished_{0};
-    bool sleeping_ = false, stop_ = false, closed_ = false;
+    bool sleeping_ = false, stop_ = false;
+    int closed_ = 0;  // how many forks are under way
     std::thread thread_;
     EventRef failure_;
 

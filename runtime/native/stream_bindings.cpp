@@ -1,4 +1,8 @@
 // Streams in Python, and what the interpreter's life asks of them: fork and exit.
+#include <pthread.h>
+
+#include <algorithm>
+
 #include "executable.h"
 #include "python.h"
 #include "threads.h"
@@ -30,25 +34,34 @@ void synchronize() {
     for (auto& stream : streams) stream->synchronize();
 }
 
-// A fork copies this thread alone.  Before it all streams are closed to new work and finish what they have, and all
-// locks are taken, so that the child finds everything in order; it starts threads of its own when it needs them.  From
-// the last look at the streams to the end of the fork the GIL is held, so no other thread can change what was seen; a
-// thread that holds one of the locks does not need the GIL to give it back.
-std::vector<StreamRef> locked_streams;
+// A fork copies this thread alone.  Before it all streams are closed to new work and finish what they have; they stay
+// closed until it is over.  All locks are taken within fork() itself, where the GIL is held and no Python code runs
+// (other libraries' fork handlers are Python code, and may hand the GIL to a thread that waits for one of these locks),
+// so that the child finds everything in order; it starts threads of its own when it needs them.  A thread that holds
+// one of the locks does not need the GIL to give it back.
+thread_local std::vector<StreamRef> closed_streams;  // by the fork that this thread is in
 
 void before_fork() {
     for (;;) {
         auto streams = all_streams();
         bool quiet = true;
-        for (auto& stream : streams) quiet &= stream->close();
-        if (quiet) {
-            locked_streams = std::move(streams);
-            break;
+        for (auto& stream : streams) {
+            const bool known = std::find(closed_streams.begin(), closed_streams.end(), stream) != closed_streams.end();
+            if (!known) {
+                stream->close();
+                closed_streams.push_back(stream);
+            }
+            quiet &= known && stream->idle();
         }
+        if (quiet) return;
         nb::gil_scoped_release release;
         for (auto& stream : streams) stream->drain();
     }
-    for (auto& stream : locked_streams) stream->lock();
+}
+
+void lock_for_fork() {
+    if (closed_streams.empty()) return;  // a fork that runs another program
+    for (auto& stream : closed_streams) stream->lock();
     ThreadPool::instance().busy.lock();
     MemoryPool::instance().mutex.lock();
 }
@@ -58,17 +71,23 @@ void unlock_pools() {
     ThreadPool::instance().busy.unlock();
 }
 
-void after_fork_parent() {
+void unlock_in_parent() {
+    if (closed_streams.empty()) return;
     unlock_pools();
-    for (auto& stream : locked_streams) stream->open_in_parent();
-    locked_streams.clear();
+    for (auto& stream : closed_streams) stream->unlock();
 }
 
-void after_fork_child() {
+void unlock_in_child() {
+    if (closed_streams.empty()) return;
     unlock_pools();
     ThreadPool::after_fork();
-    for (auto& stream : locked_streams) stream->open_in_child();
-    locked_streams.clear();
+    for (auto& stream : closed_streams) stream->make_anew();
+    closed_streams.clear();
+}
+
+void after_fork_parent() {
+    for (auto& stream : closed_streams) stream->open();
+    closed_streams.clear();
 }
 
 void shutdown() {
@@ -143,8 +162,8 @@ void bind_stream(nb::module_& m) {
     m.def("synchronize", synchronize, "Wait for all streams; raise the first error that nobody has seen.");
     m.def("before_fork", before_fork);
     m.def("after_fork_parent", after_fork_parent);
-    m.def("after_fork_child", after_fork_child);
     m.def("shutdown", shutdown);
+    pthread_atfork(lock_for_fork, unlock_in_parent, unlock_in_child);
 }
 
 }  // namespace jtc
