@@ -96,12 +96,26 @@ def lazy_graph(outputs: Sequence[Node]) -> tuple[Graph, list[Node]]:
 
 def sync(*trees: Any) -> None:
     """Wait until the values of all tensors in `trees` are computed; without arguments, of all pending tensors."""
-    from jtc.frontend.tree import tensors_in
-    found = [t for tree in trees for t in tensors_in(tree)] if trees else list(_state.tensors.values())
-    for tensor in found:
+    found = _tensors(trees) if trees else list(_state.tensors.values())
+    waiting = [tensor for tensor in found if tensor._buffer is None]
+    for tensor in waiting:
         if tensor._tracer is not None:
             tensor.value("sync()")                             # raises: it has no value yet
-    evaluate(found)
+    if waiting:
+        evaluate(waiting)
     for tensor in found:
-        tensor.value().wait()
+        tensor._buffer.wait()                                  # type: ignore[union-attr]
 
+
+def _tensors(trees: Sequence[Any]) -> list[Tensor]:
+    """The tensors in `trees`; a loop of small steps ends with this, so lists of tensors are not searched further."""
+    found: list[Tensor] = []
+    for tree in trees:
+        if type(tree) is Tensor:
+            found.append(tree)
+        elif type(tree) in (list, tuple) and all([type(item) is Tensor for item in tree]):
+            found += tree
+        else:
+            from jtc.frontend.tree import tensors_in
+            found += tensors_in(tree)
+    return found
