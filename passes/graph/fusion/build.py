@@ -4,6 +4,9 @@ The walk starts at the root with one axis per dimension and goes down: movement 
 ops become the body, the first reduction met becomes the stage's (what is above it the epilogue), values with a buffer
 become reads.
 
+A reindex_reduce is read backwards (inverse.py).  With strides that takes one stage for each residue class of the result,
+each writing its own elements.
+
 A reindex that can leave its argument adds guards.  Below it, an expression need only be right where the guards hold; it
 may also be asked to give `want` where they do not, which is free where the reads can fill with it: f(fill) = want.  Where
 that fails the reindex selects on `inbounds`.
@@ -12,8 +15,10 @@ What one stage cannot hold raises Cut: the plan then gives that value a buffer.
 """
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +30,7 @@ from jtc.dialects.expr import Expr, acc, cast, const, expr, index, read, reads_o
 from jtc.dialects.graph import Node, Weights
 from jtc.dialects.kernel import PARALLEL, REDUCTION, Access, Axis, Guard, Stage
 from jtc.dialects.optable import REDUCTIONS, SCALAR_FUNCTIONS
-from jtc.passes.graph.fusion.inverse import free_axes, invert, is_gatherable
+from jtc.passes.graph.fusion.inverse import MAX_CLASSES, Inverse, invert, is_gatherable, reduces
 from jtc.passes.graph.fusion.movement import (
     NotAffine,
     affine_map,
@@ -35,6 +40,7 @@ from jtc.passes.graph.fusion.movement import (
     stays_outside,
     through_reshape,
 )
+from jtc.passes.graph.fusion.residues import NeedsClasses, NoPoint, NotInvertible
 
 
 class Cut(Exception):
@@ -52,9 +58,23 @@ class _Split(Exception):
         self.axis, self.inner = axis, inner
 
 
+class _Classes(Exception):
+    """An axis has to be cut into `count` residue classes, each with a stage of its own."""
+
+    def __init__(self, axis: str, count: int):
+        self.axis, self.count = axis, count
+
+
+class _Empty(Exception):
+    """A residue class of an axis shorter than the number of classes has no element."""
+
+
 @dataclass(frozen=True)
 class Built:
-    """The stages of one value, in order (two for a scatter: fill or copy, then accumulate), and the nodes they took in."""
+    """The stages of one value, and the nodes they took in.
+
+    stages  one; two for a scatter (fill or copy, then accumulate); one for each residue class, which write parts of the value
+    """
 
     stages: tuple[Stage, ...]
     interior: frozenset[int]
@@ -64,12 +84,21 @@ class Built:
 def build(root: Node, buffers: Mapping[int, str]) -> Built:
     """The stages that write buffers[id(root)].  buffers: id of every value that has one -> its name.  Raises Cut."""
     splits: dict[str, int] = {}
+    classes: dict[str, int] = {}
     while True:
-        builder = _Builder(root, buffers, splits)
+        parts = []
         try:
-            return builder.build()
+            for starts in itertools.product(*map(range, classes.values())):
+                residues = {axis: (count, start) for (axis, count), start in zip(classes.items(), starts)}
+                with suppress(_Empty):
+                    parts.append(_Builder(root, buffers, splits, residues).build())
         except _Split as split:
-            splits = {**splits, split.axis: split.inner}
+            splits[split.axis] = split.inner
+        except _Classes as needed:
+            classes[needed.axis] = classes.get(needed.axis, 1) * needed.count
+        else:
+            return Built(tuple(s for part in parts for s in part.stages), frozenset().union(*(p.interior for p in parts)),
+                         frozenset().union(*(p.boundary for p in parts)))
 
 
 def same_number(a: Any, b: Any) -> bool:
@@ -85,8 +114,10 @@ Index = tuple[Affine, ...]
 
 
 class _Builder:
-    def __init__(self, root: Node, buffers: Mapping[int, str], splits: Mapping[str, int]):
-        self.root, self.buffers, self.splits = root, buffers, splits
+    def __init__(self, root: Node, buffers: Mapping[int, str], splits: Mapping[str, int],
+                 residues: Mapping[str, tuple[int, int]]):
+        """splits: axis -> size of its inner part; residues: axis -> (m, r), of which m * axis + r are built."""
+        self.root, self.buffers, self.splits, self.residues = root, buffers, splits, residues
         self.axes: list[Axis] = []
         self.sizes: dict[str, int] = {}
         self.reads: list[Access] = []
@@ -183,6 +214,14 @@ class _Builder:
     # -------------------------------------------------------------------------------------------- axes
     def axis(self, name: str, size: int, kind: str = PARALLEL) -> Affine:
         """A new axis, cut into outer and inner ones as `splits` says; nothing for size 1."""
+        if name in self.residues:
+            count, start = self.residues[name]
+            if start >= size:
+                raise _Empty
+            return self.part(name, -(-(size - start) // count), kind) * count + start
+        return self.part(name, size, kind)
+
+    def part(self, name: str, size: int, kind: str) -> Affine:
         if size == 1:
             return Affine()
         if name in self.splits:
@@ -417,17 +456,19 @@ class _Builder:
         if x.type.size == 0:
             return identity, want is None or same_number(want, identity.attr)
         if not is_gatherable(node):
-            raise Cut(node, "its index map has no inverse without division, so it is written as a scatter")
-        reduces = bool(free_axes(node.attrs["map"], x.shape))
-        if reduces and not self.enter(node, place, guards):
+            raise Cut(node, "its index map has no inverse, so it is written as a scatter")
+        if reduces(node) and not self.enter(node, place, guards):
             return acc(node.dtype), want is None
-        try:
-            found = invert(node.attrs["map"], x.shape, node.shape, place, self.sizes,
-                           lambda d, n: self.axis(f"r{d}", n, REDUCTION))
-        except NotAffine as error:
-            raise self.cut_axis(error, node, "its index map is not affine in the axes of its reader") from None
+        outer = len(self.axes)
+        found = self.inverse(node, place)
+        if len(self.axes) == outer:             # no sum is left in this residue class
+            if reduces(node):
+                self.reduction, self.in_body = None, False
+            if found is None:
+                return identity, want is None or same_number(want, identity.attr)
+        assert found is not None
         fresh = tuple(g for g in dict.fromkeys(found.guards) if leaves_range(g.index, g.size, self.sizes))
-        if not reduces:
+        if len(self.axes) == outer:
             if fresh:
                 return self.filled(x, found.index, guards, fresh, identity.attr, want)
             return self.pull(x, found.index, guards, want)
@@ -442,6 +483,27 @@ class _Builder:
             value = value if exact else self.select(inside, value, identity)
         self.leave(value)
         return acc(node.dtype), want is None
+
+    def inverse(self, node: Node, place: Index) -> Inverse | None:
+        """The points of a reindex_reduce's argument that meet its element `place`; None where there are none."""
+        def new_axis(d: int, size: int) -> Affine:
+            if size % self.splits.get(f"r{d}", 1):
+                raise Cut(node.args[0], "its reshape has no affine index in every residue class")
+            return self.axis(f"r{d}", size, REDUCTION)
+
+        try:
+            return invert(node.attrs["map"], node.args[0].shape, node.shape, place, self.sizes, new_axis)
+        except NoPoint:
+            return None
+        except NotAffine as error:
+            raise self.cut_axis(error, node, "its index map is not affine in the axes of its reader") from None
+        except NeedsClasses as needed:
+            limit = MAX_CLASSES // needed.count // math.prod(count for count, _ in self.residues.values())
+            if limit and any(a.name == needed.axis and a.kind == PARALLEL for a in self.axes):
+                raise _Classes(needed.axis, needed.count) from None
+            raise Cut(node, "its index map has an inverse only in residue classes, which its reader cannot run in") from None
+        except NotInvertible:
+            raise Cut(node, "its index map has no inverse in the axes of its reader") from None
 
     def enter(self, node: Node, place: Index, guards: Guards) -> bool:
         """Make `node` the reduction of this stage; False where it is that already.  Raises Cut where it cannot be."""

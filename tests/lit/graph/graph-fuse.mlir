@@ -69,15 +69,38 @@ func.func @gradient(%g: tensor<7xf32>, %w: tensor<3xf32>) -> tensor<9xf32> {
 
 // -----
 
-// Refused: no axis of 3i + 2j stands alone, so it runs as a scatter: fill, then accumulate.
+// A stride, overlapping: the gradient of a strided convolution.  Each residue class of the result has taps of its own,
+// three products for four elements in all, no division and no guard that only rules out points between the strides.
 // CHECK-LABEL: "jtc.program"
-// CHECK: axes = ["i0:40"]
-// CHECK: axes = ["i0:12", "i1:3"]
-// CHECK: index = ["3*i0 + 2*i1 - 1"], guards = ["0 <= 3*i0 + 2*i1 - 1 < 40"]
+// CHECK-COUNT-1: "jtc.kernel"
+// CHECK: axes = ["i0:8", "r0:2r"]
+// CHECK: {buffer = "arg0", view = tensor<7xf32>, index = ["i0 - r0"], guards = ["0 <= i0 - r0 < 7"]}
+// CHECK: {buffer = "arg1", view = tensor<3xf32>, index = ["2*r0"]}
+// CHECK: write = {buffer = "out0", view = tensor<15xf32>, index = ["2*i0"]}
+// CHECK: axes = ["i0:7"]
+// CHECK: {buffer = "arg1", view = tensor<3xf32>, index = ["1"]}
+// CHECK: write = {buffer = "out0", view = tensor<15xf32>, index = ["2*i0 + 1"]}
+// CHECK-NOT: "jtc.kernel"
+// CHECK-NOT: accumulate
+func.func @strided(%g: tensor<7xf32>, %w: tensor<3xf32>) -> tensor<15xf32> {
+  %0 = "jtc.broadcast"(%g) {dims = array<i64: 0>} : (tensor<7xf32>) -> tensor<7x3xf32>
+  %1 = "jtc.broadcast"(%w) {dims = array<i64: 1>} : (tensor<3xf32>) -> tensor<7x3xf32>
+  %2 = "jtc.mul"(%0, %1) : (tensor<7x3xf32>, tensor<7x3xf32>) -> tensor<7x3xf32>
+  %3 = "jtc.reindex_reduce"(%2) {fn = "add", map = affine_map<(i, k) -> (2 * i + k)>} : (tensor<7x3xf32>) -> tensor<15xf32>
+  return %3 : tensor<15xf32>
+}
+
+// -----
+
+// Refused: the determinant of the map is 13, which would take 169 classes: a scatter, fill and accumulate.
+// CHECK-LABEL: "jtc.program"
+// CHECK: axes = ["i0:10", "i1:24"]
+// CHECK: axes = ["i0:4", "i1:5"]
+// CHECK: index = ["4*i0 - i1 + 4", "5*i0 + 2*i1"], guards = ["0 <= 4*i0 - i1 + 4 < 10"]
 // CHECK: accumulate
-func.func @scatter(%x: tensor<12x3xf32>) -> tensor<40xf32> {
-  %0 = "jtc.reindex_reduce"(%x) {fn = "add", map = affine_map<(i, j) -> (3 * i + 2 * j - 1)>} : (tensor<12x3xf32>) -> tensor<40xf32>
-  return %0 : tensor<40xf32>
+func.func @scatter(%x: tensor<4x5xf32>) -> tensor<10x24xf32> {
+  %0 = "jtc.reindex_reduce"(%x) {fn = "add", map = affine_map<(i, j) -> (4 * i - j + 4, 5 * i + 2 * j)>} : (tensor<4x5xf32>) -> tensor<10x24xf32>
+  return %0 : tensor<10x24xf32>
 }
 
 // -----
