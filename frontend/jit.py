@@ -24,7 +24,7 @@ from jtc.frontend.places import MISSING, Place, places
 from jtc.frontend.promotion import is_scalar
 from jtc.frontend.tensor import Tensor
 from jtc.frontend.trace import Tracer, _current, current_tracer, input_error, is_splat, trace_error
-from jtc.frontend.tree import Form, flatten, is_container, walk
+from jtc.frontend.tree import LEAF, Form, flatten, is_container, walk
 from jtc.runtime import knobs
 from jtc.runtime.engine import Dispatcher
 
@@ -276,9 +276,7 @@ class Jit(Dispatcher):
         if any(s.kind == "input" for s in traced.sources):
             return
         row = [("tensor",) if tensor_type(a) else ("value", a) for a in args]
-        single = len(traced.sources) == 1 and traced.sources[0].kind == "output" and traced.form.kind == "leaf"
-        wrap = None if single else lambda outputs: program.finish((), outputs, (), ())
-        self.add(row, executable, [tensor for tensor, _ in traced.captured], wrap)
+        self.add(row, executable, [tensor for tensor, _ in traced.captured], _wrap(traced))
 
     def graph(self, *args: Any, **kwargs: Any) -> Graph:
         """The graph of the function for these arguments."""
@@ -288,6 +286,17 @@ class Jit(Dispatcher):
 
     def __repr__(self) -> str:
         return f"<jtc.jit {getattr(self.function, '__qualname__', self.function)}>"
+
+
+def _wrap(traced: Traced) -> Callable[[tuple[Tensor, ...]], Any] | None:
+    """What makes the result of the outputs' tensors; None where the result is the only one."""
+    form, sources = traced.form, traced.sources
+    if [s.number for s in sources] == list(range(len(sources))):       # nothing known while tracing, nothing twice
+        if form.kind == LEAF:
+            return None
+        if form.kind in ("list", "tuple") and all([child.kind == LEAF for child in form.children]):
+            return list if form.kind == "list" else tuple
+    return lambda outputs: form.build(iter([s.value if s.kind == "value" else outputs[s.number] for s in sources]))
 
 
 def _is_plain(value: Any) -> bool:

@@ -180,19 +180,17 @@ PyObject* Dispatcher::run(const Signature& signature, std::vector<Buffer>& buffe
     }
     std::vector<Buffer> results = executable.run(buffers.data(), count);
     buffers.clear();
-    if (signature.wrap.is_none() && results.size() == 1) {
-        nb::object result = nb::cast(std::move(results[0]));
+    nb::object tensors = nb::steal(PyTuple_New(Py_ssize_t(results.size())));
+    for (size_t i = 0; i < results.size(); i++) {
+        nb::object result = nb::cast(std::move(results[i]));
         PyObject* argument = result.ptr();
         PyObject* made = PyObject_Vectorcall(make.ptr(), &argument, 1, nullptr);
         if (!made) throw nb::python_error();
-        return made;
+        if (signature.wrap.is_none() && results.size() == 1) return made;
+        PyTuple_SET_ITEM(tensors.ptr(), Py_ssize_t(i), made);
     }
-    nb::list list;
-    for (Buffer& result : results) list.append(nb::cast(std::move(result)));
-    if (!signature.wrap.is_none()) return signature.wrap(list).release().ptr();
-    nb::list tensors;
-    for (nb::handle result : list) tensors.append(make(result));
-    return PyList_AsTuple(tensors.ptr());
+    if (!signature.wrap.is_none()) return signature.wrap(tensors).release().ptr();
+    return tensors.release().ptr();
 }
 
 PyObject* call(PyObject* self, PyObject* args, PyObject* kwargs) noexcept {
@@ -283,8 +281,8 @@ void bind_dispatcher(nb::module_& m) {
              "for each.\n"
              "The executable's inputs are the tensor arguments in order, then the values of the tensors in `captured`, "
              "read\n"
-             "anew in every call.  `wrap(list of Buffers)` makes the result; None: `make` of the only output, or a "
-             "tuple.")
+             "anew in every call.  Outputs go through `make`; `wrap(tuple of them)` is the result; None: the only one, "
+             "or the tuple.")
         .def(
             "clear",
             [](Dispatcher& self) {

@@ -134,10 +134,10 @@ def test_wrap_and_several_results(executables):
     jit = Jit()
     jit.add([("tensor",)], executables["both"])
     assert [t.values for t in jit(Tensor([1, 2]))] == [[2, 3], [0, 1]]
-    jit.add([("tensor",)], executables["both"], wrap=lambda buffers: {"up": buffers[0].numpy().tolist()})
+    jit.add([("tensor",)], executables["both"], wrap=lambda tensors: {"up": tensors[0].values})
     assert jit(Tensor([1, 2])) == {"up": [2, 3]}
 
-    def broken(buffers):
+    def broken(tensors):
         raise LookupError("no place")
 
     jit.add([("tensor",)], executables["both"], wrap=broken)
