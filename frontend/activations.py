@@ -47,6 +47,41 @@ def elu(x: Any, /, alpha: float = 1.0) -> Tensor:
     return Tensor.of(record("where", [with_number("gt", node, 0), node, with_number("mul", negative, alpha)]))
 
 
+def selu(x: Any, /) -> Tensor:
+    """scale * elu(x, alpha), which keeps mean 0 and variance 1.
+
+    Source of the constants: Klambauer et al., "Self-normalizing neural networks", 2017.
+    """
+    alpha, scale = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
+    return Tensor.of(with_number("mul", elu(x, alpha).node(), scale))
+
+
+def hardtanh(x: Any, /, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+    """x limited to min_val..max_val."""
+    return Tensor.of(with_number("min", with_number("max", to_node(x), min_val), max_val))
+
+
+def softsign(x: Any, /) -> Tensor:
+    """x / (1 + |x|)."""
+    node = float_node(x)
+    return Tensor.of(record("div", [node, with_number("add", record("abs", [node]), 1)]))
+
+
+def prelu(x: Any, weight: Any, /) -> Tensor:
+    """x where it is positive, else weight * x; weight is one number, or one for each channel of x [n, c, ...]."""
+    from jtc.frontend.manipulation import reshape_node
+    node = float_node(x)
+    slope = convert(to_node(weight), node.dtype)
+    if slope.type.size != 1:
+        if len(node.shape) < 2 or slope.shape != (node.shape[1],):
+            raise input_error(f"prelu weight of shape {slope.shape} does not fit shape {node.shape}")
+        slope = reshape_node(slope, (slope.shape[0], *(1 for _ in node.shape[2:])))
+    else:
+        slope = reshape_node(slope, ())
+    low = (Tensor.of(slope) * Tensor.of(node)).node()
+    return Tensor.of(record("where", [with_number("gt", node, 0), node, low]))
+
+
 def _sigmoid(node: Node) -> Node:
     """1 / (1 + exp(-x)); where exp overflows, 1 / inf is the right 0."""
     one = splat(1, node.dtype, node.shape)
@@ -146,6 +181,5 @@ def glu(x: Any, /, axis: int = -1) -> Tensor:
     return Tensor.of(record("mul", [a.node(), _sigmoid(b.node())]))
 
 
-PUBLIC = ("relu", "relu6", "leaky_relu", "elu", "sigmoid", "silu", "softplus", "logsigmoid", "mish", "hardsigmoid",
-          "hardswish",
-          "tanh", "gelu", "softmax", "log_softmax", "glu")
+PUBLIC = ("relu", "relu6", "leaky_relu", "elu", "selu", "sigmoid", "silu", "softplus", "softsign", "logsigmoid", "mish",
+          "hardsigmoid", "hardswish", "hardtanh", "prelu", "tanh", "gelu", "softmax", "log_softmax", "glu")

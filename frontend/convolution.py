@@ -139,6 +139,18 @@ def conv_transpose2d(x: Any, weight: Any, bias: Any = None, stride: Any = 1, pad
     return _conv_transpose(2, x, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
+def conv_transpose1d(x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+                     groups: int = 1, dilation: Any = 1) -> Tensor:
+    """The transpose of conv1d: x [n, c, l], weight [c, o/groups, k]; arguments as in PyTorch."""
+    return _conv_transpose(1, x, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def conv_transpose3d(x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+                     groups: int = 1, dilation: Any = 1) -> Tensor:
+    """The transpose of conv3d: x [n, c, d, h, w], weight [c, o/groups, kd, kh, kw]; arguments as in PyTorch."""
+    return _conv_transpose(3, x, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
 def _conv_transpose(rank: int, x: Any, w: Any, bias: Any, stride: Any, padding: Any, output_padding: Any, groups: int,
                     dilation: Any) -> Tensor:
     name = f"conv_transpose{rank}d"
@@ -215,6 +227,12 @@ def max_pool2d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, d
     return _max_pool(2, x, kernel_size, stride, padding, dilation, ceil_mode)
 
 
+def max_pool3d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+               ceil_mode: bool = False) -> Tensor:
+    """The maximum of windows of x [n, c, d, h, w]; stride defaults to the kernel."""
+    return _max_pool(3, x, kernel_size, stride, padding, dilation, ceil_mode)
+
+
 def avg_pool2d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
                count_include_pad: bool = True) -> Tensor:
     """The mean of windows of x [n, c, h, w]; padding counts as zeros unless count_include_pad is False."""
@@ -225,6 +243,12 @@ def avg_pool1d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, c
                count_include_pad: bool = True) -> Tensor:
     """The mean of windows of x [n, c, l]."""
     return _avg_pool(1, x, kernel_size, stride, padding, ceil_mode, count_include_pad)
+
+
+def avg_pool3d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+               count_include_pad: bool = True) -> Tensor:
+    """The mean of windows of x [n, c, d, h, w]."""
+    return _avg_pool(3, x, kernel_size, stride, padding, ceil_mode, count_include_pad)
 
 
 def _avg_pool(rank: int, x: Any, kernel: Any, stride: Any, padding: Any, ceil: bool, include: bool) -> Tensor:
@@ -247,13 +271,23 @@ def _avg_pool(rank: int, x: Any, kernel: Any, stride: Any, padding: Any, ceil: b
 
 def adaptive_avg_pool2d(x: Any, output_size: Any) -> Tensor:
     """The means of a grid of output_size windows of x [n, c, h, w], which may overlap by one row or column."""
-    node, single = _batched(to_node(x), 2, "adaptive_avg_pool2d")
+    return _adaptive_avg_pool(2, x, output_size)
+
+
+def adaptive_avg_pool1d(x: Any, output_size: Any) -> Tensor:
+    """The means of output_size windows of x [n, c, l], which may overlap by one."""
+    return _adaptive_avg_pool(1, x, output_size)
+
+
+def _adaptive_avg_pool(rank: int, x: Any, output_size: Any) -> Tensor:
+    name = f"adaptive_avg_pool{rank}d"
+    node, single = _batched(to_node(x), rank, name)
     sizes = tuple(n if o is None else o for n, o in zip(node.shape[2:], output_size)) \
-        if isinstance(output_size, (tuple, list)) else pair(output_size, 2, "output_size")
-    if len(sizes) != 2 or min(sizes) < 1:
-        raise input_error(f"adaptive_avg_pool2d to {output_size!r}")
+        if isinstance(output_size, (tuple, list)) else pair(output_size, rank, "output_size")
+    if len(sizes) != rank or min(sizes) < 1:
+        raise input_error(f"{name} to {output_size!r}")
     if not node.dtype.is_float:
-        raise input_error(f"adaptive_avg_pool2d needs a float input, got {node.dtype.public}")
+        raise input_error(f"{name} needs a float input, got {node.dtype.public}")
     for d, out in enumerate(sizes, 2):
         node = _adaptive_mean(node, d, out)
     return _unbatch(node, single)
@@ -277,5 +311,6 @@ def _adaptive_mean(node: Node, axis: int, out: int) -> Node:
     return join(means, axis)
 
 
-PUBLIC = ("conv1d", "conv2d", "conv3d", "conv_transpose2d", "max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d",
+PUBLIC = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "max_pool1d",
+          "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d",
           "adaptive_avg_pool2d")

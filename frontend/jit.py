@@ -6,12 +6,14 @@ value of everything else: Python numbers, strings, bools and None are static.  W
 * tensors become inputs of the graph, read anew in every call;
 * tensors that it assigns to (`x.assign`) or rebinds (nonlocal, global, an attribute of an object, an item of a
   container) become outputs, which are written back after every call;
-* NumPy arrays become constants, compiled in; other Python values are read once, while tracing.
+* NumPy arrays become constants, compiled in; other Python values are read once, while tracing.  Those of modules and
+  optimisers that it uses are watched: the function is traced again for another `training`, another structure...
 """
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +25,13 @@ from jtc.frontend import execute, values
 from jtc.frontend.places import MISSING, Place, places
 from jtc.frontend.promotion import is_scalar
 from jtc.frontend.tensor import Tensor
-from jtc.frontend.trace import Tracer, _current, current_tracer, input_error, is_splat, trace_error
+from jtc.frontend.trace import Static, Tracer, _current, current_tracer, epoch, input_error, is_splat, trace_error
 from jtc.frontend.tree import LEAF, Form, flatten, is_container, walk
 from jtc.runtime import knobs
 from jtc.runtime.engine import Dispatcher
+
+logger = logging.getLogger("jtc")
+_STATES = 8           # programs kept for one signature: training and evaluation, and a few structures of modules
 
 
 @dataclass(slots=True)
@@ -54,6 +59,7 @@ class Traced:
     captured  each captured tensor, and the place where it was found (None where it has no name)
     form      of the result, with a leaf (node, or another value) and its source for each place in it
     writes    (place or tensor, source): what to store after a call
+    static    modules and optimisers that were used, with the static state that they had
     """
 
     graph: Graph
@@ -62,6 +68,7 @@ class Traced:
     leaves: list[Node | Any]
     sources: list[Source]
     writes: list[tuple[Place | Tensor, Source]]
+    static: list[tuple[Static, Hashable]]
 
 
 def trace(function: Callable[..., Any], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None,
@@ -104,12 +111,12 @@ def trace(function: Callable[..., Any], args: Sequence[Any] = (), kwargs: dict[s
                   + [f"captured{i}" for i in range(len(captured))],
                   _output_names(out_form, sources, len(outputs)))
     results = [leaf if node is None else node for leaf, node in wanted]
-    return Traced(graph, captured, out_form, results, sources, writes)
+    return Traced(graph, captured, out_form, results, sources, writes, list(tracer.static.values()))
 
 
 def tensor_type(leaf: Any) -> TensorType | None:
     """The type of an argument that is traced, None for one that is static."""
-    if type(leaf) is Tensor:
+    if isinstance(leaf, Tensor):
         return leaf.type
     if isinstance(leaf, np.ndarray):
         try:
@@ -187,14 +194,28 @@ def _output_names(form: Form, sources: list[Source], count: int) -> list[str]:
 
 
 class Program:
-    """One compiled signature: how to call it, and whether what it captured still has the types it was traced with."""
+    """One compiled signature: how to call it, and whether what it was traced with still holds.
+
+    epoch  `trace.epoch` when the static state of modules and optimisers was last found unchanged
+    """
 
     def __init__(self, traced: Traced, arguments: Sequence[Any]):
         self.traced = traced
         self.types = [node.type for node in traced.graph.inputs]
+        self.epoch: object = None
         self.runnable = execute.build(traced.graph) if traced.graph.outputs else None
         # Signatures name objects by their id, which stays theirs as long as they live.
         self.objects = [leaf for leaf in arguments if is_container(leaf) and not isinstance(leaf, Tensor)]
+
+    def changed(self) -> str | None:
+        """What has changed of the modules and optimisers that the function used, None where nothing has."""
+        if self.epoch is not epoch[0]:
+            now = epoch[0]
+            for owner, then in self.traced.static:
+                if owner.static_state() != then:
+                    return owner.static_change(then)
+            self.epoch = now
+        return None
 
     def tensors(self, arguments: Sequence[Any]) -> list[Tensor] | None:
         """The captured tensors as they are now; None where one is gone or has another type."""
@@ -207,6 +228,16 @@ class Program:
             found.append(now)
         return found
 
+    def other_types(self, arguments: Sequence[Any]) -> str | None:
+        """Which captured tensor is gone or has another type, in words."""
+        first = len(self.types) - len(self.traced.captured)
+        for (tensor, place), expected in zip(self.traced.captured, self.types[first:]):
+            now = tensor if place is None else place.read(arguments)
+            if not isinstance(now, Tensor) or now.type != expected:
+                what = f"is {_told(now.type)}" if isinstance(now, Tensor) else "is no tensor"
+                return f"{place or 'a captured tensor'} {what}, before it was {_told(expected)}"
+        return None
+
     def call(self, given: Sequence[values.Buffer], captured: Sequence[Tensor], arguments: Sequence[Any]) -> Any:
         """Run on the buffers of the tensor arguments; writes back, and returns what the function returns."""
         inputs = [*given, *(t.value() for t in captured)]
@@ -217,11 +248,10 @@ class Program:
         traced = self.traced
         stores = [(target, source.take(inputs, outputs)) for target, source in traced.writes]
         made: dict[int, Tensor] = {}
+        present = {id(old): now for (old, _), now in zip(traced.captured, captured)} if stores else {}
         for target, tensor in stores:
             if isinstance(target, Tensor):
-                for (old, _), now in zip(traced.captured, captured):
-                    if old is target:
-                        now.set_buffer(tensor._buffer)
+                present[id(target)].set_buffer(tensor._buffer)
             else:
                 target.write(made.setdefault(id(tensor._buffer), tensor), arguments)
         return traced.form.build(iter([source.take(inputs, outputs) for source in traced.sources]))
@@ -239,7 +269,7 @@ class Jit(Dispatcher):
         self.function, self.name = function, name
         self.options = knobs.check(options or {})
         self.compiles = 0
-        self._programs: dict[Any, Program] = {}
+        self._programs: dict[Any, list[Program]] = {}
         functools.update_wrapper(self, function)
 
     def _slow(self, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -255,22 +285,44 @@ class Jit(Dispatcher):
 
     def _run(self, key: tuple, args: tuple, kwargs: dict[str, Any], arguments: list[Any]) -> Any:
         settings = (*knobs.key().values(), knobs.get("backend"))
-        program = self._programs.get((key, settings))
-        captured = program.tensors(arguments) if program else None
-        if program is None or captured is None:
-            program = self._programs[key, settings] = Program(trace(self.function, args, kwargs, self.name), arguments)
+        programs = self._programs.setdefault((key, settings), [])
+        for program in programs:
+            captured = None if program.changed() else program.tensors(arguments)
+            if captured is not None:
+                break
+        else:
+            reason = self._reason(key, programs, arguments)
+            program = Program(trace(self.function, args, kwargs, self.name), arguments)
+            programs[:] = [program, *programs[:_STATES - 1]]
             self.compiles += 1
+            if self.compiles > 1:
+                # A step that changes state runs many times: compiling it again may well be a mistake.
+                logger.log(logging.WARNING if program.traced.writes else logging.INFO, "%s is compiled again: %s",
+                           program.traced.graph.name, reason)
             captured = [tensor for tensor, _ in program.traced.captured]
             self._register(program, args, kwargs)
         given = [_buffer(leaf) for leaf in arguments if tensor_type(leaf)]
         return program.call(given, captured, arguments)
+
+    def _reason(self, key: tuple, programs: Sequence[Program], arguments: Sequence[Any]) -> str:
+        """Why none of the programs compiled so far can be used, in words."""
+        if programs:
+            return programs[0].changed() or programs[0].other_types(arguments) or "something it refers to is gone"
+        form, leaves = key
+        for (other_form, other_leaves), _ in reversed(self._programs):
+            if other_form == form and other_leaves != leaves:
+                for path, leaf, other in zip(form.paths(), leaves, other_leaves):
+                    if leaf != other:
+                        name, = _argument_names(self.function, [path], 0)
+                        return f"argument {name} is {_told(leaf)}, before it was {_told(other)}"
+        return "with other arguments"
 
     def _register(self, program: Program, args: tuple, kwargs: dict[str, Any]) -> None:
         """Let the native dispatcher take this signature, where nothing in Python has to be looked up for a call."""
         executable = getattr(program.runnable, "executable", None)
         traced = program.traced
         direct = all(place is None for _, place in traced.captured) and not traced.writes
-        direct = direct and not self.options and knobs.code_overrides.get() is None
+        direct = direct and not traced.static and not self.options and knobs.code_overrides.get() is None
         if executable is None or not direct or kwargs or not all(_is_plain(a) for a in args):
             return
         if any(s.kind == "input" for s in traced.sources):
@@ -299,6 +351,13 @@ def _wrap(traced: Traced) -> Callable[[tuple[Tensor, ...]], Any] | None:
     return lambda outputs: form.build(iter([s.value if s.kind == "value" else outputs[s.number] for s in sources]))
 
 
+def _told(key: Any) -> str:
+    """A part of a signature, for people: "float32[50, 10]", "3"."""
+    if isinstance(key, TensorType):
+        return f"{key.dtype.public}{list(key.shape)}"
+    return str(key[1]) if isinstance(key, tuple) and len(key) == 2 else "another object"
+
+
 def _is_plain(value: Any) -> bool:
     return type(value) in (Tensor, np.ndarray, int, bool, float, str, type(None))
 
@@ -324,7 +383,7 @@ def _leaf_key(leaf: Any) -> Any:
 
 
 def _buffer(leaf: Any) -> values.Buffer:
-    return leaf.value() if type(leaf) is Tensor else values.from_numpy(leaf, copy=False)
+    return leaf.value() if isinstance(leaf, Tensor) else values.from_numpy(leaf, copy=False)
 
 
 def jit(function: Callable[..., Any] | None = None, *, name: str | None = None, **options: Any) -> Any:

@@ -8,13 +8,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from jtc.dialects.dtypes import F32, F64, I32, I64, DType
 from jtc.dialects.graph import Node, TensorType
+from jtc.frontend import values
 from jtc.frontend.activations import with_number
 from jtc.frontend.creation import asarray
 from jtc.frontend.operands import convert, expand, normalize_shape, to_node
 from jtc.frontend.tensor import Tensor
-from jtc.frontend.trace import input_error, public_dtype, record, untraced
+from jtc.frontend.trace import current_tracer, input_error, public_dtype, record, trace_error, untraced
+from jtc.runtime import knobs
 
 _STEP = 0x9E3779B97F4A7C15 - (1 << 64)      # the golden ratio times 2**64, odd, as a signed number
 
@@ -25,8 +29,13 @@ def _mix(seed: int) -> int:
     z = (seed + 0x9E3779B97F4A7C15) & mask
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
-    z ^= z >> 31
-    return z - (1 << 64) if z >> 63 else z
+    return _signed(z ^ (z >> 31))
+
+
+def _signed(value: int) -> int:
+    """The int64 with the lowest 64 bits of `value`."""
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >> 63 else value
 
 
 class Generator:
@@ -41,6 +50,20 @@ class Generator:
         if isinstance(seed, bool) or not isinstance(seed, int):
             raise input_error(f"a seed is an integer, got {seed!r:.40}")
         self.key.assign(_mix(seed))
+
+    def host(self) -> np.random.Generator:
+        """A NumPy generator that starts from the next draw of this stream, for numbers made outside of any graph.
+
+        Initial weights come from here: each shape would otherwise be a kernel to compile for a single use.  Raises
+        TraceError while `jit` traces.
+        """
+        if current_tracer() is not None:
+            raise trace_error("numbers on the host cannot be drawn while a function is traced",
+                              "make modules and their parameters outside of the jitted function")
+        with knobs.use(backend="reference"):           # at most a few additions are pending behind the key
+            key = self.key.item()
+        self.key.set_buffer(values.from_numpy(np.array(_signed(key + _STEP), np.int64)))
+        return np.random.Generator(np.random.Philox(key=key % (1 << 64)))
 
     def bits(self, shape: tuple[int, ...], words: int = 1) -> list[Node]:
         """`words` independent int32 tensors of random bits."""

@@ -6,11 +6,11 @@ Outside `jit` no tracer is active and nodes pile up behind the tensors that hold
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import CodeType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -69,6 +69,25 @@ def public_dtype(value: Any) -> DType:
         raise input_error(message, hint or None) from None
 
 
+class Static(Protocol):
+    """An object whose plain Python state decides what is traced: a module, an optimiser."""
+
+    def static_state(self) -> Hashable:
+        """A value that differs where a traced function would have to be traced again."""
+
+    def static_change(self, before: Any) -> str:
+        """What is different from the state `before`, in words."""
+
+
+# One object, replaced by `changed`: while it is the same, the static state of no module or optimiser has changed.
+epoch: list[object] = [object()]
+
+
+def changed() -> None:
+    """Note that the static state of some module or optimiser may have changed."""
+    epoch[0] = object()
+
+
 class Captured:
     """A tensor from outside that a traced function uses: the tensor, its input node, and the node of its present value.
 
@@ -86,12 +105,14 @@ class Tracer:
 
     inputs    "input" nodes of the arguments, in order
     captured  id of a tensor from outside -> Captured, in order of first use
+    static    id of a module or optimiser that was used -> it, and its static state then
     """
 
     def __init__(self, name: str):
         self.name = name
         self.inputs: list[Node] = []
         self.captured: dict[int, Captured] = {}
+        self.static: dict[int, tuple[Static, Hashable]] = {}
         self._arrays: dict[int, tuple[np.ndarray, Node]] = {}
 
     def input(self, type: TensorType) -> Node:
@@ -107,6 +128,11 @@ class Tracer:
             node = Node("input", (), {}, tensor.type, user_location())
             entry = self.captured[id(tensor)] = Captured(tensor, node)
         return entry
+
+    def depends_on(self, owner: Static) -> None:
+        """Note that what is recorded from here on depends on the static state of `owner`."""
+        if id(owner) not in self.static:
+            self.static[id(owner)] = owner, owner.static_state()
 
     def weights(self, array: np.ndarray, type: TensorType) -> Node:
         """A constant that holds an array; the same array gives the same node."""

@@ -32,7 +32,7 @@ def bilinear(x1: Any, x2: Any, weight: Any, bias: Any = None) -> Tensor:
     return y if bias is None else y + bias
 
 
-def embedding(indices: Any, weight: Any) -> Tensor:
+def embedding(indices: Any, weight: Any, padding_idx: int | None = None) -> Tensor:
     """weight[indices]: rows of the table [count, width] for integer indices [...] -> [..., width]."""
     return take(weight, indices, axis=0)
 
@@ -47,6 +47,16 @@ def dropout(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
     from jtc.frontend.random import bernoulli
     keep = bernoulli(1 - p, node.shape)
     return where(keep, Tensor.of(node) * (1 / (1 - p) if p < 1 else 0.0), 0)
+
+
+def dropout2d(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
+    """`dropout` of whole channels of x [n, c, ...]."""
+    shape = to_node(x).shape
+    if len(shape) < 2:
+        raise input_error(f"dropout2d needs at least two dimensions, got shape {shape}")
+    if not training or p == 0:
+        return dropout(x, p, training)
+    return Tensor.of(to_node(x)) * dropout(ones((*shape[:2], *(1 for _ in shape[2:])), dtype=to_node(x).dtype), p)
 
 
 def scaled_dot_product_attention(query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0,
@@ -73,4 +83,4 @@ def scaled_dot_product_attention(query: Any, key: Any, value: Any, attn_mask: An
     return matmul(weights, value)
 
 
-PUBLIC = ("linear", "bilinear", "embedding", "dropout", "scaled_dot_product_attention")
+PUBLIC = ("linear", "bilinear", "embedding", "dropout", "dropout2d", "scaled_dot_product_attention")

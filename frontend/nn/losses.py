@@ -8,7 +8,7 @@ from jtc.dialects.graph import Node, TensorType
 from jtc.frontend.activations import float_node, log_softmax, softplus, with_number
 from jtc.frontend.indexing import take_along_axis
 from jtc.frontend.manipulation import reshape_node
-from jtc.frontend.operands import broadcast_shapes, convert, match, to_node
+from jtc.frontend.operands import broadcast_shapes, convert, expand, match, to_node
 from jtc.frontend.reductions import mean_node, reduce_node
 from jtc.frontend.tensor import Tensor
 from jtc.frontend.trace import input_error, record, splat
@@ -116,10 +116,74 @@ def l1_loss(x: Any, target: Any, reduction: str = "mean") -> Tensor:
     return _reduced(record("abs", [record("sub", [a, b])]), reduction)
 
 
-def binary_cross_entropy_with_logits(x: Any, target: Any, reduction: str = "mean") -> Tensor:
-    """-(t * log(sigmoid(x)) + (1 - t) * log(1 - sigmoid(x))) = softplus(x) - t * x."""
+def smooth_l1_loss(x: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Tensor:
+    """0.5 * (x - target)**2 / beta where |x - target| < beta, else |x - target| - 0.5 * beta."""
+    if beta < 0:
+        raise input_error(f"smooth_l1_loss with beta {beta}", "beta is not negative")
+    if beta == 0:
+        return l1_loss(x, target, reduction)
+    return _reduced(with_number("mul", _huber(x, target, beta, "smooth_l1_loss"), 1 / beta), reduction)
+
+
+def huber_loss(x: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Tensor:
+    """0.5 * (x - target)**2 where |x - target| < delta, else delta * (|x - target| - 0.5 * delta)."""
+    if delta <= 0:
+        raise input_error(f"huber_loss with delta {delta}", "delta is positive")
+    return _reduced(_huber(x, target, delta, "huber_loss"), reduction)
+
+
+def _huber(x: Any, target: Any, delta: float, name: str) -> Node:
+    """m * (|gap| - 0.5 * m) with m = min(|gap|, delta): both cases without a branch."""
+    a, b = _pairwise(x, target, name)
+    gap = record("abs", [record("sub", [a, b])])
+    small = with_number("min", gap, delta)
+    return record("mul", [small, record("sub", [gap, with_number("mul", small, 0.5)])])
+
+
+def binary_cross_entropy(x: Any, target: Any, reduction: str = "mean") -> Tensor:
+    """-(t * log(x) + (1 - t) * log(1 - x)) of probabilities x; logarithms are at least -100, as in PyTorch."""
+    a, b = _pairwise(x, target, "binary_cross_entropy")
+    yes = with_number("max", record("log", [a]), -100)
+    no = with_number("max", record("log1p", [record("neg", [a])]), -100)
+    rest = record("sub", [splat(1, b.dtype, b.shape), b])
+    return _reduced(record("neg", [record("add", [record("mul", [b, yes]), record("mul", [rest, no])])]), reduction)
+
+
+def binary_cross_entropy_with_logits(x: Any, target: Any, weight: Any = None, reduction: str = "mean",
+                                     pos_weight: Any = None) -> Tensor:
+    """-(w * t * log(sigmoid(x)) + (1 - t) * log(1 - sigmoid(x))), w = pos_weight or 1; times `weight`."""
     a, b = _pairwise(x, target, "binary_cross_entropy_with_logits")
-    return _reduced(record("sub", [softplus(Tensor.of(a)).node(), record("mul", [a, b])]), reduction)
+    if pos_weight is None:
+        loss = record("sub", [softplus(Tensor.of(a)).node(), record("mul", [a, b])])
+    else:
+        # (1 - t) * x + (1 + (w - 1) * t) * softplus(-x)
+        weigh = expand(convert(to_node(pos_weight), a.dtype), a.shape)
+        rest = record("sub", [splat(1, b.dtype, b.shape), b])
+        factor = with_number("add", record("mul", [with_number("sub", weigh, 1), b]), 1)
+        low = softplus(Tensor.of(record("neg", [a]))).node()
+        loss = record("add", [record("mul", [rest, a]), record("mul", [factor, low])])
+    if weight is not None:
+        loss = record("mul", [loss, expand(convert(to_node(weight), a.dtype), a.shape)])
+    return _reduced(loss, reduction)
+
+
+def kl_div(x: Any, target: Any, reduction: str = "mean", log_target: bool = False) -> Tensor:
+    """target * (log(target) - x), 0 where target is 0: x holds logarithms, target too if `log_target`.
+
+    reduction "batchmean" divides the sum by the first size, which is the divergence in mathematics.
+    """
+    a, b = _pairwise(x, target, "kl_div")
+    if log_target:
+        loss = record("mul", [record("exp", [b]), record("sub", [b, a])])
+    else:
+        zero = splat(0, b.dtype, b.shape)
+        positive = record("gt", [b, zero])
+        # The logarithm is of a positive number in both branches, so that its gradient has no nan.
+        entropy = record("mul", [b, record("log", [record("where", [positive, b, splat(1, b.dtype, b.shape)])])])
+        loss = record("sub", [record("where", [positive, entropy, zero]), record("mul", [b, a])])
+    if reduction != "batchmean":
+        return _reduced(loss, reduction)
+    return Tensor.of(with_number("mul", _reduced(loss, "sum").node(), 1 / max(1, loss.shape[0])))
 
 
 def one_hot(x: Any, num_classes: int, dtype: Any = None) -> Tensor:
@@ -132,4 +196,5 @@ def one_hot(x: Any, num_classes: int, dtype: Any = None) -> Tensor:
     return Tensor.of(convert(record("eq", [wide, classes]), I64 if dtype is None else public_dtype(dtype)))
 
 
-PUBLIC = ("nll_loss", "cross_entropy", "mse_loss", "l1_loss", "binary_cross_entropy_with_logits", "one_hot")
+PUBLIC = ("nll_loss", "cross_entropy", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy",
+          "binary_cross_entropy_with_logits", "kl_div", "one_hot")

@@ -79,8 +79,7 @@ def instance_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-
 
 
 def batch_norm(x: Any, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None,
-               training: bool = False,
-               momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
+               training: bool = False, momentum: Any = 0.1, eps: float = 1e-5) -> Tensor:
     """Normalise each channel of x [n, c, ...].
 
     training=False uses the running statistics.  training=True uses those of the batch, and moves running statistics
@@ -103,7 +102,7 @@ def batch_norm(x: Any, running_mean: Any, running_var: Any, weight: Any = None, 
     return Tensor.of(_scale_shift(y, weight, bias, (1,), "batch_norm"))
 
 
-def _update_running(node: Node, axes: tuple[int, ...], mean: Any, var: Any, momentum: float) -> None:
+def _update_running(node: Node, axes: tuple[int, ...], mean: Any, var: Any, momentum: Any) -> None:
     count = node.type.size // max(1, node.shape[1])
     for target, name in ((mean, "mean"), (var, "var")):
         if target is None:
@@ -115,9 +114,8 @@ def _update_running(node: Node, axes: tuple[int, ...], mean: Any, var: Any, mome
         else:
             offset = centred(node, axes)
             fresh = with_number("mul", mean_node(record("mul", [offset, offset]), axes), count / max(1, count - 1))
-        old = convert(target.node(), fresh.dtype)
-        old, fresh = with_number("mul", old, 1 - momentum), with_number("mul", fresh, momentum)
-        target.assign(Tensor.of(record("add", [old, fresh])))
+        old = Tensor.of(convert(target.node(), fresh.dtype))
+        target.assign(old * (1 - momentum) + Tensor.of(fresh) * momentum)
 
 
 PUBLIC = ("layer_norm", "rms_norm", "group_norm", "instance_norm", "batch_norm")
