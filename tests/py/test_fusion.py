@@ -34,6 +34,9 @@ def fused(graph: Graph, passes: Sequence[Pass] = EXACT) -> Program:
         verify_graph(graph)
     program = GraphFuse().run(graph)
     verify_program(program)
+    reads = {a.buffer for k in program.kernels for s in k.stages for a in s.reads}
+    unread = [a.buffer for k in program.kernels for s in k.stages for a in (s.write, s.keep) if a and a.buffer not in reads]
+    assert set(unread) <= set(program.outputs), f"written and never read: {unread}"
     return program
 
 
@@ -105,6 +108,8 @@ CASES: dict[str, tuple[Callable, tuple[np.ndarray, ...], int]] = {
                                          (normal(2, 4, 5, 6), normal(4, 3, 2, 2)), 1),
     "conv transposed, stride 2": (lambda x, w: F.conv_transpose2d(x, w, stride=2, padding=1),
                                   (normal(2, 4, 5, 6), normal(4, 3, 3, 3)), 1),
+    "linear of max pool": (lambda x, w, b: F.linear(F.max_pool2d(x, 2).reshape(6, -1), w, b),
+                           (normal(6, 4, 4, 4), normal(5, 16), normal(5)), 2),
     "max pool of relu": (lambda x: F.max_pool2d(jtc.relu(x), 3, 2, 1), (normal(2, 4, 9, 10),), 1),
     "average pool": (lambda x: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False), (normal(2, 4, 9, 10),), 1),
     "softmax": (lambda x: jtc.softmax(x, axis=-1), (normal(64, 300),), 1),

@@ -8,7 +8,7 @@ from jtc.dialects.expr import walk
 from jtc.dialects.graph import Graph, Node, TensorType
 from jtc.dialects.kernel import Kernel, Program, Stage
 from jtc.passes.graph.fusion.build import Built
-from jtc.passes.graph.fusion.group import Unit, finish, group
+from jtc.passes.graph.fusion.group import Unit, drop_unread, finish, group
 from jtc.passes.graph.fusion.plan import Plan, is_source, weight_only
 
 LABEL_PARTS = 4
@@ -22,7 +22,7 @@ def assemble(graph: Graph, outputs: Sequence[Node], plan: Plan, built: Mapping[i
     fixed = weight_only(plan.order)
     types: dict[str, TensorType] = {names[id(n)]: n.type for n in plan.order if plan.has_buffer(n)}
     written = [names[id(n)] for n in outputs]
-    units = [Unit(list(built[id(n)].stages), id(n) in fixed) for n in plan.roots()]
+    units = drop_unread([Unit(list(built[id(n)].stages), id(n) in fixed) for n in plan.roots()], written)
     if grouped:
         units = group(units, written, types)
     reasons = {names[key]: text for key, text in plan.reasons.items()}
@@ -34,10 +34,10 @@ def assemble(graph: Graph, outputs: Sequence[Node], plan: Plan, built: Mapping[i
         why = [(b, reasons[b]) for s in stages for a in (s.write, s.keep) if a for b in [a.buffer] if b not in hidden]
         kernels.append(Kernel(f"k{number}_{label(stages)}", tuple(stages), shared, tuple(local),
                               tuple(dict.fromkeys([*why, *(r for r in unit.refused if r[0] not in hidden)]))))
-    local_names = {b.name for k in kernels for b in k.locals}
+    touched = {b for k in kernels for b in k.operands}.union(names[id(n)] for n in plan.order if is_source(n))
     constants = {names[id(n)]: n.data for n in plan.order if is_source(n) and n.op == "constant"}
     return Program(graph.name, [names[id(n)] for n in graph.inputs], written,
-                   {b: t for b, t in types.items() if b not in local_names}, kernels, constants,
+                   {b: t for b, t in types.items() if b in touched}, kernels, constants,
                    list(graph.input_names), list(graph.output_names))
 
 

@@ -114,7 +114,7 @@ class _Units:
 def group(units: Sequence[Unit], outputs: Iterable[str], types: Mapping[str, TensorType]) -> list[Unit]:
     """The units with as many as possible joined, in an order in which they can run.  units: producers before readers."""
     kept = set(outputs)
-    held = _Units(keep_rows(units))
+    held = _Units(keep_rows(units, kept))
     for n in sorted(held.units):
         unit = held.units[n]
         # The largest buffer between two is the one most worth keeping out of memory.
@@ -352,9 +352,21 @@ def _canonical(stage: Stage, shared: Sequence[str]) -> Stage:
     return rename(replace(stage, axes=tuple(ordered)), names)
 
 
+# ------------------------------------------------------------------------------------------------ unread values
+def drop_unread(units: Sequence[Unit], outputs: Iterable[str]) -> list[Unit]:
+    """The units without those that write nothing that is needed, as where a guard that never holds hid their reader."""
+    needed, result = set(outputs), []
+    for unit in reversed(units):
+        if needed & set(unit.written):
+            needed |= set(unit.read)
+            result.append(unit)
+    return result[::-1]
+
+
 # ------------------------------------------------------------------------------------------------ kept rows
-def keep_rows(units: Sequence[Unit]) -> list[Unit]:
-    """Merge an elementwise stage into the reduction that reads exactly its result: computed once, reduced and kept."""
+def keep_rows(units: Sequence[Unit], outputs: set[str]) -> list[Unit]:
+    """Merge an elementwise stage into the reduction that reads exactly its result: computed once, reduced, and kept where
+    others read it, too."""
     held = _Units(units)
     for n in sorted(held.units):
         stages = held.units[n].stages
@@ -366,6 +378,9 @@ def keep_rows(units: Sequence[Unit]) -> list[Unit]:
                 continue
             merged = _kept(stages[0], other.stages[0])
             if merged is not None:
+                name = stages[0].write.buffer
+                if name not in outputs and held.readers[name] == {reader}:
+                    merged = replace(merged, keep=None)
                 held.merge(n, reader, Unit([merged], other.fixed))
                 break
     return held.in_order()

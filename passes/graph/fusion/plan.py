@@ -136,6 +136,20 @@ class _Planner:
         if not is_splat(node) and not self.plan.has_buffer(node):
             self.plan.reasons[id(node)] = WEIGHTS_ONLY if id(node) in self.weighty else reason
             self.facts[id(node)] = Facts(leaves=frozenset([id(node)]))
+            self.refresh(node)
+
+    def refresh(self, node: Node) -> None:
+        """Renew the facts of what was computed from a value before it was cut."""
+        pending = {node.number: node}
+        while pending:
+            for user in self.users[id(pending.pop(min(pending)))]:
+                known = self.facts.get(id(user))
+                if known is not None and not self.plan.has_buffer(user):
+                    fresh = self.join(user)
+                    if fresh != known:
+                        self.facts[id(user)] = fresh
+                        (self.opened.discard if fresh.open is None else self.opened.add)(id(user))
+                        pending[user.number] = user
 
     def base(self, node: Node) -> Node:
         """The value below movement ops."""
