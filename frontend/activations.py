@@ -179,7 +179,3 @@ def glu(x: Any, /, axis: int = -1) -> Tensor:
     from jtc.frontend.manipulation import split
     a, b = split(Tensor.of(float_node(x)), 2, axis=axis)
     return Tensor.of(record("mul", [a.node(), _sigmoid(b.node())]))
-
-
-PUBLIC = ("relu", "relu6", "leaky_relu", "elu", "selu", "sigmoid", "silu", "softplus", "softsign", "logsigmoid", "mish",
-          "hardsigmoid", "hardswish", "hardtanh", "prelu", "tanh", "gelu", "softmax", "log_softmax", "glu")

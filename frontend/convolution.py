@@ -309,8 +309,3 @@ def _adaptive_mean(node: Node, axis: int, out: int) -> Node:
         mean = record("mul", [total, splat(1 / (high - low), total.dtype, total.shape)])
         means.append(reshape_node(mean, node.shape[:axis] + (1,) + node.shape[axis + 1:]))
     return join(means, axis)
-
-
-PUBLIC = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "max_pool1d",
-          "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d",
-          "adaptive_avg_pool2d")

@@ -61,7 +61,7 @@ class Generator:
             raise trace_error("numbers on the host cannot be drawn while a function is traced",
                               "make modules and their parameters outside of the jitted function")
         with knobs.use(backend="reference"):           # at most a few additions are pending behind the key
-            key = self.key.item()
+            key = int(self.key)
         self.key.set_buffer(values.from_numpy(np.array(_signed(key + _STEP), np.int64)))
         return np.random.Generator(np.random.Philox(key=key % (1 << 64)))
 

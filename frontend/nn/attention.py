@@ -81,6 +81,3 @@ def scaled_dot_product_attention(query: Any, key: Any, value: Any, attn_mask: An
     if dropout_p:
         weights = dropout(weights, dropout_p)
     return matmul(weights, value)
-
-
-PUBLIC = ("linear", "bilinear", "embedding", "dropout", "dropout2d", "scaled_dot_product_attention")

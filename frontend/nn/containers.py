@@ -86,9 +86,8 @@ class Sequential(_Numbered):
         if len(modules) == 1 and isinstance(modules[0], Mapping):
             for name, module in modules[0].items():
                 self.register_module(name, module)
-            return
-        for module in modules:
-            self.append(module)                                     # type: ignore[arg-type]
+        else:
+            self.extend(modules)                                    # type: ignore[arg-type]
 
     def forward(self, x: Any) -> Any:
         for module in self._items():

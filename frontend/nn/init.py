@@ -68,7 +68,7 @@ def eye_(tensor: Tensor) -> Tensor:
     """Ones on the diagonal of a matrix."""
     if tensor.ndim != 2:
         raise input_error(f"eye_ needs a matrix, got shape {tensor.shape}")
-    return _set(tensor, np.eye(*tensor.shape))
+    return _set(tensor, np.eye(tensor.shape[0], tensor.shape[1]))
 
 
 def fans(tensor: Tensor) -> tuple[int, int]:

@@ -116,6 +116,3 @@ def _update_running(node: Node, axes: tuple[int, ...], mean: Any, var: Any, mome
             fresh = with_number("mul", mean_node(record("mul", [offset, offset]), axes), count / max(1, count - 1))
         old = Tensor.of(convert(target.node(), fresh.dtype))
         target.assign(old * (1 - momentum) + Tensor.of(fresh) * momentum)
-
-
-PUBLIC = ("layer_norm", "rms_norm", "group_norm", "instance_norm", "batch_norm")
