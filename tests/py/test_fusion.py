@@ -132,7 +132,7 @@ CASES: dict[str, tuple[Callable, tuple[np.ndarray, ...], int]] = {
     "slices": (lambda x: x[1:-1, ::2][::-1] + 1, (normal(6, 7),), 1),
     "flip, roll": (lambda x: jtc.roll(jtc.flip(x, axis=1), 2, axis=0), (normal(6, 7),), 1),
     "reshape, transpose": (lambda x: jtc.exp(jtc.permute_dims(jtc.reshape(x, (2, 5, 3, 4)), (0, 2, 1, 3))), (normal(2, 5, 12),), 1),
-    "reshape that mixes axes": (lambda x: jtc.reshape(jtc.transpose(jtc.exp(x)), (4, 9)), (normal(6, 6),), 2),
+    "reshape that mixes axes": (lambda x: jtc.reshape(jtc.transpose(jtc.exp(x)), (4, 9)), (normal(6, 6),), 1),
     "gather": (lambda x, i: jtc.take(x, i, axis=0) * 2, (normal(5, 4), integers(5, 7)), 1),
     "gather of exp": (lambda x, i: jtc.take(jtc.exp(x), i, axis=0), (normal(5, 4), integers(5, 7)), 2),
     "pad of a product": (lambda x, y: jtc.pad(x @ y, 1), (normal(8, 8), normal(9, 8)[:8]), 2),
@@ -182,13 +182,13 @@ def test_random_graphs() -> None:
 
 
 def test_outputs_are_copied() -> None:
-    """An output that is an input, a number, a view or another output gets a kernel that writes its buffer."""
+    """An output that is an input, a number, a view or another output gets a stage that writes its buffer."""
     x = Node("input", (), {}, TensorType(F64, (3, 4)))
     y = node("exp", x)
     graph = Graph("f", [x], [x, y, node("transpose", y, perm=(1, 0)), splat(2.0, (3,)), y, x])
     value = np.arange(12.0).reshape(3, 4) / 12
     program = fused(graph)
-    assert len(set(program.outputs)) == len(program.kernels) == 6
+    assert len(set(program.outputs)) == sum(len(k.stages) for k in program.kernels) == 6
     for got, want in zip(run_program(program, [value]), run_graph(graph, [value]), strict=True):
         np.testing.assert_array_equal(got, want)
 

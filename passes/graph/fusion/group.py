@@ -5,8 +5,9 @@ wrote in that iteration: a shared axis indexes one dimension of the buffer betwe
 nobody else reads then lives for one iteration (or one block of iterations) and never reaches memory: softmax, layer_norm
 and batch_norm are one kernel each.
 
-Contractions and scatters stay alone: they need loops of their own.  A group needs a reduction, buffers that fit into the
-second-level cache, and either MIN_ITERATIONS shared iterations to spread over threads or no more than SMALL points in all.
+Contractions and scatters stay alone: they need loops of their own.  A group needs buffers that fit into the second-level
+cache, and either no more than SMALL points in all, or a reduction and MIN_ITERATIONS shared iterations to spread over threads.
+Without a reduction only small stages of equal size are joined, to launch and compile fewer kernels.
 """
 from __future__ import annotations
 
@@ -22,6 +23,7 @@ from jtc.passes.graph.fusion.movement import NotAffine, through_reshape
 
 MIN_ITERATIONS = 16         # shared iterations that keep a machine's threads busy
 SMALL = 1 << 15             # points that one core computes in about the time it takes to wake another
+MAX_OPS = 128               # of one kernel's stages together, so that compile time stays in bounds
 MAX_LOCALS = 512 << 10      # bytes: half of a second-level cache of 1 MB
 BLOCK = 64                  # iterations of a block where lanes run along a shared axis: four vectors of f32
 SHORT = 8                   # points of an iteration that leave most lanes empty (measured: rows of 10 are best alone)
@@ -141,13 +143,19 @@ def join(first: int, second: int, held: _Units, kept: set[str], types: Mapping[s
             raise Refused("a contraction has loops of its own")
         if any(a.size == 0 for a in stage.axes):
             raise Refused("it is empty")
-    if not any(s.reduce for s in (*one.stages, *two.stages)):
+    stages = stages_in_order([*one.stages, *two.stages])
+    if sum(len(s.ops) for s in stages) > MAX_OPS:
+        raise Refused(f"a kernel has at most {MAX_OPS} ops")
+    if not any(s.reduce for s in stages) and (points(stages[0]) > SMALL or len(set(map(points, stages))) > 1):
         raise Refused("neither reduces")
     if held.between(first, second):
         raise Refused("another kernel runs between them")
-    stages = stages_in_order([*one.stages, *two.stages])
     outside = {b for s in stages for b in _written(s) if b in kept or held.readers.get(b, set()) - {first, second}}
     return Unit(stages, one.fixed, one.refused + two.refused, lay_out(stages, outside, types))
+
+
+def points(stage: Stage) -> int:
+    return prod(a.size for a in stage.axes)
 
 
 def stages_in_order(stages: Sequence[Stage]) -> list[Stage]:
@@ -167,17 +175,16 @@ def lay_out(stages: Sequence[Stage], outside: set[str], types: Mapping[str, Tens
     """The shared axes and locals of stages as one kernel; outside: buffers that others read.  Raises Refused."""
     edges = [(p, c, pairs(stages[p], stages[c])) for p in range(len(stages)) for c in range(p + 1, len(stages))
              if any(a.buffer in _written(stages[p]) for a in stages[c].reads)]
-    widest = max(range(len(stages)), key=lambda i: (prod(a.size for a in stages[i].axes), i))
+    widest = max(range(len(stages)), key=lambda i: (points(stages[i]), i))
     classes = [found for axis in stages[widest].axes if (found := _spread(widest, axis.name, len(stages), edges))]
     classes = [c for c in classes if _kinds_fit(c, classes, stages)]
     sizes = [stages[widest].sizes[c[widest]] for c in classes]
-    points = max(prod(a.size for a in s.axes) for s in stages)
-    iterations = prod(sizes)
-    if iterations < MIN_ITERATIONS and points > SMALL:
+    iterations, most = prod(sizes), points(stages[widest])
+    if iterations < MIN_ITERATIONS and most > SMALL:
         raise Refused(f"they share {iterations} iterations, too few to spread over threads" if iterations > 1 else
                       "they share no axis")
     blocks = _blocks(classes, sizes, stages)
-    if classes and points // iterations <= SHORT and set(blocks) == {1} \
+    if classes and most // iterations <= SHORT and set(blocks) == {1} \
             and classes[-1][-1] not in stages[-1].reductions:
         blocks[-1] = min(sizes[-1], BLOCK)
     order = sorted(range(len(classes)), key=lambda k: blocks[k] > 1)
@@ -273,11 +280,11 @@ def _blocks(classes: Sequence[Sequence[str]], sizes: Sequence[int], stages: Sequ
     for names, size in zip(classes, sizes):
         along = across = 0
         for name, stage in zip(names, stages):
-            points = prod(a.size for a in stage.axes)
+            count = points(stage)
             for access in (*stage.reads, stage.write):
-                if access.axes == set(stage.sizes) or prod(stage.sizes[a] for a in access.axes) * 2 > points:
-                    along += points * (access.flat[name] == 1)
-                    across += points * (access.flat[name] != 1)
+                if access.axes == set(stage.sizes) or prod(stage.sizes[a] for a in access.axes) * 2 > count:
+                    along += count * (access.flat[name] == 1)
+                    across += count * (access.flat[name] != 1)
         reduced = any(name in s.reductions for name, s in zip(names, stages))
         blocks.append(min(size, BLOCK) if along > across and not reduced else 1)
     return blocks

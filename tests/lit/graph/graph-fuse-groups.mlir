@@ -129,3 +129,22 @@ func.func @short(%x: tensor<1000x4xf32>) -> tensor<1000x4xf32> {
   %2 = "jtc.sub"(%x, %1) : (tensor<1000x4xf32>, tensor<1000x4xf32>) -> tensor<1000x4xf32>
   return %2 : tensor<1000x4xf32>
 }
+
+// -----
+
+// Small values without a reduction: what is computed for both results is computed once, all in one kernel.
+// CHECK-LABEL: "jtc.program"
+// CHECK-COUNT-1: "jtc.kernel"
+// CHECK: ops = ["add", "rsqrt", "mul"]
+// CHECK: ops = ["mul", "sub"]
+// CHECK: shared = ["i0:512 by 64"]
+// CHECK-NOT: "jtc.kernel"
+func.func @small(%v: tensor<512xf32>, %g: tensor<512xf32>, %m: tensor<512xf32>, %b: tensor<512xf32>) -> (tensor<512xf32>, tensor<512xf32>) {
+  %eps = "jtc.constant"() {value = 1.0e-05 : f32} : () -> tensor<512xf32>
+  %0 = "jtc.add"(%v, %eps) : (tensor<512xf32>, tensor<512xf32>) -> tensor<512xf32>
+  %1 = "jtc.rsqrt"(%0) : (tensor<512xf32>) -> tensor<512xf32>
+  %2 = "jtc.mul"(%g, %1) : (tensor<512xf32>, tensor<512xf32>) -> tensor<512xf32>
+  %3 = "jtc.mul"(%m, %2) : (tensor<512xf32>, tensor<512xf32>) -> tensor<512xf32>
+  %4 = "jtc.sub"(%b, %3) : (tensor<512xf32>, tensor<512xf32>) -> tensor<512xf32>
+  return %2, %4 : tensor<512xf32>, tensor<512xf32>
+}

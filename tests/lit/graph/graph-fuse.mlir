@@ -122,17 +122,17 @@ func.func @heads(%x: tensor<6x5xf32>, %w: tensor<5x12xf32>) -> tensor<3x6x4xf32>
 
 // -----
 
-// Refused: 6x6 seen as 4x9 after a transpose has no affine index; the value below gets a buffer.
+// Refused: 600x600 seen as 400x900 after a transpose has no affine index; the value below gets a buffer.
 // CHECK-LABEL: "jtc.program"
 // CHECK: its reshape has no affine index
 // CHECK: "jtc.kernel"
-// CHECK: {buffer = "t{{[0-9]+}}", view = tensor<4x9xf32>, index = ["i0", "i1"]}
-func.func @mixed(%x: tensor<6x6xf32>) -> tensor<4x9xf32> {
-  %0 = "jtc.exp"(%x) : (tensor<6x6xf32>) -> tensor<6x6xf32>
-  %1 = "jtc.transpose"(%0) {perm = array<i64: 1, 0>} : (tensor<6x6xf32>) -> tensor<6x6xf32>
-  %2 = "jtc.reshape"(%1) : (tensor<6x6xf32>) -> tensor<4x9xf32>
-  %3 = "jtc.neg"(%2) : (tensor<4x9xf32>) -> tensor<4x9xf32>
-  return %3 : tensor<4x9xf32>
+// CHECK: {buffer = "t{{[0-9]+}}", view = tensor<400x900xf32>, index = ["i0", "i1"]}
+func.func @mixed(%x: tensor<600x600xf32>) -> tensor<400x900xf32> {
+  %0 = "jtc.exp"(%x) : (tensor<600x600xf32>) -> tensor<600x600xf32>
+  %1 = "jtc.transpose"(%0) {perm = array<i64: 1, 0>} : (tensor<600x600xf32>) -> tensor<600x600xf32>
+  %2 = "jtc.reshape"(%1) : (tensor<600x600xf32>) -> tensor<400x900xf32>
+  %3 = "jtc.neg"(%2) : (tensor<400x900xf32>) -> tensor<400x900xf32>
+  return %3 : tensor<400x900xf32>
 }
 
 // -----
@@ -146,10 +146,10 @@ func.func @mixed(%x: tensor<6x6xf32>) -> tensor<4x9xf32> {
 // CHECK: ops = ["neg"]
 // CHECK: "jtc.kernel"
 // CHECK: ops = ["add", "mul"]
-func.func @shared(%x: tensor<64xf32>, %y: tensor<64xf32>) -> (tensor<64xf32>, tensor<64xf32>) {
-  %0 = "jtc.add"(%x, %y) : (tensor<64xf32>, tensor<64xf32>) -> tensor<64xf32>
-  %1 = "jtc.exp"(%0) : (tensor<64xf32>) -> tensor<64xf32>
-  %2 = "jtc.neg"(%1) : (tensor<64xf32>) -> tensor<64xf32>
-  %3 = "jtc.mul"(%0, %1) : (tensor<64xf32>, tensor<64xf32>) -> tensor<64xf32>
-  return %2, %3 : tensor<64xf32>, tensor<64xf32>
+func.func @shared(%x: tensor<100000xf32>, %y: tensor<100000xf32>) -> (tensor<100000xf32>, tensor<100000xf32>) {
+  %0 = "jtc.add"(%x, %y) : (tensor<100000xf32>, tensor<100000xf32>) -> tensor<100000xf32>
+  %1 = "jtc.exp"(%0) : (tensor<100000xf32>) -> tensor<100000xf32>
+  %2 = "jtc.neg"(%1) : (tensor<100000xf32>) -> tensor<100000xf32>
+  %3 = "jtc.mul"(%0, %1) : (tensor<100000xf32>, tensor<100000xf32>) -> tensor<100000xf32>
+  return %2, %3 : tensor<100000xf32>, tensor<100000xf32>
 }
