@@ -1,8 +1,8 @@
 """The op table: one row per scalar function and one per meta-op.
 
 The dialect's op classes and verifier (`dialect.py`), the reference interpreter (`reference.py`), the front end's
-functions, the documentation of the ops and the op tests are generated from these rows.  To add a function or an op, add
-a row here and, for a scalar function, its expansion in `compiler/cpu/vector_math.py`.
+functions, the documentation of the ops and the op tests are generated from these rows.  docs/extending.md says what
+else a new function or op needs.
 """
 from __future__ import annotations
 

@@ -107,4 +107,4 @@ def mlp() -> Graph:
     return Graph("mlp", [x], [out, rows, x], ["x"], ["out", "rows", "same"])
 
 
-assert set(META_OPS) == {case[0] for case in meta_op_cases(I32)}
+assert set(META_OPS) == {case[0] for case in meta_op_cases(I32)}, "meta_op_cases has to give cases of every meta-op"

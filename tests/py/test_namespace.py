@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import jtc
+from jtc.dialects.optable import SCALAR_FUNCTIONS
+from jtc.frontend import elementwise
 
 HEAVY = ("torch_mlir", "mlir", "llvmlite", "rich", "hypothesis", "safetensors", "sklearn", "jtc.compiler", "jtc.passes",
          "jtc.dialects.mlir", "jtc.dialects.reader", "jtc.frontend.nn")
@@ -51,6 +53,11 @@ def test_public_modules():
     assert {"jit", "nn", "export", "exp", "load_module"} <= set(dir(jtc))
 
 
+def test_every_scalar_function_has_a_public_name():
+    named = {fn for fn, _ in elementwise.FUNCTIONS.values()}
+    assert set(SCALAR_FUNCTIONS) - named == {"pow", "where", "philox"}      # with functions of their own
+
+
 def test_every_public_function_is_documented():
     functions = [jtc.nn.functional.__dict__[n] for n in jtc.nn.functional.__all__]
     functions += [v for n, v in vars(jtc).items() if callable(v) and getattr(v, "__module__",
@@ -60,5 +67,5 @@ def test_every_public_function_is_documented():
 
 
 def test_dtypes_and_numpy():
-    assert repr(jtc.float32) == "jtc.float32"
+    assert repr(jtc.float32) == "jtc.float32" and str(jtc.float32) == "float32"
     assert jtc.asarray(np.zeros(2, np.int16)).dtype is jtc.int16
