@@ -28,7 +28,7 @@ from jtc.frontend.promotion import as_float, is_scalar, promote
 from jtc.frontend.tensor import Tensor
 from jtc.frontend.trace import input_error, public_dtype, record, splat
 
-FUNCTIONS: dict[str, tuple[str, str]] = {
+_NAMED: dict[str, tuple[str, str]] = {
     "add": ("add", "promote"), "subtract": ("sub", "promote"), "multiply": ("mul", "promote"),
     "divide": ("div", "float"),
     "floor_divide": ("floordiv", "promote"), "remainder": ("mod", "promote"), "atan2": ("atan2", "float"),
@@ -44,9 +44,10 @@ FUNCTIONS: dict[str, tuple[str, str]] = {
     "negative": ("neg", "promote"), "abs": ("abs", "promote"), "sign": ("sign", "promote"),
     "floor": ("floor", "round"), "ceil": ("ceil", "round"), "trunc": ("trunc", "round"), "round": ("round", "round"),
     "isnan": ("isnan", "test"), "isinf": ("isinf", "test"),
-} | {name: (name, "float") for name in (
-    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "sin", "cos", "tan", "asin", "acos",
-    "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf")}
+}
+# Float functions of one argument (exp, sqrt...) go by their name in the op table.
+FUNCTIONS = _NAMED | {name: (name, "float") for name, row in SCALAR_FUNCTIONS.items()
+                      if row.arity == 1 and row.kinds == {"float"} and name not in _NAMED}
 
 
 def _operands(rule: str, values: tuple[Any, ...]) -> list[Node]:
