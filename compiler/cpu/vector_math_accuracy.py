@@ -22,6 +22,7 @@ _LOG = "n log 2 + log m"
 _SIN = "x - n pi/2, polynomials on [-pi/4, pi/4]"
 _CEPHES_TAYLOR = "f32 Cephes expf.c, f64 Taylor"
 _CEPHES_FDLIBM = "f32 Cephes logf.c, f64 fdlibm e_log.c"
+_ASIN = "f32 Cephes asinf.c, f64 fdlibm e_asin.c"
 _REDUCTION = "Cody and Waite; Payne and Hanek 1983; f32 Cephes sinf.c, f64 fdlibm k_sin.c, k_cos.c"
 
 ULP: dict[str, Accuracy] = {
@@ -39,8 +40,8 @@ ULP: dict[str, Accuracy] = {
     "sin": Accuracy(1.7, 2.6, _SIN, _REDUCTION),
     "cos": Accuracy(1.7, 2.6, _SIN, _REDUCTION),
     "tan": Accuracy(3.0, 3.8, "sin / cos", _REDUCTION),
-    "asin": Accuracy(2.6, 2.4, "x + x^3 p(x^2); pi/2 - 2 asin sqrt((1 - x) / 2)", "f32 Cephes asinf.c, f64 fdlibm e_asin.c"),
-    "acos": Accuracy(1.4, 1.4, "2 asin sqrt((1 - x) / 2); pi/2 - asin x", "f32 Cephes asinf.c, f64 fdlibm e_asin.c"),
+    "asin": Accuracy(2.6, 2.4, "x + x^3 p(x^2); pi/2 - 2 asin sqrt((1 - x) / 2)", _ASIN),
+    "acos": Accuracy(1.4, 1.4, "2 asin sqrt((1 - x) / 2); pi/2 - asin x", _ASIN),
     "atan": Accuracy(2.2, 1.2, "three intervals, one division", "Cephes atanf.c, atan.c"),
     "atan2": Accuracy(2.6, 2.0, "as atan, of the two magnitudes", "Cephes atanf.c, atan.c"),
     "sinh": Accuracy(2.4, 2.6, "(e + e / (e + 1)) / 2 with e = expm1 x", _CEPHES_TAYLOR),
@@ -66,15 +67,15 @@ code for every lane and for scalars.  Largest errors in units in the last place,
 |---|---|---|---|---|
 {rows}
 
-All other functions are exact or rounded once.  Special values are those of C99 Annex F and NumPy: NaN stays NaN, max and
-min give NaN where either argument is one, results overflow to infinity and underflow gradually through the denormals.
+All other functions are exact or rounded once.  Special values are those of C99 Annex F and NumPy: NaN stays NaN, max
+and min give NaN where either argument is one, results overflow to infinity and underflow gradually through denormals.
 sin, cos and tan are accurate for every finite argument; beyond 2^17 (f32) or 2^30 (f64) they take a slower branch.
 
-Integers wrap.  floordiv and mod round the quotient down; by 0 both are 0.  Shifts by the width or more give 0, or the sign
-for shr.  Floats become integers towards zero; a NaN or a value that does not fit becomes the smallest integer.
+Integers wrap.  floordiv and mod round the quotient down; by 0 both are 0.  Shifts by the width or more give 0, or the
+sign for shr.  Floats become integers towards zero; a NaN or a value that does not fit becomes the smallest integer.
 
-x86-64 without FMA: `vector.fma` is a multiplication and an addition; `math.fma`, used where the product's rounding error
-matters, and without SSE4.1 floor, ceil, trunc and round, are expanded by `compiler/cpu/llvm_text.py`.
+x86-64 without FMA: `vector.fma` is a multiplication and an addition; `math.fma`, used where the product's rounding
+error matters, and without SSE4.1 floor, ceil, trunc and round, are expanded by `compiler/cpu/llvm_text.py`.
 """
 
 

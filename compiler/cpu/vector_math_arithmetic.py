@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from jtc.compiler.cpu.vector_math_value import Value
 
@@ -55,7 +56,8 @@ def _float_remainder(a: Value, b: Value) -> Value:
     valid = finite & (divisor > 0.0) & (divisor < math.inf)
     divisor = valid.select(divisor, 1.0)
     result, before, after = builder.name(), builder.name(), builder.name()
-    with builder.block(f"{result} = scf.while ({before} = {valid.select(start, 0.0).name}) : ({a.type}) -> {a.type} {{"):
+    first = valid.select(start, 0.0)
+    with builder.block(f"{result} = scf.while ({before} = {first.name}) : ({a.type}) -> {a.type} {{"):
         more = (Value(builder, before, a.element, a.lanes).abs() >= divisor).any()
         builder.line(f"scf.condition({more.name}) {before} : {a.type}")
     with builder.block("do {"):
@@ -154,7 +156,7 @@ def _philox(counter: Value, key: Value) -> Value:
     return word.cast("trunci", "i32")
 
 
-FUNCTIONS = {
+FUNCTIONS: dict[str, Callable[..., Value]] = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,
     "mul": lambda a, b: a * b,

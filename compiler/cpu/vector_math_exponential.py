@@ -1,12 +1,14 @@
 """Exponentials, logarithms and hyperbolic functions.
 
-exp(x) = 2^n exp(r) with n = round(x / ln 2) and |r| <= ln(2) / 2; log(x) = n ln 2 + log(m) with m in [sqrt(1/2), sqrt(2)).
+exp(x) = 2^n exp(r) with n = round(x / ln 2) and |r| <= ln(2) / 2;
+log(x) = n ln 2 + log(m) with m in [sqrt(1/2), sqrt(2)).
 Sources: "Cephes" is S. Moshier's Cephes library (single/expf.c, logf.c), "fdlibm" is Sun's freely distributable libm
 (e_log.c), "Taylor" the series itself.
 """
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from jtc.compiler.cpu.vector_math_value import Value
@@ -34,7 +36,8 @@ class Format:
 
 
 F32 = Format("f32", 23, 127, 0.693359375, -2.12194440e-4, -104.0, 89.0,
-             (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1),  # Cephes
+             (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3,
+              4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1),  # Cephes
              2.0 ** -126)
 F64 = Format("f64", 52, 1023, 6.93147180369123816490e-01, 1.90821492927058770002e-10, -746.0, 710.0,
              tuple(1.0 / math.factorial(k) for k in range(13, 1, -1)),  # Taylor
@@ -49,7 +52,8 @@ def format_of(x: Value) -> Format:
 def _split(x: Value, per_unit: float = math.log2(math.e)) -> tuple[Value, Value]:
     """(t, n): n = round(x * per_unit) as a float, and as an integer, plus 2 * bias, in the low bits of t.
 
-    Adding 1.5 * 2^mantissa leaves no bits for a fraction: rounds without a conversion, whose result for NaN is undefined.
+    Adding 1.5 * 2^mantissa leaves no bits for a fraction: rounds without a conversion, whose result for NaN is
+    undefined.
     """
     form = format_of(x)
     magic = 1.5 * 2.0 ** form.mantissa + 2 * form.bias
@@ -239,5 +243,6 @@ def atanh(x: Value) -> Value:
     return (log1p(a * 2.0 / (1.0 - a)) * 0.5).copysign(x)
 
 
-FUNCTIONS = {"exp": exp, "exp2": exp2, "expm1": expm1, "log": log, "log2": log2, "log10": log10, "log1p": log1p,
-             "tanh": tanh, "sinh": sinh, "cosh": cosh, "asinh": asinh, "acosh": acosh, "atanh": atanh}
+FUNCTIONS: dict[str, Callable[..., Value]] = {
+    "exp": exp, "exp2": exp2, "expm1": expm1, "log": log, "log2": log2, "log10": log10, "log1p": log1p,
+    "tanh": tanh, "sinh": sinh, "cosh": cosh, "asinh": asinh, "acosh": acosh, "atanh": atanh}

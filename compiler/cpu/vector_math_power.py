@@ -1,5 +1,5 @@
-"""pow(x, y) = exp(y log x): for f32 in f64; for f64 with the logarithm in two doubles, since y log x may be as large as 709
-and every bit before its point is lost from the result."""
+"""pow(x, y) = exp(y log x): for f32 in f64; for f64 with the logarithm in two doubles, since y log x may be as large as
+709 and every bit before its point is lost from the result."""
 from __future__ import annotations
 
 import math
@@ -21,7 +21,10 @@ def _sum(a: Value, b: Value) -> tuple[Value, Value]:
 
 
 def _log_two(x: Value) -> tuple[Value, Value]:
-    """log(x) of a positive finite f64 as high + low, good to about 2^-64: log((1+s)/(1-s)) = 2s + s z (2/3 + 2/5 z ...)."""
+    """log(x) of a positive finite f64 as high + low, good to about 2^-64.
+
+    With s = f / (2 + f) and z = s^2: log(1 + f) = log((1 + s) / (1 - s)) = 2s + s z (2/3 + 2/5 z + ...).
+    """
     form = exponential.format_of(x)
     n, f = exponential.exponent_and_fraction(x)
     d, d_low = _sum(f.const(2.0), f)

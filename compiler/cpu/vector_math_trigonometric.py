@@ -1,15 +1,17 @@
 """Trigonometric functions and their inverses.
 
-sin and cos reduce x to r = x - n pi/2 with |r| <= pi/4.  Up to a limit this is Cody and Waite's subtraction in three parts,
-exact by fused multiply-add; if any lane is beyond it, Payne and Hanek's product with the bits of 2/pi that matter is
-computed as well, in integers, so the result is accurate for every finite argument.
+sin and cos reduce x to r = x - n pi/2 with |r| <= pi/4.  Up to a limit this is Cody and Waite's subtraction in three
+parts, exact by fused multiply-add; if any lane is beyond it, Payne and Hanek's product with the bits of 2/pi that
+matter is computed as well, in integers, so the result is accurate for every finite argument.
 Sources: "Cephes" is S. Moshier's Cephes library (single/sinf.c, asinf.c, atanf.c; double/atan.c), "fdlibm" Sun's freely
-distributable libm (k_sin.c, k_cos.c, e_asin.c); M. Payne, R. Hanek, "Radian reduction for trigonometric functions", 1983.
+distributable libm (k_sin.c, k_cos.c, e_asin.c); M. Payne, R. Hanek, "Radian reduction for trigonometric functions",
+1983.
 """
 from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 
 from jtc.compiler.cpu.vector_math_value import Value
 
@@ -159,12 +161,15 @@ _ASIN_F64_BOTTOM = (7.70381505559019352791e-02, -6.88283971605453293030e-01, 2.0
 
 
 def _arcsine(x: Value) -> tuple[Value, Value, Value]:
-    """(whether |x| > 1/2, asin(s), s): s = |x|, or sqrt((1 - |x|) / 2) where |x| > 1/2; then asin|x| = pi/2 - 2 asin(s)."""
+    """(whether |x| > 1/2, asin(s), s): s = |x|, or where |x| > 1/2 sqrt((1 - |x|) / 2); asin|x| = pi/2 - 2 asin(s)."""
     a = x.abs()
     large = a > 0.5
     z = large.select((1.0 - a) * 0.5, a * a)
     s = large.select(z.unary("sqrt"), a)
-    ratio = z.polynomial(_ASIN_F32) if x.element == "f32" else z.polynomial(_ASIN_F64_TOP) / z.polynomial(_ASIN_F64_BOTTOM)
+    if x.element == "f32":
+        ratio = z.polynomial(_ASIN_F32)
+    else:
+        ratio = z.polynomial(_ASIN_F64_TOP) / z.polynomial(_ASIN_F64_BOTTOM)
     return large, (s * z).fma(ratio, s), s
 
 
@@ -195,12 +200,16 @@ def _arctangent(top: Value, bottom: Value | float) -> Value:
     Beyond tan(3 pi/8) it is pi/2 - atan(bottom / top); in the middle pi/4 + atan((top - bottom) / (top + bottom)).
     """
     bottom = top._other(bottom)
-    steep, middle = top > bottom * 2.414213562373095, top > bottom * (0.4142135623730950 if top.element == "f32" else 0.66)
+    steep = top > bottom * 2.414213562373095
+    middle = top > bottom * (0.4142135623730950 if top.element == "f32" else 0.66)
     over = steep.select(-bottom, middle.select(top - bottom, top))
     under = steep.select(top, middle.select(top + bottom, bottom))
     t = over / under
     z = t * t
-    ratio = z.polynomial(_ATAN_F32) if t.element == "f32" else z.polynomial(_ATAN_F64_TOP) / z.polynomial(_ATAN_F64_BOTTOM)
+    if t.element == "f32":
+        ratio = z.polynomial(_ATAN_F32)
+    else:
+        ratio = z.polynomial(_ATAN_F64_TOP) / z.polynomial(_ATAN_F64_BOTTOM)
     high, low, _ = _HALF_PI[t.element]
     base = steep.select(t.const(high), middle.select(t.const(high / 2), t.const(0.0)))
     base_low = steep.select(t.const(low), middle.select(t.const(low / 2), t.const(0.0)))
@@ -213,9 +222,12 @@ def atan(x: Value) -> Value:
 
 def atan2(y: Value, x: Value) -> Value:
     top, bottom = y.abs(), x.abs()
-    # top + bottom must not overflow; quarter both where either is large.  inf / inf counts as 1, 0 / 0 as 0.
-    huge = 2.0 ** (126 if x.element == "f32" else 1022)
-    scale = ((top > huge) | (bottom > huge)).select(top.const(0.25), top.const(1.0))
+    # top + bottom must not overflow, bottom * 0.66 not lose bits as a denormal: quarter both where either is large, and
+    # enlarge both where both are small.  Powers of two leave the quotient as it is.  inf / inf counts as 1, 0 / 0 as 0.
+    huge, tiny, enlarge = (2.0 ** 126, 2.0 ** -100, 2.0 ** 64) if x.element == "f32" else (
+        2.0 ** 1022, 2.0 ** -900, 2.0 ** 512)
+    small, large = (top < tiny) & (bottom < tiny), (top > huge) | (bottom > huge)
+    scale = small.select(enlarge, large.select(top.const(0.25), 1.0))
     both_infinite = top.eq(math.inf) & bottom.eq(math.inf)
     top, bottom = both_infinite.select(1.0, top * scale), both_infinite.select(1.0, bottom * scale)
     bottom = (top.eq(0.0) & bottom.eq(0.0)).select(1.0, bottom)
@@ -225,4 +237,5 @@ def atan2(y: Value, x: Value) -> Value:
     return behind.select((low * 2 - angle) + high * 2, angle).copysign(y)
 
 
-FUNCTIONS = {"sin": sin, "cos": cos, "tan": tan, "asin": asin, "acos": acos, "atan": atan, "atan2": atan2}
+FUNCTIONS: dict[str, Callable[..., Value]] = {
+    "sin": sin, "cos": cos, "tan": tan, "asin": asin, "acos": acos, "atan": atan, "atan2": atan2}

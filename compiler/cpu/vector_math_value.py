@@ -1,7 +1,7 @@
 """Values with operators: lets the expansions read like the formulas they come from, while MLIR text is written.
 
-A `Value` is one SSA value, a scalar or a vector of `lanes` elements.  `a * b + 1.0` appends `arith` ops to the builder; a
-Python number becomes a shared constant of the other operand's type.
+A `Value` is one SSA value, a scalar or a vector of `lanes` elements.  `a * b + 1.0` appends `arith` ops to the builder;
+a Python number becomes a shared constant of the other operand's type.
 """
 from __future__ import annotations
 
@@ -167,6 +167,8 @@ class Value:
     def select(self, yes: Value | float, no: Value | float) -> Value:
         """`yes` where this bool holds, else `no`; at most one of them may be a Python number."""
         model = yes if isinstance(yes, Value) else no
+        if not isinstance(model, Value):
+            raise TypeError(f"select of two numbers, {yes} and {no}: neither says the type of the result")
         yes, no = model._other(yes), model._other(no)
         types = model.type if self.lanes is None else f"{self.type}, {model.type}"
         return model._new(f"arith.select {self.name}, {yes.name}, {no.name} : {types}")
