@@ -66,7 +66,8 @@ def emit(kernel: Kernel, buffers: Mapping[str, TensorType], target: CpuTarget) -
     units = _Units(kernel, context).emit()
     if any(schedule_of(s).stream for s in kernel.stages):      # streamed stores are done before another thread reads
         code.line('llvm.call_intrinsic "llvm.x86.sse.sfence"() : () -> ()')
-    symbol, scratch, offsets = re.sub(r"\W", "_", kernel.name), f"memref<{max(workspace.bytes, 1)}xi8>", workspace.offsets()
+    symbol, scratch = re.sub(r"\W", "_", kernel.name), f"memref<{max(workspace.bytes, 1)}xi8>"
+    offsets = workspace.offsets()
     code.lines[:0] = [f"  {m.ssa} = memref.view %workspace[{code.index(offsets[name])}][] : {scratch} to {m.type}"
                       for (name, _, _), m in workspace.views.items()]
     arguments += [f"%workspace: {scratch}", "%begin: index", "%end: index"]

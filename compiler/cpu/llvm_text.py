@@ -1,8 +1,8 @@
 """LLVM IR text as MLIR's LLVM prints it -> text that llvmlite's older LLVM parses and that every x86-64 can run.
 
-Two rewrites.  `downgrade`: the newer LLVM prints floating-point literals in forms (`f0x3F800000`, shortest decimals, `+inf`)
-that the older one does not read.  `expand_intrinsics`: rounding and fused multiply-add become libm calls on processors
-without the instruction, so there they are replaced by short functions of baseline instructions.
+Two rewrites.  `downgrade`: the newer LLVM prints floating-point literals in forms (`f0x3F800000`, shortest decimals,
+`+inf`) that the older one does not read.  `expand_intrinsics`: rounding and fused multiply-add become libm calls on
+processors without the instruction, so there they are replaced by short functions of baseline instructions.
 """
 from __future__ import annotations
 
@@ -77,9 +77,10 @@ def expand_intrinsics(text: str, features: str) -> str:
         if match["op"] in missing:
             old, new = f"@llvm.{match['op']}.{match['suffix']}", f"@jtc.{match['op']}.{match['suffix']}"
             names[old] = new
-            body = _fma(match["type"]) if match["op"] == "fma" else _rounding(match["op"], match["type"], match["suffix"])
-            arguments = ", ".join(f"{match['type']} %{a}" for a in ("a", "b", "c")[: 3 if match["op"] == "fma" else 1])
-            bodies.append(f"define internal {match['type']} {new}({arguments}) alwaysinline {{\n{body}}}\n")
+            kind, fused = match["type"], match["op"] == "fma"
+            body = _fma(kind) if fused else _rounding(match["op"], kind, match["suffix"])
+            arguments = ", ".join(f"{kind} %{a}" for a in ("abc" if fused else "a"))
+            bodies.append(f"define internal {kind} {new}({arguments}) alwaysinline {{\n{body}}}\n")
     if not names:
         return text
     text = _DECLARE.sub(lambda m: "" if m["op"] in missing else m[0], text)

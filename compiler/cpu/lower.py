@@ -34,8 +34,8 @@ PIPELINE = (
 
 _DECLARED = re.compile(r"^declare .*? @([\w.]+)\(", re.MULTILINE)
 # Intrinsics that are calls of libm or libc on x86-64, whatever its features.
-_LIBRARY = frozenset(("acos asin atan atan2 cos cosh exp exp10 exp2 frexp ldexp log log10 log2 memcpy memmove memset modf "
-                      "pow powi round sin sincos sinh tan tanh").split())
+_LIBRARY = frozenset(("acos asin atan atan2 cos cosh exp exp10 exp2 frexp ldexp log log10 log2 memcpy memmove memset "
+                      "modf pow powi round sin sincos sinh tan tanh").split())
 
 # What `optimize` means: (LLVM IR optimisation level or None, code generation level).
 _LEVELS: dict[int, tuple[int | None, int]] = {0: (None, 1), 1: (None, 2), 2: (1, 2), 3: (3, 3)}
@@ -44,7 +44,8 @@ _LEVELS: dict[int, tuple[int | None, int]] = {0: (None, 1), 1: (None, 2), 2: (1,
 def to_llvm(text: str, symbol: str, operands: int) -> str:
     """LLVM IR of one kernel.
 
-    text      MLIR module with one `func.func @symbol`: `operands` flat memrefs, the workspace memref, begin and end (index)
+    text      MLIR module with one `func.func @symbol`: `operands` flat memrefs, the workspace memref, begin and end
+              (index)
     returns   a module whose only external function is `void symbol(ptr operands, ptr workspace, i64 begin, i64 end)`
     Raises InternalError where the text does not parse, verify or lower: the emitter wrote something wrong.
     """
@@ -66,7 +67,8 @@ def to_llvm(text: str, symbol: str, operands: int) -> str:
             if foreign:
                 raise InternalError(f"kernel {symbol}: no lowering to llvm for {', '.join(foreign)}")
             llvm_ir = llvm.translate_module_to_llvmir(module.operation)
-    calls = [name for name in _DECLARED.findall(llvm_ir) if not name.startswith("llvm.") or name.split(".")[1] in _LIBRARY]
+    declared = _DECLARED.findall(llvm_ir)
+    calls = [name for name in declared if not name.startswith("llvm.") or name.split(".")[1] in _LIBRARY]
     if calls:
         raise InternalError(f"kernel {symbol}: would call a library for {', '.join(calls)}; kernels call nothing")
     return _with_entry(downgrade(llvm_ir), symbol, operands)
@@ -102,7 +104,8 @@ def _with_entry(llvm_ir: str, symbol: str, operands: int) -> str:
     arguments = head[1].split(", ")
     if [a.split(" ")[0] for a in arguments] != ["ptr"] * (operands + 1) + ["i64"] * 2:
         raise InternalError(f"kernel {symbol}: takes ({head[1]}), not {operands} operands, workspace, begin and end")
-    inner = ", ".join(a.replace("ptr ", "ptr noalias nonnull ", 1) if i < operands else a for i, a in enumerate(arguments))
+    distinct = [a.replace("ptr ", "ptr noalias nonnull ", 1) for a in arguments[:operands]]
+    inner = ", ".join(distinct + arguments[operands:])
     llvm_ir = llvm_ir.replace(head[0], f"define internal void @{symbol}.body({inner}) noinline {{")
     lines = [f"define void @{symbol}(ptr %operands, ptr %workspace, i64 %begin, i64 %end) {{"]
     for i in range(operands):

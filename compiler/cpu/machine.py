@@ -1,4 +1,4 @@
-"""The processors that code is generated for.  Nothing here imports MLIR or LLVM: a warm process asks for `host()` too."""
+"""The processors that code is generated for.  Imports neither MLIR nor LLVM: a warm process asks for `host()` too."""
 from __future__ import annotations
 
 import functools

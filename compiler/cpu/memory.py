@@ -47,10 +47,10 @@ class MemoryAccess:
         value, step = at_spot(frame, gathered.form, spot)
         if spot.width is not None and self.values.moving(gathered.exprs, spot.axis):
             kind, width = type_of(I64, spot.width), spot.vector_width
-            moved = None
-            for e in gathered.exprs:
-                part = code.convert(self.values.value(frame, e, spot), e.dtype, I64, width)
-                moved = part if moved is None else code.op(f"arith.addi {moved}, {part} : {kind}")
+            moved, *others = [code.convert(self.values.value(frame, e, spot), e.dtype, I64, width)
+                              for e in gathered.exprs]
+            for part in others:
+                moved = code.op(f"arith.addi {moved}, {part} : {kind}")
             start = code.op(f"arith.index_cast {code.offset(value.ssa, value.const)} : index to i64")
             index = code.op(f"arith.addi {code.broadcast(start, I64, width)}, {moved} : {kind}")
             if step:
@@ -66,8 +66,8 @@ class MemoryAccess:
         total = indices[0]
         for x in indices[1:]:
             total = code.op(f"arith.addi {total}, {x} : index")
-        moved = Linear(code.sum(value.ssa, total), value.const, -UNKNOWN, UNKNOWN)
-        check(code, allowed, moved, step, gathered.size, spot)
+        place = Linear(code.sum(value.ssa, total), value.const, -UNKNOWN, UNKNOWN)
+        check(code, allowed, place, step, gathered.size, spot)
         allowed.offset = code.sum(allowed.offset, code.product(total, gathered.stride))
 
     def mask(self, allowed: Allowed, spot: Spot, lanes: int | None = None) -> str:

@@ -242,7 +242,8 @@ class Nest:
                 place = places[axis]
                 step = gcd(size, place.multiple if place.ssa else 0)        # distance between possible starts
                 if digit and axis not in operand.form.origin and place.const % step + place.extent > step:
-                    raise InternalError(f"stage {self.stage.name}: a register tile straddles panels {size} wide of {axis}")
+                    raise InternalError(f"stage {self.stage.name}: a register tile straddles panels {size} wide "
+                                        f"of {axis}")
 
     def _all(self, flags: Sequence[Flag]) -> Flag:
         """The conjunction."""
