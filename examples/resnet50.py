@@ -17,12 +17,14 @@ STAGES = ((3, 64, 1), (4, 128, 2), (6, 256, 2), (3, 512, 2))        # blocks, wi
 
 
 def weights(seed: int = 0) -> dict[str, np.ndarray]:
-    """Float32 weights by name: convolutions `*.weight` [o, i, kh, kw], batch norms `*.{weight,bias,mean,var}`, `fc.*`."""
+    """Float32 weights by name: convolutions `*.weight` [o, i, kh, kw], batch norms `*.{weight,bias,mean,var}` [o],
+    `fc.*`."""
     rng = np.random.default_rng(seed)
     out: dict[str, np.ndarray] = {}
 
     def conv_norm(name: str, o: int, i: int, k: int, gain: float = 1.0) -> None:
-        out[f"{name}.conv.weight"] = rng.standard_normal((o, i, k, k), np.float32) * np.float32((2 / (i * k * k)) ** 0.5)
+        deviation = np.float32((2 / (i * k * k)) ** 0.5)
+        out[f"{name}.conv.weight"] = rng.standard_normal((o, i, k, k), np.float32) * deviation
         out[f"{name}.norm.weight"] = np.full(o, gain, np.float32)
         out[f"{name}.norm.bias"] = rng.standard_normal(o, np.float32) * np.float32(0.1)
         out[f"{name}.norm.mean"] = rng.standard_normal(o, np.float32) * np.float32(0.1)
@@ -49,7 +51,7 @@ def resnet50(w: dict):
 
     def conv_norm(x, name: str, stride: int = 1, padding: int = 0):
         x = F.conv2d(x, w[f"{name}.conv.weight"], stride=stride, padding=padding)
-        return F.batch_norm(x, w[f"{name}.norm.mean"], w[f"{name}.norm.var"], w[f"{name}.norm.weight"], w[f"{name}.norm.bias"])
+        return F.batch_norm(x, *(w[f"{name}.norm.{part}"] for part in ("mean", "var", "weight", "bias")))
 
     def block(x, name: str, stride: int, down: bool):
         y = jtc.relu(conv_norm(x, f"{name}.a"))
@@ -73,7 +75,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     args = parser.parse_args()
     example = np.zeros((args.batch, 3, 224, 224), np.float32)
-    jtc.export(resnet50({name: jtc.array(value) for name, value in weights().items()}), (example,), args.output, name="resnet50")
+    network = resnet50({name: jtc.array(value) for name, value in weights().items()})
+    jtc.export(network, (example,), args.output, name="resnet50")
 
 
 if __name__ == "__main__":

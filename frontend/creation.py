@@ -75,9 +75,7 @@ def _to_numpy(obj: Any) -> np.ndarray:
             array = array.astype(np.float32)         # a list of Python floats
         return array
     if is_tensor_like(obj):
-        if hasattr(obj, "__array__"):
-            return np.array(obj)
-        return np.array(np.from_dlpack(obj))
+        return np.asarray(obj) if hasattr(obj, "__array__") else np.from_dlpack(obj)
     raise input_error(f"cannot make a tensor of {type(obj).__name__}: {obj!r:.60}",
                       "pass an array, a number, or nested lists of numbers")
 

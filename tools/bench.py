@@ -32,7 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
         moved = sum(launch.bytes for launch in module.plan.launches)
         median = statistics.median(times)
         threads, launches = knobs.get("threads"), len(module.plan.launches)
-        print(f"{module.name}: median {median * 1e3:.3f} ms, best {min(times) * 1e3:.3f}, worst {max(times) * 1e3:.3f}, "
+        best, worst = min(times), max(times)
+        print(f"{module.name}: median {median * 1e3:.3f} ms, best {best * 1e3:.3f}, worst {worst * 1e3:.3f}, "
               f"{len(times)} runs, {threads} thread{'s' * (threads != 1)}")
         print(f"{launches} launch{'es' * (launches != 1)}, {flops / median / 1e9:.1f} G operations/s, "
               f"{moved / median / 1e9:.1f} GB/s")

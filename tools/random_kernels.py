@@ -291,7 +291,7 @@ def scatter(rng: random.Random) -> Case:
 
 
 def rows(rng: random.Random) -> Case:
-    """Softmax-like: two reductions along rows and a map, with locals for row values and sometimes for the row itself."""
+    """Softmax-like: two reductions along rows and a map; locals for row values and sometimes for the row itself."""
     n, m, dtype = rng.choice(SIZES[2:]), rng.choice(SIZES), rng.choice((F32, F32, F64))
     block = rng.choice((1, 1, 1, 2, 4, n))
     maker, row = Maker(rng), Axis("i", n)

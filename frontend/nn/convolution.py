@@ -15,7 +15,7 @@ from jtc.frontend.trace import input_error
 
 
 class _Conv(Module):
-    """weight [out, in / groups, *kernel], of a transposed convolution [in, out / groups, *kernel]; bias [out] or None."""
+    """weight [out, in / groups, *kernel], where transposed [in, out / groups, *kernel]; bias [out] or None."""
 
     rank: ClassVar[int]
     transposed: ClassVar[bool] = False

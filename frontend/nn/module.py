@@ -319,8 +319,8 @@ class Module:
         missing = [key for key in own if key not in state_dict and key not in optional]
         unexpected = [key for key in state_dict if key not in own]
         if strict and (missing or unexpected):
-            found = [f"{what} {_listed(keys)}" for what, keys in (("misses", missing), ("has an unexpected", unexpected))
-                     if keys]
+            found = [f"{what} {_listed(keys)}"
+                     for what, keys in (("misses", missing), ("has an unexpected", unexpected)) if keys]
             raise input_error(f"the state dict does not fit {type(self).__name__}: it {', and it '.join(found)}",
                               "load_state_dict(..., strict=False) takes what fits by name")
         values: list[tuple[Tensor, np.ndarray]] = []

@@ -118,7 +118,7 @@ def causal_mask(queries: int, keys: int | None = None) -> Tensor:
 
 
 class TransformerEncoderLayer(Module):
-    """Self-attention and a network of two linear maps, each with a residual and a layer norm (before it: norm_first)."""
+    """Self-attention and two linear maps, each with a residual and a layer norm (before it: norm_first)."""
 
     def __init__(self, d_model: int, nhead: int, dim_feedforward: int = 2048, dropout: float = 0.1,
                  activation: str | Callable[[Tensor], Tensor] = "relu", layer_norm_eps: float = 1e-5,

@@ -28,7 +28,8 @@ class GraphCanonicalize(Pass):
     * x*1, x+0, max(x, -inf)...: neutral elements, from the table of reductions; x+0 may turn -0 into 0
     * f(x, x) for idempotent f, double negation, floor(floor(x)), `where` with a known or useless condition
     * identity movement and casts go; movement on movement is composed where the fills allow it
-    * a reindex that only repeats or reorders becomes a broadcast or transpose, a reindex_reduce that only drops axes a reduce
+    * a reindex that only repeats or reorders becomes a broadcast or transpose, a reindex_reduce that only drops axes a
+      reduce
     * functions of values repeated alike are computed before they are repeated
     Keeps every value up to the sign of zero.
     """
@@ -140,7 +141,8 @@ def _cast(node: Node) -> Node | None:
     if value is None or node.dtype.is_integer and not np.isfinite(value):
         return None
     with np.errstate(all="ignore"):
-        return splat(np.asarray(value).astype(x.dtype.numpy).astype(node.dtype.numpy).item(), node.dtype, node.shape, node.loc)
+        number = np.asarray(value).astype(x.dtype.numpy).astype(node.dtype.numpy).item()
+        return splat(number, node.dtype, node.shape, node.loc)
 
 
 # ------------------------------------------------------------------------------------------------ movement
@@ -174,7 +176,8 @@ def _twice(node: Node) -> Node | None:
     if node.op == "transpose":
         return make("transpose", [inner], {"perm": tuple(x.attrs["perm"][p] for p in node.attrs["perm"])}, loc=node.loc)
     if node.op == "broadcast":
-        return Node("broadcast", [inner], {"dims": tuple(node.attrs["dims"][d] for d in x.attrs["dims"])}, node.type, node.loc)
+        dims = tuple(node.attrs["dims"][d] for d in x.attrs["dims"])
+        return Node("broadcast", [inner], {"dims": dims}, node.type, node.loc)
     return compose(node)
 
 
@@ -212,7 +215,8 @@ def _only_repeats(node: Node) -> Node | None:
     if dims is None:
         return None
     if len(dims) == len(node.shape):
-        return Node("transpose", node.args, {"perm": tuple(dims.index(d) for d in range(len(dims)))}, node.type, node.loc)
+        perm = tuple(dims.index(d) for d in range(len(dims)))
+        return Node("transpose", node.args, {"perm": perm}, node.type, node.loc)
     return Node("broadcast", node.args, {"dims": dims}, node.type, node.loc)
 
 

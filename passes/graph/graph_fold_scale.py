@@ -248,7 +248,8 @@ class _Folder:
         return None
 
     def scale_factor(self, factor: Node, place: Sequence[Affine], scale: Coefficient) -> Node | None:
-        """A factor of a product, scaled below its movement ops; place: where it reads scale.small, over the product's axes."""
+        """A factor of a product, scaled below its movement ops; place: where it reads scale.small, over the product's
+        axes."""
         sizes = domain_sizes(factor.shape)
         path: list[Node] = []
         forms = identity(factor.type.rank)

@@ -18,8 +18,8 @@ def leaves(forms: Sequence[Affine], shape: Sequence[int], domain: Sequence[int])
 def compose(outer: Node) -> Node | None:
     """One reindex for a movement op on a movement op (both in MAPPED); None where their fills do not go together.
 
-    What the outer map reads outside of its argument must be the fill of the whole: either it never does so, or every such
-    place lies outside of the inner argument too, and both fill with one number.
+    What the outer map reads outside of its argument must be the fill of the whole: either it never does so, or every
+    such place lies outside of the inner argument too, and both fill with one number.
     """
     inner = outer.args[0]
     if outer.op not in MAPPED or inner.op not in MAPPED or 0 in inner.args[0].shape + outer.shape:

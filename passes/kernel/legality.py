@@ -289,7 +289,7 @@ def _scatter(stage: Stage, schedule: Schedule):
         loose = [a for a in stage.parallel if a not in {b for b, _ in schedule.loops}]
         inner = [a for a in schedule.reduction if a not in {b for b, _ in schedule.loops}]
         run = [*loose, *dict.fromkeys(a for a, _ in schedule.loops), *inner]
-        tiled = [a for a, step in schedule.loops if step > 1 and a != run[-1]]      # would run before what is inside of it
+        tiled = [a for a, step in schedule.loops if step > 1 and a != run[-1]]      # would run before what is inside
         if run != order or tiled or len(schedule.loops) != len({a for a, _ in schedule.loops}):
             yield f"the points of a scatter with {stage.reduce} must run in the order {', '.join(order)}"
 

@@ -62,7 +62,7 @@ def types_of(kernel: Kernel) -> dict[str, TensorType]:
 
 
 def check(kernel: Kernel, inputs=None, target="native", tolerance=0.0, ranges=None):
-    """Run the kernel and the reference on the same inputs; compare everything it writes.  Returns (emitted, outputs)."""
+    """Run the kernel and the reference on the same inputs, compare everything it writes; returns (emitted, outputs)."""
     if not isinstance(kernel, Kernel):
         kernel = Kernel("k", (kernel,))
     types, cpu = types_of(kernel), machine.named(target)

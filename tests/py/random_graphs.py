@@ -194,8 +194,8 @@ class RandomGraph:
             return None
         d = self.random.randrange(x.type.rank)
         forms = [self.form(len(shape)) for _ in x.shape]
-        return node("gather", x, self.indices(shape, x.shape[d]), type=TensorType(F64, shape), map=tuple(forms), dims=(d,),
-                    fill=self.random.choice((0.0, 2.5)))
+        indices, fill = self.indices(shape, x.shape[d]), self.random.choice((0.0, 2.5))
+        return node("gather", x, indices, type=TensorType(F64, shape), map=tuple(forms), dims=(d,), fill=fill)
 
     def scatter(self) -> Node | None:
         init, updates = self.value(), self.value()

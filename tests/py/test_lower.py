@@ -65,7 +65,8 @@ def test_stores_stay_non_temporal():
 
 
 def test_vectors_are_as_wide_as_written():
-    text = SCALE.replace("vector<4xf32>", "vector<16xf32>").replace("constant 4 ", "constant 16 ").replace("16 : i64", "64 : i64")
+    text = SCALE.replace("vector<4xf32>", "vector<16xf32>")
+    text = text.replace("constant 4 ", "constant 16 ").replace("16 : i64", "64 : i64")
     assembly = lower.to_assembly(lower.to_llvm(text, "scale", 2), machine.named("x86-64-v4"))
     assert "%zmm" in assembly
 
@@ -73,7 +74,8 @@ def test_vectors_are_as_wide_as_written():
 def test_transpose_in_registers(tmp_path):
     rows = "\n".join(f"""  %i{r} = arith.constant {16 * r} : index
   %r{r} = vector.load %x[%i{r}] : memref<256xf32>, vector<16xf32>""" for r in range(16))
-    inserts = "\n".join(f"  %m{r + 1} = vector.insert %r{r}, %m{r}[{r}] : vector<16xf32> into vector<16x16xf32>" for r in range(16))
+    inserts = "\n".join(f"  %m{r + 1} = vector.insert %r{r}, %m{r}[{r}] : vector<16xf32> into vector<16x16xf32>"
+                        for r in range(16))
     stores = "\n".join(f"""  %s{r} = vector.extract %t[{r}] : vector<16xf32> from vector<16x16xf32>
   vector.store %s{r}, %y[%i{r}] : memref<256xf32>, vector<16xf32>""" for r in range(16))
     text = f"""func.func @turn(%x: memref<256xf32>, %y: memref<256xf32>, {TAIL}) {{

@@ -22,8 +22,8 @@ CASES = 500
 
 
 def random_map(seed: int) -> tuple[tuple[int, ...], tuple[Affine, ...], tuple[int, ...], str]:
-    """A domain of 1 to 4 axes, a map into 1 to 3 dimensions, their sizes, a reduction: strides, dilations, flips, paddings,
-    overlaps, results that are too small and too large."""
+    """A domain of 1 to 4 axes, a map into 1 to 3 dimensions, their sizes, a reduction: strides, dilations, flips,
+    paddings, overlaps, results that are too small and too large."""
     rng = random.Random(seed)
     domain = tuple(rng.randint(1, 5) for _ in range(rng.randint(1, 4)))
     forms, shape = [], []
@@ -81,13 +81,14 @@ def points(program: Program) -> int:
 
 
 # kernel, stride, padding, output padding, dilation, residue classes
-STRIDED = [(3, 2, 1, 1, 1, 4), (4, 2, 1, 0, 1, 4), (7, 2, 3, 1, 1, 4), (5, 3, 1, 0, 1, 9), (3, 2, 2, 1, 2, 4), (3, 2, 0, 0, 3, 4)]
+STRIDED = [(3, 2, 1, 1, 1, 4), (4, 2, 1, 0, 1, 4), (7, 2, 3, 1, 1, 4),
+           (5, 3, 1, 0, 1, 9), (3, 2, 2, 1, 2, 4), (3, 2, 0, 0, 3, 4)]
 
 
 @pytest.mark.parametrize("k, stride, pad, extra, dilation, classes", STRIDED)
 def test_strided_convolution(k: int, stride: int, pad: int, extra: int, dilation: int, classes: int) -> None:
-    """A transposed convolution, its bias and activation: one kernel, a stage for each residue class; and no element of the
-    result meets more weights than a convolution of that stride would use for it."""
+    """A transposed convolution, its bias and activation: one kernel, a stage for each residue class; and no element of
+    the result meets more weights than a convolution of that stride would use for it."""
     rng = np.random.default_rng(0)
     x, w, b = (rng.standard_normal(s, np.float32) for s in ((1, 3, 9, 9), (3, 2, k, k), (2,)))
 
@@ -118,7 +119,8 @@ def test_strided_reader() -> None:
     graph = trace(net, (x,), name="f").graph
     program = GraphFuse().run(graph)
     verify_program(program)
-    np.testing.assert_allclose(run_program(program, [x], precise=True)[0], run_graph(graph, [x], precise=True)[0], rtol=1e-12)
+    got, want = run_program(program, [x], precise=True)[0], run_graph(graph, [x], precise=True)[0]
+    np.testing.assert_allclose(got, want, rtol=1e-12)
 
 
 @pytest.mark.parametrize("stride", (2, 3))

@@ -1,15 +1,15 @@
 """One materialised value -> one stage: its producers are pulled in, at the place where each is read.
 
-The walk starts at the root with one axis per dimension and goes down: movement ops compose their index maps, elementwise
-ops become the body, the first reduction met becomes the stage's (what is above it the epilogue), values with a buffer
-become reads.
+The walk starts at the root with one axis per dimension and goes down: movement ops compose their index maps,
+elementwise ops become the body, the first reduction met becomes the stage's (what is above it the epilogue), values
+with a buffer become reads.
 
-A reindex_reduce is read backwards (inverse.py).  With strides that takes one stage for each residue class of the result,
-each writing its own elements.
+A reindex_reduce is read backwards (inverse.py).  With strides that takes one stage for each residue class of the
+result, each writing its own elements.
 
 A reindex that can leave its argument adds guards.  Below it, an expression need only be right where the guards hold; it
-may also be asked to give `want` where they do not, which is free where the reads can fill with it: f(fill) = want.  Where
-that fails the reindex selects on `inbounds`.
+may also be asked to give `want` where they do not, which is free where the reads can fill with it: f(fill) = want.
+Where that fails the reindex selects on `inbounds`.
 
 What one stage cannot hold raises Cut: the plan then gives that value a buffer.
 """
@@ -73,7 +73,7 @@ class _Empty(Exception):
 class Built:
     """The stages of one value, and the nodes they took in.
 
-    stages  one; two for a scatter (fill or copy, then accumulate); one for each residue class, which write parts of the value
+    stages  one; two for a scatter (fill or copy, then accumulate); one for each residue class, which write parts of it
     """
 
     stages: tuple[Stage, ...]
@@ -97,7 +97,8 @@ def build(root: Node, buffers: Mapping[int, str]) -> Built:
         except _Classes as needed:
             classes[needed.axis] = classes.get(needed.axis, 1) * needed.count
         else:
-            return Built(tuple(s for part in parts for s in part.stages), frozenset().union(*(p.interior for p in parts)),
+            return Built(tuple(s for part in parts for s in part.stages),
+                         frozenset().union(*(p.interior for p in parts)),
                          frozenset().union(*(p.boundary for p in parts)))
 
 
@@ -343,7 +344,8 @@ class _Builder:
                 other, _ = self.pull(node.args[1 - factor], place, guards, None)
                 cost = sum(len(self.reads[n].guards) for n in {*reads_of(one), *reads_of(other)})
                 # Prefer few guards, and those on a read that moves with them: only such a read can be packed.
-                loose = sum(not g.index.axes <= self.reads[n].flat.axes for n in reads_of(one) for g in self.reads[n].guards)
+                reads = [self.reads[n] for n in reads_of(one)]
+                loose = sum(not g.index.axes <= read.flat.axes for read in reads for g in read.guards)
                 if best is None or (loose, cost) < best[:2]:
                     best = loose, cost, [one, other] if factor == 0 else [other, one]
         if best is None:
@@ -446,7 +448,8 @@ class _Builder:
         if all(x.shape[d] == 1 for d in axes):
             return self.pull(x, tuple(Affine() if form is None else form for form in inner), guards, want)
         if self.enter(node, place, guards):
-            index = tuple(self.axis(f"r{d}", x.shape[d], REDUCTION) if form is None else form for d, form in enumerate(inner))
+            index = tuple(self.axis(f"r{d}", x.shape[d], REDUCTION) if form is None else form
+                          for d, form in enumerate(inner))
             self.leave(self.pull(x, index, guards, None)[0])
         return acc(node.dtype), want is None
 
@@ -501,7 +504,8 @@ class _Builder:
             limit = MAX_CLASSES // needed.count // math.prod(count for count, _ in self.residues.values())
             if limit and any(a.name == needed.axis and a.kind == PARALLEL for a in self.axes):
                 raise _Classes(needed.axis, needed.count) from None
-            raise Cut(node, "its index map has an inverse only in residue classes, which its reader cannot run in") from None
+            raise Cut(node, "its index map has an inverse only in residue classes, "
+                            "which its reader cannot run in") from None
         except NotInvertible:
             raise Cut(node, "its index map has no inverse in the axes of its reader") from None
 

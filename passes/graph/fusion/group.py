@@ -1,13 +1,14 @@
 """Stages that share outer axes become one kernel.
 
-Two stages can stand in one kernel when the second reads, in each iteration of the shared outer axes, only what the first
-wrote in that iteration: a shared axis indexes one dimension of the buffer between them, on both sides.  A value that
-nobody else reads then lives for one iteration (or one block of iterations) and never reaches memory: softmax, layer_norm
-and batch_norm are one kernel each.
+Two stages can stand in one kernel when the second reads, in each iteration of the shared outer axes, only what the
+first wrote in that iteration: a shared axis indexes one dimension of the buffer between them, on both sides.  A value
+that nobody else reads then lives for one iteration (or one block of iterations) and never reaches memory: softmax,
+layer_norm and batch_norm are one kernel each.
 
-Contractions and scatters stay alone: they need loops of their own.  A group needs buffers that fit into the second-level
-cache, and either no more than SMALL points in all, or a reduction and MIN_ITERATIONS shared iterations to spread over threads.
-Without a reduction only small stages of equal size are joined, to launch and compile fewer kernels.
+Contractions and scatters stay alone: they need loops of their own.  A group needs buffers that fit into the
+second-level cache, and either no more than SMALL points in all, or a reduction and MIN_ITERATIONS shared iterations to
+spread over threads.  Without a reduction only small stages of equal size are joined, to launch and compile fewer
+kernels.
 """
 from __future__ import annotations
 
@@ -54,7 +55,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Layout:
-    """How the stages of a unit share axes: for each shared axis its name in every stage, size and block; what is local."""
+    """How the stages of a unit share axes: for each one its name in every stage, size and block; what is local."""
 
     shared: tuple[tuple[tuple[str, ...], int, int], ...]
     locals: tuple[str, ...]
@@ -114,7 +115,10 @@ class _Units:
 
 
 def group(units: Sequence[Unit], outputs: Iterable[str], types: Mapping[str, TensorType]) -> list[Unit]:
-    """The units with as many as possible joined, in an order in which they can run.  units: producers before readers."""
+    """The units with as many as possible joined, in an order in which they can run.
+
+    units   producers before readers
+    """
     kept = set(outputs)
     held = _Units(keep_rows(units, kept))
     for n in sorted(held.units):
@@ -204,7 +208,7 @@ def _written(stage: Stage) -> list[str]:
 
 
 def pairs(producer: Stage, consumer: Stage) -> set[tuple[str, str]]:
-    """(axis of the producer, axis of the consumer) that index one dimension of a buffer between them, in every read of it.
+    """(axis of the producer, axis of the consumer) that index one dimension of a buffer between them, in every read.
 
     They index no other dimension: in a local buffer a shared axis counts from the start of its block.
     """
@@ -243,7 +247,8 @@ def in_view(access: Access, shape: tuple[int, ...], sizes: Mapping[str, int]) ->
         return None
 
 
-def _spread(start: int, axis: str, count: int, edges: Sequence[tuple[int, int, set[tuple[str, str]]]]) -> tuple[str, ...] | None:
+def _spread(start: int, axis: str, count: int,
+            edges: Sequence[tuple[int, int, set[tuple[str, str]]]]) -> tuple[str, ...] | None:
     """The axis of every stage that goes with `axis` of stage `start`; None where some stage has none or two."""
     names: dict[int, str] = {start: axis}
     changed = True
@@ -305,7 +310,8 @@ def local_shape(stage: Stage, number: int, buffer: str, layout: Layout) -> list[
     return shape
 
 
-def finish(unit: Unit, types: Mapping[str, TensorType]) -> tuple[list[Stage], tuple[tuple[Axis, int], ...], list[Local]]:
+def finish(unit: Unit,
+           types: Mapping[str, TensorType]) -> tuple[list[Stage], tuple[tuple[Axis, int], ...], list[Local]]:
     """The unit's stages with canonical axis names, its shared axes with their blocks, its locals."""
     layout = unit.layout or Layout((), ())
     views = {a.buffer: (i, a) for i, s in enumerate(unit.stages) for a in (s.write, s.keep) if a is not None}
@@ -314,7 +320,9 @@ def finish(unit: Unit, types: Mapping[str, TensorType]) -> tuple[list[Stage], tu
         mine = {names[number]: block for names, _, block in layout.shared}
 
         def place(access: Access, stage: Stage = stage, mine: Mapping[str, int] = mine) -> Access:
-            return _in_local(access, stage, mine, *views[access.buffer], layout) if access.buffer in layout.locals else access
+            if access.buffer not in layout.locals:
+                return access
+            return _in_local(access, stage, mine, *views[access.buffer], layout)
 
         stages.append(_canonical(map_accesses(stage, place), [names[number] for names, _, _ in layout.shared]))
     shared = tuple((Axis(f"i{k}", size), block) for k, (_, size, block) in enumerate(layout.shared))
@@ -323,7 +331,8 @@ def finish(unit: Unit, types: Mapping[str, TensorType]) -> tuple[list[Stage], tu
     return stages, shared, local
 
 
-def _in_local(access: Access, stage: Stage, mine: Mapping[str, int], writer: int, write: Access, layout: Layout) -> Access:
+def _in_local(access: Access, stage: Stage, mine: Mapping[str, int], writer: int, write: Access,
+              layout: Layout) -> Access:
     """The access to a local: dimensions of shared axes without a block go."""
     if not layout.shared:
         return access
@@ -336,7 +345,8 @@ def _in_local(access: Access, stage: Stage, mine: Mapping[str, int], writer: int
                 gone[d] = block
     kept = [d for d in range(len(seen.shape)) if gone.get(d, 2) > 1]
     renumbered = {d: i for i, d in enumerate(kept)}
-    return replace(seen, shape=tuple(gone.get(d, seen.shape[d]) for d in kept), index=tuple(seen.index[d] for d in kept),
+    return replace(seen, shape=tuple(gone.get(d, seen.shape[d]) for d in kept),
+                   index=tuple(seen.index[d] for d in kept),
                    gather=tuple((renumbered[d], e) for d, e in seen.gather))
 
 
@@ -347,7 +357,7 @@ def _canonical(stage: Stage, shared: Sequence[str]) -> Stage:
         return rename(stage, names)
     rest = [a for a in stage.axes if a.name not in shared]
     own = {a.name: a for a in stage.axes}
-    ordered = [own[n] for n in shared] + [a for a in rest if a.kind == PARALLEL] + [a for a in rest if a.kind == REDUCTION]
+    ordered = [own[n] for n in shared] + [a for kind in (PARALLEL, REDUCTION) for a in rest if a.kind == kind]
     names, parallel, reduced = {}, len(shared), 0
     for position, axis in enumerate(ordered):
         if position < len(shared):
@@ -372,8 +382,8 @@ def drop_unread(units: Sequence[Unit], outputs: Iterable[str]) -> list[Unit]:
 
 # ------------------------------------------------------------------------------------------------ kept rows
 def keep_rows(units: Sequence[Unit], outputs: set[str]) -> list[Unit]:
-    """Merge an elementwise stage into the reduction that reads exactly its result: computed once, reduced, and kept where
-    others read it, too."""
+    """Merge an elementwise stage into the reduction that reads exactly its result: computed once, reduced, and kept
+    where others read it, too."""
     held = _Units(units)
     for n in sorted(held.units):
         stages = held.units[n].stages
@@ -410,14 +420,16 @@ def _kept(stage: Stage, reduction: Stage) -> Stage | None:
         if one is None or two is None or stage.sizes[one] != reduction.sizes[two]:
             return None
         names[one] = two
-    if len(set(names.values())) != len(names) or set(names) != set(stage.sizes) or set(names.values()) != set(reduction.sizes):
+    targets = set(names.values())
+    if len(targets) != len(names) or set(names) != set(stage.sizes) or targets != set(reduction.sizes):
         return None
     values = {old: Affine.axis(new) for old, new in names.items()}
     inner = renumber(stage, {n: n + len(reduction.reads) for n in range(len(stage.reads))})
     inner = map_accesses(inner, lambda a: replace(
         rename_access(a, values), gather=tuple((d, rename_expression(e, values)) for d, e in a.gather)))
     merged = replace(reduction, reads=reduction.reads + inner.reads, body=rename_expression(inner.body, values),
-                     keep=inner.write, locs=tuple(dict.fromkeys(stage.locs + reduction.locs)), ops=stage.ops + reduction.ops)
+                     keep=inner.write, locs=tuple(dict.fromkeys(stage.locs + reduction.locs)),
+                     ops=stage.ops + reduction.ops)
     reads = [n for n in range(len(merged.reads)) if n != body.attr]
     merged = renumber(merged, {old: new for new, old in enumerate(reads)})
     return replace(merged, reads=tuple(merged.reads[n] for n in reads))

@@ -1,10 +1,10 @@
 """From scatter to gather: which points of a reindex_reduce's domain meet one element of its result.
 
-A map y = A z + b writes element y from every z of the domain.  Read backwards, an element fixes some domain axes, the others
-run as reduction axes; where a fixed axis leaves its box, nothing is added.
+A map y = A z + b writes element y from every z of the domain.  Read backwards, an element fixes some domain axes, the
+others run as reduction axes; where a fixed axis leaves its box, nothing is added.
 
-    1. rows are cut by radix where a row is y = g * high + low and low fills 0 <= low < g: y = (y // g, y % g).  Where nothing
-       is summed (the map only moves), low need not fill it
+    1. rows are cut by radix where a row is y = g * high + low and low fills 0 <= low < g: y = (y // g, y % g).  Where
+       nothing is summed (the map only moves), low need not fill it
     2. every row is solved (residues.py); with strides, each residue class of the result by itself: its points, their
        guards and its reduction axes are its own, so that it visits no point in vain
 """
@@ -36,7 +36,7 @@ class Inverse:
 
 @dataclass(frozen=True)
 class Cost:
-    """visited: points of the domain that all elements of the result ask for; reduces: whether one may ask for several."""
+    """visited: points of the domain that all elements of the result ask for; reduces: one may ask for several."""
 
     visited: int
     reduces: bool
@@ -140,7 +140,8 @@ def cost(forms: tuple[Affine, ...], domain: tuple[int, ...], shape: tuple[int, .
     raise NotInvertible
 
 
-def _cost_of_classes(rows: Sequence[Row], domain: Sequence[int], sizes: Mapping[str, int], classes: Mapping[str, int]) -> Cost:
+def _cost_of_classes(rows: Sequence[Row], domain: Sequence[int], sizes: Mapping[str, int],
+                     classes: Mapping[str, int]) -> Cost:
     visited, reduces = 0, False
     for starts in itertools.product(*(range(min(m, sizes[a])) for a, m in classes.items())):
         elements = prod(-(-(sizes[a] - start) // m) for (a, m), start in zip(classes.items(), starts))
@@ -154,7 +155,7 @@ def _cost_of_classes(rows: Sequence[Row], domain: Sequence[int], sizes: Mapping[
 
 
 def is_gatherable(node: Node) -> bool:
-    """Whether a reindex_reduce runs as a gather: its map has an inverse, and that one does not visit far more points."""
+    """Whether a reindex_reduce runs as a gather: its map has an inverse, which does not visit far more points."""
     x = node.args[0]
     if x.type.size == 0:
         return True

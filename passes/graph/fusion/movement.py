@@ -62,8 +62,8 @@ def stays_outside(form: Affine, size: int, sizes: Mapping[str, int]) -> bool:
 def is_injective(index: Sequence[Affine], sizes: Mapping[str, int]) -> bool:
     """Whether no two points of the axes `sizes` have the same index; sufficient, not necessary.
 
-    The offset in the smallest box around the index is injective where every stride is larger than the reach of all smaller
-    ones: a mixed radix.
+    The offset in the smallest box around the index is injective where every stride is larger than the reach of all
+    smaller ones: a mixed radix.
     """
     ranges = [form.range(sizes) for form in index]
     strides = flatten(index, [high - low + 1 for low, high in ranges]).terms
@@ -79,7 +79,7 @@ def is_injective(index: Sequence[Affine], sizes: Mapping[str, int]) -> bool:
 
 
 def blocks(outer: Sequence[int], inner: Sequence[int]) -> Iterator[tuple[range, range]]:
-    """The finest cut of two shapes of equal size into consecutive pieces of equal products: (dims of one, of the other)."""
+    """The finest cut of two shapes of equal size into consecutive pieces of equal products: (dims of each)."""
     i = j = 0
     while i < len(outer) or j < len(inner):
         first_i, first_j = i, j

@@ -1,17 +1,19 @@
 """Which values of a graph get a buffer, and why.
 
-Everything else is recomputed where it is read, inside the kernels of its readers.  The rules, applied forward in the order
-of computation, then backward over the readers, until nothing changes:
+Everything else is recomputed where it is read, inside the kernels of its readers.  The rules, applied forward in the
+order of computation, then backward over the readers, until nothing changes:
 
 * outputs, and what a kernel cannot hold (see build.Cut), get one
-* a value that is reduced but not finished (an open reduction) stays open through elementwise ops and one-to-one movement,
-  so that these become the reduction's epilogue; before it is repeated, padded or reduced again it gets a buffer
+* a value that is reduced but not finished (an open reduction) stays open through elementwise ops and one-to-one
+  movement, so that these become the reduction's epilogue; before it is repeated, padded or reduced again it gets a
+  buffer
 * where two open reductions meet, the smaller one gets a buffer, with all that was computed on it so far
-* a value read in several ways (by several kernels, or at several places of one) gets a buffer where a reduction is open, or
-  where computing it again costs more than COST_REPEATED or reads more than LEAVES_REPEATED tensors
+* a value read in several ways (by several kernels, or at several places of one) gets a buffer where a reduction is
+  open, or where computing it again costs more than COST_REPEATED or reads more than LEAVES_REPEATED tensors
 * a value that is repeated (broadcast, windows) gets one where that costs more than COST_EXPANDED a repetition
 * the factors of a contraction get one unless they are mere movement
-* what depends on weights only gets one where it meets values that do not: it is then computed once, when weights are bound
+* what depends on weights only gets one where it meets values that do not: it is then computed once, when weights are
+  bound
 
 Costs are those of the op table, in vector instructions; each tensor read beyond the first counts READ_COST.
 """
@@ -64,7 +66,8 @@ class Facts:
 
 @dataclass
 class Plan:
-    """order: all nodes, arguments first; reasons: id of each node that gets a buffer -> why, inputs and weights excepted."""
+    """order: all nodes, arguments first; reasons: id of each node that gets a buffer -> why, without inputs and
+    weights."""
 
     graph: Graph
     order: list[Node]
@@ -100,7 +103,11 @@ def weight_only(order: Iterable[Node]) -> set[int]:
 
 
 def make_plan(graph: Graph, outputs: Iterable[Node], forced: dict[int, str]) -> Plan:
-    """The plan for a graph; outputs: the nodes to write, none of them a source; forced: id of a node -> why it is cut."""
+    """The plan for a graph.
+
+    outputs   the nodes to write, none of them a source
+    forced    id of a node -> why it is cut
+    """
     roots = list(outputs)
     plan = Plan(graph, topological(roots, graph.inputs))
     plan.reasons = {id(n): "it is an output" for n in roots} | forced
@@ -201,7 +208,7 @@ class _Planner:
         x, facts = node.args[0], self.facts[id(node.args[0])]
         times = repetitions(node)
         if facts.open is not None and (times > 1 or not one_to_one(node)):
-            self.cut(x, "it is reduced and then repeated" if times > 1 else "it is reduced and then read outside of its range")
+            self.cut(x, "it is reduced and then " + ("repeated" if times > 1 else "read outside of its range"))
         elif times > 1 and not is_splat(x) and x.op not in MOVEMENT:
             cost = self.cost(x) / trailing(node)
             if cost > COST_EXPANDED and cost * (times - 1) > COST_REPEATS:
@@ -327,7 +334,8 @@ def _op_cost(node: Node) -> float:
         return SCALAR_FUNCTIONS[node.op].cost
     if node.op in REDUCTION_OPS and reduces(node):
         return 2.0 * node.args[0].type.size / max(1, node.type.size)
-    return {"cast": 1.0, "iota": 1.0, "random": SCALAR_FUNCTIONS["philox"].cost, "gather": 4.0, "reindex_reduce": 1.0}.get(node.op, 0.0)
+    costs = {"cast": 1.0, "iota": 1.0, "random": SCALAR_FUNCTIONS["philox"].cost, "gather": 4.0, "reindex_reduce": 1.0}
+    return costs.get(node.op, 0.0)
 
 
 def repetitions(node: Node) -> float:
@@ -361,7 +369,7 @@ def one_to_one(node: Node) -> bool:
 
 
 def contraction_bases(node: Node) -> tuple[Node, ...] | None:
-    """The values that a sum of products multiplies, below movement, where each lacks a parallel axis that another has."""
+    """The values that a sum of products multiplies, below movement, where each lacks a parallel axis of another."""
     product = node.args[0]
     if node.attrs["fn"] != "add" or product.op != "mul":
         return None

@@ -1,8 +1,8 @@
 """Integer solutions of affine equations, class by class.
 
-An equation row = target has variables (each from 0 to its size) on the left and a form over axes of the result on the right.
-It is solved for a pivot.  Where the pivot's coefficient m is not 1, the other variables are cut into residues so that m
-divides all of the equation:
+An equation row = target has variables (each from 0 to its size) on the left and a form over axes of the result on the
+right.  It is solved for a pivot.  Where the pivot's coefficient m is not 1, the other variables are cut into residues
+so that m divides all of the equation:
 
     2*i + k = y,  y = 2*q + 1   ->   k = 2*t + 1,  i = q - t        k has the parity of y, t is half as long as k
 
@@ -70,7 +70,8 @@ class Solver:
         self._define(pivot, value)
 
     def _rank(self, row: Affine, pivot: str) -> tuple:
-        """Order of preference: few points to visit and few classes; leave variables that other rows need; solve a long one."""
+        """Order of preference: few points to visit and few classes; leave variables that other rows need; solve a long
+        one."""
         step = abs(row[pivot])
         points = prod(-(-self.sizes[v] // (step // gcd(step, c))) for v, c in row.terms.items() if v != pivot)
         shared = any(pivot in other.terms for other, _ in self.pending)
@@ -148,7 +149,10 @@ def residue(form: Affine, modulus: int) -> int:
 
 
 def divided(form: Affine, divisor: int) -> Affine:
-    """form / divisor.  Raises NeedsClasses where it depends on an axis whether that is an integer, NoPoint where it is none."""
+    """form / divisor.
+
+    Raises NeedsClasses where it depends on an axis whether that is an integer, NoPoint where it is none.
+    """
     if residue(form, divisor):
         raise NoPoint
     return Affine({axis: coef // divisor for axis, coef in form.terms.items()}, form.const // divisor)
