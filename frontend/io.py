@@ -1,4 +1,4 @@
-"""`save` and `load`: tensors in nested containers, as safetensors or npz.
+"""`save` and `load`: tensors in nested containers, as safetensors or npz; PyTorch's files are read.
 
 The format follows the name of the file.  A safetensors file written here also says how the containers were nested;
 any other loads as a dict by name.
@@ -18,6 +18,7 @@ from jtc.frontend.tensor import Tensor, leaf
 from jtc.frontend.trace import input_error
 from jtc.frontend.tree import Form, flatten
 
+_TORCH = (".pth", ".pt")
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -28,6 +29,9 @@ def save(obj: Any, path: str | os.PathLike[str]) -> None:
     suffixes.
     """
     suffix = _suffix(path)
+    if suffix in _TORCH:
+        raise input_error(f"{os.fspath(path)}: PyTorch's files are read, not written",
+                          "write .safetensors, which safetensors.torch.load_file reads")
     leaves: list[Any] = []
     form = flatten(obj.state_dict() if hasattr(obj, "state_dict") else obj, leaves)
     names = [name or "value" for name in form.paths()]
@@ -52,11 +56,16 @@ def save(obj: Any, path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Read what `save` wrote, or any safetensors or npz file as a dict of tensors by name.
+    """Read what `save` wrote, any safetensors or npz file as a dict of tensors by name, or what `torch.save` wrote.
 
+    A .pth or .pt file may hold tensors in dicts, lists and tuples, such as a state dict; PyTorch is not needed, and
+    nothing that the file's pickle asks for is run.
     Raises InputError for a file that is missing, damaged or of another format.
     """
     suffix, text = _suffix(path), os.fspath(path)
+    if suffix in _TORCH:
+        from jtc.frontend.torch_file import read_torch
+        return read_torch(text)
     try:
         if suffix == ".npz":
             with np.load(text, allow_pickle=False) as archive:
@@ -89,9 +98,7 @@ def _rebuild(arrays: dict[str, np.ndarray], blob: bytes, path: str) -> Any:
 
 def _suffix(path: str | os.PathLike[str]) -> str:
     suffix = os.path.splitext(os.fspath(path))[1].lower()
-    if suffix in (".pth", ".pt"):
-        raise input_error(f"{os.fspath(path)}: PyTorch's files are not read or written yet",
-                          "convert it with safetensors.torch.save_file, and load that")
-    if suffix not in (".safetensors", ".npz"):
-        raise input_error(f"{os.fspath(path)}: unknown suffix {suffix!r}", "use .safetensors or .npz")
+    if suffix not in (".safetensors", ".npz", *_TORCH):
+        raise input_error(f"{os.fspath(path)}: unknown suffix {suffix!r}",
+                          "use .safetensors or .npz; .pth and .pt are read")
     return suffix
