@@ -3,181 +3,39 @@
     CACHE/programs/ab/abcdef....so    compiled modules   key: graph, weights, target, knobs, versions
     CACHE/programs/ab/abcdef....json  the parts of that key, for explaining misses
     CACHE/objects/12/1234....o        objects of kernels key: loops text, target, effort, versions
+    CACHE/files/34/3456....json       what is in a file: its graph's parts of the key; key: the file's bytes, versions
     CACHE/sources.json                hash of jtc's own sources, by the sizes and dates of the files
 
-Every entry ends in a seal: the magic and a checksum of what is before it (the loader of shared objects ignores what
-follows the ELF image).  A file is written under another name and renamed, so that nobody sees half of it; two processes
-that make the same entry write the same bytes.  Nothing here imports MLIR or LLVM: a hit must not.
+Every entry is sealed (see sealed.py) and checked when it is read.  It is written under another name and renamed, so
+that nobody sees half of it; two processes that make the same entry write the same bytes.  Where the cache cannot be
+written, or its disk is full, modules go to a temporary directory of this process.  Nothing here imports MLIR or LLVM:
+a hit must not.
 """
 from __future__ import annotations
 
 import atexit
-import hashlib
 import json
 import logging
 import os
 import shutil
 import tempfile
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from jtc.compiler.keys import Key
+from jtc.compiler.sealed import SEAL, Damaged, check_seal, replacing, seal, sealed
 from jtc.dialects.errors import InputError
 from jtc.runtime import knobs
 
 log = logging.getLogger("jtc")
-MAGIC = b"jtcseal1"
-SEAL = len(MAGIC) + 4
-_CHUNK = 4 << 20
-_SUFFIXES = {"programs": ".so", "objects": ".o"}
+_SUFFIXES = {"programs": ".so", "objects": ".o", "files": ".json"}
 TRIM_TO = 0.8                   # trimming goes down to this part of the limit, so that it is not needed again at once
 STALE_SECONDS = 3600            # a temporary file this old was left by a process that is gone
 
 
-# ---------------------------------------------------------------------------------------------------------- keys
-@dataclass(frozen=True)
-class Key:
-    """What an entry depends on, part by part: {"graph": hash, "target": "...", ...}.  Parts are short texts."""
-
-    parts: Mapping[str, str]
-
-    @property
-    def digest(self) -> str:
-        return hashlib.sha256(json.dumps(dict(self.parts), sort_keys=True).encode()).hexdigest()[:40]
-
-    def differs(self, other: Mapping[str, str]) -> list[str]:
-        """Names of the parts in which `other` is different."""
-        return [name for name in {**self.parts, **other} if self.parts.get(name) != other.get(name)]
-
-
-def text_hash(text: str | bytes) -> str:
-    return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()[:24]
-
-
-def arrays_hash(arrays: Mapping[str, Any]) -> str:
-    """Hash of the contents of NumPy arrays and of their names."""
-    def one(item: tuple[str, Any]) -> bytes:
-        name, array = item
-        state = hashlib.blake2b(f"{name}:{array.dtype}{array.shape};".encode(), digest_size=24)
-        state.update(memoryview(array.reshape(-1).view("uint8")) if array.flags.c_contiguous else array.tobytes())
-        return state.digest()
-
-    with ThreadPoolExecutor(4) as threads:              # hashing lets other threads run
-        return text_hash(b"".join(threads.map(one, sorted(arrays.items()))))
-
-
-@cache
-def versions() -> dict[str, str]:
-    """Key parts for the code generators: hash of jtc's sources, versions of MLIR and LLVM."""
-    from importlib.metadata import PackageNotFoundError, version
-    found = {"jtc": _sources_hash()}
-    for part, package in (("mlir", "torch-mlir"), ("llvm", "llvmlite")):
-        try:
-            found[part] = version(package)
-        except PackageNotFoundError:
-            found[part] = "absent"
-    return found
-
-
-def _sources_hash() -> str:
-    """Hash of the sources that decide what is generated; read anew only when a file's size or date has changed."""
-    root = Path(__file__).parent.parent
-    stamp, files = [], []
-    for folder in ("dialects", "passes", "compiler", "runtime"):
-        for path in sorted((root / folder).rglob("*.py")):
-            info = path.stat()
-            files.append(path)
-            stamp.append(f"{path}:{info.st_size}:{info.st_mtime_ns}")
-    stamp_hash = text_hash("\n".join(stamp))
-    memo = Path(knobs.get("cache_dir")) / "sources.json"
-    try:
-        known = json.loads(memo.read_text())
-        if known["stamp"] == stamp_hash:
-            return str(known["hash"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    state = hashlib.sha256()
-    for path in files:
-        state.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
-    result = state.hexdigest()[:24]
-    if knobs.get("cache") == "on":
-        try:
-            with replacing(memo) as new:
-                new.write_text(json.dumps({"stamp": stamp_hash, "hash": result}))
-        except OSError:
-            pass                        # the hash is only computed again
-    return result
-
-
-# ---------------------------------------------------------------------------------------------------------- seals
-class _Damaged(Exception):
-    pass
-
-
-def seal(path: Path) -> None:
-    """Append the checksum to a finished file."""
-    checksum = _checksum(path, path.stat().st_size)
-    with open(path, "ab") as file:
-        file.write(MAGIC + checksum)
-
-
-def _check_seal(path: Path) -> int:
-    """The size of what is sealed.  Raises _Damaged, OSError."""
-    size = path.stat().st_size - SEAL
-    if size < 0:
-        raise _Damaged("cut short")
-    with open(path, "rb") as file:
-        file.seek(size)
-        tail = file.read()
-    if not tail.startswith(MAGIC):
-        raise _Damaged("cut short")
-    if _checksum(path, size) != tail[len(MAGIC):]:
-        raise _Damaged("its checksum does not fit")
-    return size
-
-
-def _checksum(path: Path, size: int) -> bytes:
-    """CRC-32: finds what goes wrong by chance, at the speed of memory; it is no guard against malice."""
-    value = 0
-    with open(path, "rb") as file:
-        while size > 0:
-            data = file.read(min(size, _CHUNK))
-            if not data:
-                raise _Damaged("cut short")
-            value = zlib.crc32(data, value)
-            size -= len(data)
-    return value.to_bytes(4, "little")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block is done, and disappears when it fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    try:
-        yield Path(name)
-        os.chmod(name, (0o777 if path.suffix == ".so" else 0o666) & ~_umask())
-        os.replace(name, path)
-    finally:
-        if os.path.exists(name):
-            os.unlink(name)
-
-
-@cache
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-# ---------------------------------------------------------------------------------------------------------- entries
 class Cache:
     """The cache in one directory.  mode: "on", "off" or "readonly"."""
 
@@ -195,11 +53,18 @@ class Cache:
         return path
 
     def object(self, digest: str) -> bytes | None:
-        path = self._lookup("objects", digest)
-        if path is None:
-            return None
+        """The object of a kernel; None where there is none."""
+        return self._data("objects", digest)
+
+    def contents(self, digest: str) -> dict[str, str] | None:
+        """What was noted about a file by `publish_contents`; None where nothing was."""
+        data = self._data("files", digest)
+        return None if data is None else json.loads(data)
+
+    def _data(self, kind: str, digest: str) -> bytes | None:
+        path = self._lookup(kind, digest)
         try:
-            return path.read_bytes()[:-SEAL]
+            return None if path is None else path.read_bytes()[:-SEAL]
         except OSError:
             return None
 
@@ -211,13 +76,13 @@ class Cache:
             return None
         path = self._path(kind, digest)
         try:
-            _check_seal(path)
+            check_seal(path)
         except FileNotFoundError:
             return None
         except OSError as error:
             log.warning("cache entry %s cannot be read (%s); compiling", path, error.strerror)
             return None
-        except _Damaged as problem:
+        except Damaged as problem:
             log.warning("cache entry %s is damaged (%s); it is dropped and compiled again", path, problem)
             self._drop(path)
             return None
@@ -237,44 +102,50 @@ class Cache:
     def publish_program(self, key: Key, name: str, write: Callable[[Path], None]) -> Path:
         """Let `write` make the module at a temporary path, publish it under `key`, and return where it is.
 
-        Where the cache cannot be written the module goes to a temporary directory of this process.
+        Raises InputError where it can neither be written there nor to a temporary directory.
         """
-        path, kept = self._writable(self._path("programs", key.digest))
-        with replacing(path) as new:
-            write(new)
-            seal(new)
-            size = new.stat().st_size
-        if kept:
-            with replacing(path.with_suffix(".json")) as side:
-                side.write_text(json.dumps({"name": name, "parts": dict(key.parts)}))
-            self._count(size)
-        return path
-
-    def publish_object(self, digest: str, data: bytes) -> None:
-        if self.mode != "on":
-            return
-        path = self._path("objects", digest)
-        try:
-            with replacing(path) as new:
-                new.write_bytes(data + MAGIC + zlib.crc32(data).to_bytes(4, "little"))
-        except OSError as error:
-            _warn_once(f"the cache {self.root} cannot be written ({error.strerror}); compiled code is not kept")
-            return
-        self._count(len(data))
-
-    def _writable(self, path: Path) -> tuple[Path, bool]:
-        """`path`, or one of the same name in a temporary directory; and whether it is in the cache."""
+        path = self._path("programs", key.digest)
         if self.mode == "on":
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryFile(dir=path.parent):
-                    return path, True
+                size = _make(path, write)
+                with replacing(path.with_suffix(".json")) as side:
+                    side.write_text(json.dumps({"name": name, "parts": dict(key.parts)}))
+                self._count(size)
+                return path
             except OSError as error:
-                _warn_once(f"the cache {self.root} cannot be written ({error.strerror}); compiled code is not kept")
+                self._not_kept(error)
         if self._scratch is None:
             self._scratch = Path(tempfile.mkdtemp(prefix="jtc-"))
             atexit.register(shutil.rmtree, self._scratch, ignore_errors=True)
-        return self._scratch / path.name, False
+        path = self._scratch / path.name
+        try:
+            _make(path, write)
+        except OSError as error:
+            raise InputError(f"cannot write the compiled module to {self._scratch}: {error.strerror}",
+                             hint="TMPDIR names another place") from None
+        return path
+
+    def publish_object(self, digest: str, data: bytes) -> None:
+        """Keep the object of a kernel."""
+        self._publish("objects", digest, data)
+
+    def publish_contents(self, digest: str, parts: Mapping[str, str]) -> None:
+        """Note which graph a file holds: the parts of the keys of its modules that come from it."""
+        self._publish("files", digest, json.dumps(dict(parts)).encode())
+
+    def _publish(self, kind: str, digest: str, data: bytes) -> None:
+        if self.mode != "on":
+            return
+        try:
+            with replacing(self._path(kind, digest)) as new:
+                new.write_bytes(sealed(data))
+        except OSError as error:
+            self._not_kept(error)
+            return
+        self._count(len(data))
+
+    def _not_kept(self, error: OSError) -> None:
+        _warn_once(f"the cache {self.root} cannot be written ({error.strerror}); compiled code is not kept")
 
     # ------------------------------------------------------------------------------------------------ explaining
     def notes(self) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -349,8 +220,8 @@ class Cache:
                     continue
                 checked += 1
                 try:
-                    _check_seal(path)
-                except (OSError, _Damaged):
+                    check_seal(path)
+                except (OSError, Damaged):
                     damaged.append(path)
                     self._drop(path)
         return checked, damaged
@@ -387,6 +258,14 @@ class Cache:
             removed += size
         log.info("cache %s trimmed by %d bytes", self.root, removed)
         return removed
+
+
+def _make(path: Path, write: Callable[[Path], None]) -> int:
+    """Write a sealed file; returns its size."""
+    with replacing(path) as new:
+        write(new)
+        seal(new)
+        return new.stat().st_size
 
 
 def _mtime(path: Path) -> float:

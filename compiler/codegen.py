@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from jtc.compiler import reproducer
-from jtc.compiler.cache import text_hash
+from jtc.compiler.keys import text_hash
 from jtc.compiler.phases import Code, Settings
 from jtc.dialects.errors import InternalError, JtcError
 from jtc.dialects.graph import TensorType

@@ -2,28 +2,32 @@
 
     graph -> key -> in the cache? -> passes -> loops per distinct kernel -> objects (cached, parallel) -> shared object
 
-A module appears under its name at once or not at all, also when the process is interrupted.
+A file that was compiled before is recognised by its bytes: its key is known without reading the graph, which would need
+MLIR.  A module appears under its name at once or not at all, also when the process is interrupted.
 """
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from jtc.compiler import cache as cache_module
 from jtc.compiler import log
-from jtc.compiler.cache import Key
+from jtc.compiler.keys import Key, arrays_hash, file_hash, text_hash, versions
 from jtc.compiler.phases import PHASES, Code, Settings
+from jtc.compiler.sealed import SEAL, Damaged, replacing
 from jtc.dialects.errors import InputError, UsageError
 from jtc.dialects.graph import Graph, Node, Weights
 from jtc.dialects.kernel import Program
 from jtc.dialects.target import CpuTarget
 from jtc.runtime import knobs
 
+logger = logging.getLogger("jtc")
 DEVICES = ("cpu", "cuda")
 # The step (a pass, a phase) and, where kernels are counted, how many of how many are done.
 Progress = Callable[[str, int, int], None]
@@ -66,24 +70,30 @@ def settings_for(target: str | CpuTarget = "cpu",
 
 def program_key(program: Graph | Program, target: CpuTarget, embed: bool, tree: str | None = None) -> Key:
     """What the compiled module depends on.  With `embed`, also the contents of the weights."""
+    return _key(contents(program, embed, tree), target)
+
+
+def contents(program: Graph | Program, embed: bool, tree: str | None = None) -> dict[str, str]:
+    """The parts of a key that come from the program."""
     from jtc.dialects.text import graph_text, program_text
     if isinstance(program, Graph):
         text, types = graph_text(program, locations=False), [n.type for n in program.inputs]
     else:
         text, types = program_text(program, locations=False), [program.buffers[n] for n in program.inputs]
-    options = knobs.key()
-    options.pop("target", None)                      # it chose `target`, which is a part of its own
-    parts = {
-        "graph": cache_module.text_hash(text),
+    return {
+        "graph": text_hash(text),
         "name": program.name,
         "inputs": ", ".join(map(str, types)) if len(types) < 8 else f"{len(types)} tensors",
-        "interface": cache_module.text_hash(repr((program.input_names, program.output_names, tree))),
-        "weights": cache_module.arrays_hash(weight_arrays(program)) if embed else "outside",
-        "target": repr(target),
-        "knobs": repr(sorted(options.items())),
-        **cache_module.versions(),
+        "interface": text_hash(repr((program.input_names, program.output_names, tree))),
+        "weights": arrays_hash(weight_arrays(program)) if embed else "outside",
     }
-    return Key(parts)
+
+
+def _key(parts: Mapping[str, str], target: CpuTarget) -> Key:
+    """The key of a program with these `contents`, with the knobs that hold here."""
+    options = knobs.key()
+    options.pop("target", None)                      # it chose `target`, which is a part of its own
+    return Key({**parts, "target": repr(target), "knobs": repr(sorted(options.items())), **versions()})
 
 
 def weight_arrays(program: Graph | Program) -> dict[str, Any]:
@@ -116,18 +126,113 @@ def compile_graph(graph: Graph | Program, target: str = "cpu", output: str | os.
     that cannot be written, InternalError, with a reproducer, for a bug of jtc.
     """
     with knobs.use(**options):
+        request = _Request(target, output, output is not None if embed is None else embed, progress, timings)
+        return request.finish(_Run(graph, phase, tree, request).compile())
+
+
+# What reading a file gives: its phase, the program, and how results are put together.
+Reader = Callable[[], tuple[str, Graph | Program, str | None]]
+
+
+def compile_file(path: str | os.PathLike[str], read: Reader, target: str = "cpu",
+                 output: str | os.PathLike[str] | None = None, *, phase: str | None = None, embed: bool = True,
+                 progress: Progress | None = None, timings: Timings | None = None, **options: Any) -> Path:
+    """As `compile_graph`, for the program in the file `path`.
+
+    `read` reads the file; it is not called where the cache knows what the file holds, and has the module.
+    phase: what the file is read as, None where that is recognised.
+    """
+    with knobs.use(**options):
+        request = _Request(target, output, embed, progress, timings)
+        start = time.perf_counter()
+        note = FileNote(Path(path), phase, embed)
+        parts = note.contents()
+        found = None if parts is None or knobs.get("dump_dir") else request.cache.program(_key(parts, request.target))
+        request.step("file, key and cache", start)
+        if found is not None:
+            request.timings.cached = True
+            return request.finish(found)
+        start = time.perf_counter()
+        request.progress("read", 0, 0)
+        started, program, tree = read()
+        request.step("read", start)
+        run = _Run(program, started, tree, request)
+        made = run.compile()
+        note.publish(run.contents)
+        return request.finish(made)
+
+
+def file_key(path: str | os.PathLike[str], read: Reader, target: str, embed: bool = True) -> Key:
+    """The key of the module that `compile_file` would make."""
+    parts = FileNote(Path(path), None, embed).contents()
+    if parts is None:
+        _, program, tree = read()
+        parts = contents(program, embed, tree)
+    return _key(parts, resolve_target(target))
+
+
+class FileNote:
+    """What the cache knows of a file, by the bytes that it has when this is made."""
+
+    def __init__(self, path: Path, phase: str | None, embed: bool):
+        self.path, self.digest = path, ""
+        self.cache = cache_module.current()
+        if self.cache.mode == "off":
+            return
+        try:
+            self._state = _state(path)
+            parts = {"file": file_hash(path), "kind": path.suffix, "phase": phase or "", "embed": str(embed)}
+            self.digest = Key({**parts, **versions()}).digest
+        except (OSError, Damaged):
+            pass                            # whoever reads the file says what is wrong with it
+
+    def contents(self) -> dict[str, str] | None:
+        """The parts of keys that come from the program in the file; None where they are not known."""
+        found = self.cache.contents(self.digest) if self.digest else None
+        if found is None:
+            logger.info("cache: the contents of %s are not known yet", self.path)
+        return found
+
+    def publish(self, contents: Mapping[str, str]) -> None:
+        """Note them, unless the file has changed meanwhile."""
+        try:
+            if self.digest and self._state == _state(self.path):
+                self.cache.publish_contents(self.digest, contents)
+        except OSError:
+            pass
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    info = path.stat()
+    return info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
+
+
+class _Request:
+    """What one call asks for: where to, for which processor, and whom to tell."""
+
+    def __init__(self, target: str, output: str | os.PathLike[str] | None, embed: bool, progress: Progress | None,
+                 timings: Timings | None):
         if knobs.get("log") != "warning":
             log.start()
-        cpu = resolve_target(target)
-        embed = output is not None if embed is None else embed
-        if output is not None:
-            check_writable(Path(output))
-        timings = Timings() if timings is None else timings
-        run = _Run(graph, phase, cpu, embed, tree, progress or (lambda step, done, total: None), timings)
-        module = run.compile()
-        if output is None:
+        self.target, self.embed = resolve_target(target), embed
+        self.output = None if output is None else Path(output)
+        if self.output is not None:
+            check_writable(self.output)
+        self.progress: Progress = progress or (lambda step, done, total: None)
+        self.timings = Timings() if timings is None else timings
+        self.cache = cache_module.current()
+
+    def step(self, name: str, start: float) -> None:
+        self.timings.steps.append((name, time.perf_counter() - start))
+
+    def finish(self, module: Path) -> Path:
+        """The module, where it was asked for."""
+        if self.output is None:
             return module
-        return deliver(module, Path(output))
+        start = time.perf_counter()
+        deliver(module, self.output)
+        self.step("write", start)
+        return self.output
 
 
 def check_writable(output: Path) -> None:
@@ -143,9 +248,9 @@ def check_writable(output: Path) -> None:
 def deliver(module: Path, output: Path) -> Path:
     """Copy a finished module; `output` is replaced at once or not at all."""
     try:
-        with cache_module.replacing(output) as new:
+        with replacing(output) as new:
             shutil.copyfile(module, new)
-            os.truncate(new, new.stat().st_size - cache_module.SEAL)         # the seal is the cache's own
+            os.truncate(new, new.stat().st_size - SEAL)         # the seal is the cache's own
     except OSError as error:
         raise InputError(f"cannot write {output}: {error.strerror}") from None
     return output
@@ -154,21 +259,22 @@ def deliver(module: Path, output: Path) -> Path:
 class _Run:
     """One compilation."""
 
-    def __init__(self, program: Graph | Program, phase: str, target: CpuTarget, embed: bool, tree: str | None,
-                 progress: Progress, timings: Timings):
-        self.program, self.phase, self.embed, self.tree = program, phase, embed, tree
-        self.progress, self.timings = progress, timings
+    def __init__(self, program: Graph | Program, phase: str, tree: str | None, request: _Request):
+        self.program, self.phase, self.tree, self.request = program, phase, tree, request
+        self.embed, self.timings, self.progress = request.embed, request.timings, request.progress
         self.dump = _Dump(knobs.get("dump_dir"))
-        self.settings = settings_for(target, self._watch)
+        self.settings = settings_for(request.target, self._watch)
         self.names: dict[str, str] = {}                  # symbol -> the first kernel that has it
-        self.cache = cache_module.current()
+        self.cache = request.cache
+        self.contents: dict[str, str] = {}
 
     def compile(self) -> Path:
         start = time.perf_counter()
-        key = program_key(self.program, self.settings.target, self.embed, self.tree)
+        self.contents = contents(self.program, self.embed, self.tree)
+        key = _key(self.contents, self.settings.target)
         # A dump wants to see every phase, which a hit would skip.
         found = None if self.dump.folder else self.cache.program(key)
-        self._step("key and cache", start)
+        self.request.step("key and cache", start)
         if found is not None:
             self.timings.cached = True
             return found
@@ -181,7 +287,7 @@ class _Run:
         plan = build_plan(program, functions, self.settings.target, tree=self.tree,
                           report=report_of(program, functions).to_json())
         path = self.cache.publish_program(key, program.name, lambda new: self._link(new, plan, program, objects))
-        self._step("plan and link", start)
+        self.request.step("plan and link", start)
         return path
 
     def _passes(self) -> Program:
@@ -215,7 +321,7 @@ class _Run:
                     made[function.symbol] = found
 
             functions = codegen.emit_kernels(program, self.settings, emitted)
-            self._step("emit", start)
+            self.request.step("emit", start)
             start = time.perf_counter()
             total, done = len(digests) - len(made), 0
             self.progress("objects", 0, total)
@@ -231,22 +337,19 @@ class _Run:
         for symbol in fresh:
             self.timings.kernels.append((f"object of {self.names[symbol]}", objects.seconds[symbol]))
         self.timings.distinct, self.timings.compiled = len(digests), len(fresh)
-        self._step("objects", start)
+        self.request.step("objects", start)
         return functions, {symbol: made.get(symbol) or fresh[symbol] for symbol in digests}
 
     def _object_digest(self, text: str) -> str:
-        target, known = self.settings.target, cache_module.versions()
+        target, known = self.settings.target, versions()
         cpu = f"{target.name} {target.features} {target.vector_bits}"
-        return Key({"loops": cache_module.text_hash(text), "cpu": cpu, "optimize": str(self.settings.optimize),
+        return Key({"loops": text_hash(text), "cpu": cpu, "optimize": str(self.settings.optimize),
                     **known}).digest
 
     def _link(self, path: Path, plan: Any, program: Program, objects: dict[str, bytes]) -> None:
         from jtc.compiler.link import link
         from jtc.runtime.plan import weights
         link(path, objects, plan.to_json(), weights(plan, program.constants) if self.embed else None, plan.weight_bytes)
-
-    def _step(self, name: str, start: float) -> None:
-        self.timings.steps.append((name, time.perf_counter() - start))
 
     def _watch(self, kind: str, name: str, seconds: float, value: Any) -> None:
         if kind == "pass":

@@ -5,7 +5,10 @@ The module exports the kernels' functions, `jtc_plan` with `jtc_plan_size` (int6
 """
 from __future__ import annotations
 
+import errno
+import os
 import shutil
+import signal
 import struct
 import subprocess
 import tempfile
@@ -41,7 +44,8 @@ def link(output: Path, objects: Mapping[str, bytes], plan: str,
     objects  name -> relocatable object, in the order of linking
     plan     JSON (see runtime/plan.py)
     weights  (offset, array) in rising order, or None to leave them out; weight_bytes is the size of the whole blob
-    Raises InputError where no linker is found or the output cannot be written, InternalError where they do not link.
+    Raises InputError where no linker is found, OSError where the output cannot be written, InternalError where the
+    objects do not link.
     """
     items = [Data.of("jtc_plan", plan.encode()), Data.of("jtc_plan_size", struct.pack("<q", len(plan.encode())))]
     if weights is not None:
@@ -55,7 +59,7 @@ def link(output: Path, objects: Mapping[str, bytes], plan: str,
             files[-1].write_bytes(data)
         files.append(Path(folder, "data.o"))
         write_object(files[-1], items)
-        _run([*_FLAGS, "-o", str(output), *map(str, files)])
+        _run(output, [*_FLAGS, "-o", str(output), *map(str, files)])
 
 
 def link_relocatable(output: Path, objects: Sequence[bytes]) -> None:
@@ -65,14 +69,14 @@ def link_relocatable(output: Path, objects: Sequence[bytes]) -> None:
         for number, data in enumerate(objects):
             files.append(Path(folder, f"{number}.o"))
             files[-1].write_bytes(data)
-        _run(["-r", "-o", str(output), *map(str, files)])
+        _run(output, ["-r", "-o", str(output), *map(str, files)])
 
 
 def _bytes(array: np.ndarray) -> memoryview:
     return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))       # type: ignore[arg-type]
 
 
-def _run(arguments: list[str]) -> None:
+def _run(output: Path, arguments: list[str]) -> None:
     linker = find_linker()
     if linker is None:
         raise InputError("no linker found: a compiled module is linked with `ld`",
@@ -83,8 +87,11 @@ def _run(arguments: list[str]) -> None:
     if done.returncode:
         text = (done.stderr or done.stdout).strip()
         first = next(iter(text.splitlines()), f"exit code {done.returncode}")
-        if "No space left" in text or "Permission denied" in text or "final link failed" in text:
-            raise InputError(f"cannot link: {first}")
+        full = {-signal.SIGXFSZ: errno.EFBIG}.get(done.returncode)
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
+            full = number if os.strerror(number) in text else full
+        if full:
+            raise OSError(full, os.strerror(full), str(output))
         raise InternalError(f"the linker {linker} refuses the objects: {first}")
 
 

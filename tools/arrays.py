@@ -130,8 +130,8 @@ def summary(name: str, array: np.ndarray) -> str:
 
 def save_outputs(path: Path, outputs: Mapping[str, np.ndarray]) -> None:
     """Write an .npz, or an .npy of a single output; at once or not at all.  Raises InputError."""
-    from jtc.compiler.cache import replacing
     from jtc.compiler.driver import check_writable
+    from jtc.compiler.sealed import replacing
     check_writable(path)
     single = path.suffix == ".npy"
     if single and len(outputs) != 1:

@@ -42,11 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
 def _why(arguments: argparse.Namespace) -> int:
     from jtc.compiler import driver
     from jtc.compiler.cache import current
-    from jtc.tools.models import open_source
+    from jtc.tools.models import reader
     if arguments.model is None:
         raise UsageError("`jtc cache why` needs a saved graph", hint="jtc cache why MODEL.jtc")
-    source = open_source(arguments.model)
-    key = driver.program_key(source.graph, driver.resolve_target(arguments.target), True, source.tree)
+    key = driver.file_key(arguments.model, reader(arguments.model), arguments.target)
     found = current().program(key)
     print(f"in the cache: {found}" if found else current().why(key))
     return 0

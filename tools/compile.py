@@ -8,7 +8,7 @@ from typing import Any
 
 from jtc.compiler import phases
 from jtc.compiler.phases import PHASES
-from jtc.dialects.errors import UsageError
+from jtc.dialects.errors import InputError, UsageError
 from jtc.runtime import knobs
 
 
@@ -41,10 +41,10 @@ def run(arguments: argparse.Namespace) -> int:
         output = Path(arguments.output or Path(Path(arguments.model).name).stem + end.suffix)
         if str(output) != "-":
             driver.check_writable(output)
+        if end.name == "so":
+            return _module(arguments, output)
         from jtc.tools.models import open_source
         source = open_source(arguments.model, arguments.start)
-        if end.name == "so":
-            return _module(source, arguments, output)
         settings = driver.settings_for(target)
         value = phases.advance(source.value, source.phase, end.name, settings)
         _write(value, end.name, output)
@@ -68,16 +68,14 @@ def _knobs(arguments: argparse.Namespace) -> dict[str, Any]:
     return chosen
 
 
-def _module(source: Any, arguments: argparse.Namespace, output: Path) -> int:
-    from jtc.compiler import driver
+def _module(arguments: argparse.Namespace, output: Path) -> int:
+    from jtc.compiler.driver import Timings
+    from jtc.tools.models import compile_model
     from jtc.tools.progress import progress, timings_text
-    if source.phase not in ("graph", "kernel", "schedule"):
-        raise UsageError(f"a module cannot be made from {source.phase}: buffers and launches are not in the file",
-                         hint="use --emit obj or asm")
-    timings = driver.Timings()
+    timings = Timings()
     with progress(f"compiling {Path(arguments.model).name}") as report:
-        driver.compile_graph(source.value, arguments.target, output, embed=not arguments.no_weights, tree=source.tree,
-                             progress=report, timings=timings, phase=source.phase)
+        compile_model(arguments.model, arguments.target, output, start=arguments.start,
+                      embed=not arguments.no_weights, progress=report, timings=timings)
     size = output.stat().st_size
     how = "from the cache" if timings.cached else f"{timings.distinct} distinct kernels"
     print(f"{output}: {size / 1e6:.1f} MB, {how}, {timings.total:.2f} s", file=sys.stderr)
@@ -90,12 +88,15 @@ def _write(value: Any, phase: str, output: Path) -> None:
     """The file of a phase; `-` is standard output."""
     from jtc.tools.errors import replacing_text
     if phase == "obj":
-        from jtc.compiler.cache import replacing
         from jtc.compiler.link import link_relocatable
+        from jtc.compiler.sealed import replacing
         if str(output) == "-":
             raise UsageError("an object does not go to a terminal", hint="give -o FILE")
-        with replacing(output) as new:
-            link_relocatable(new, [code.data for code in value])
+        try:
+            with replacing(output) as new:
+                link_relocatable(new, [code.data for code in value])
+        except OSError as error:
+            raise InputError(f"cannot write {output}: {error.strerror}") from None
         return
     text = phases.text_of(value, phase)
     if str(output) == "-":

@@ -51,8 +51,8 @@ def message(error: JtcError) -> str:
 
 def replacing_text(path: Path, text: str) -> None:
     """Write a text file, at once or not at all.  Raises InputError."""
-    from jtc.compiler.cache import replacing
     from jtc.compiler.driver import check_writable
+    from jtc.compiler.sealed import replacing
     check_writable(path)
     try:
         with replacing(path) as new:

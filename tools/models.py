@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,28 @@ def open_source(path: str, phase: str | None = None) -> Source:
     model = read_model(path)
     tree = model.tree if isinstance(model.tree, str) or model.tree is None else json.dumps(model.tree)
     return Source("graph", model.graph(path), tree)
+
+
+def compile_model(path: str, target: str = "cpu", output: Path | None = None, *, start: str | None = None,
+                  embed: bool = True, progress: Any = None, timings: Any = None) -> Path:
+    """The compiled module of a file that `open_source` takes; see `driver.compile_file`.
+
+    Raises UsageError where a module cannot be made from the file's phase.
+    """
+    from jtc.compiler.driver import compile_file
+    return compile_file(path, reader(path, start), target, output, phase=start, embed=embed, progress=progress,
+                        timings=timings)
+
+
+def reader(path: str, start: str | None = None) -> Callable[[], tuple[str, Any, str | None]]:
+    """What reads a file from which modules can be made: gives its phase, program and tree."""
+    def read() -> tuple[str, Any, str | None]:
+        source = open_source(path, start)
+        if source.phase not in ("graph", "kernel", "schedule"):
+            raise UsageError(f"a module cannot be made from {source.phase}: buffers and launches are not in the file",
+                             hint="use --emit obj or asm")
+        return source.phase, source.value, source.tree
+    return read
 
 
 def is_module(path: str) -> bool:

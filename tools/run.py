@@ -54,16 +54,13 @@ def run(arguments: argparse.Namespace) -> int:
 def open_module(path: str, target: str = "cpu") -> Any:
     """The Module of a file; a saved graph is compiled into the cache.  Raises InputError."""
     from jtc.runtime.module import load_module
-    from jtc.tools.models import is_module, open_source
+    from jtc.tools.models import compile_model, is_module
     if is_module(path):
         module = load_module(path)
     else:
-        from jtc.compiler.driver import compile_graph
         from jtc.tools.progress import progress
-        source = open_source(path)
         with progress(f"compiling {Path(path).name}") as report:
-            module = load_module(compile_graph(source.value, target, embed=True, tree=source.tree, progress=report,
-                                               phase=source.phase))
+            module = load_module(compile_model(path, target, progress=report))
     return module
 
 

@@ -1,6 +1,7 @@
 """The disk cache: keys, damage, read-only directories, many processes, trimming, explanations."""
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -10,8 +11,10 @@ import threading
 
 import pytest
 
-from jtc.compiler import cache as cache_module
-from jtc.compiler.cache import SEAL, Cache, Key
+from jtc.compiler import keys
+from jtc.compiler.cache import Cache
+from jtc.compiler.keys import Key
+from jtc.compiler.sealed import PIECE, SEAL, Damaged, check_seal, seal, sealed
 from jtc.dialects.errors import InputError
 from jtc.runtime import knobs
 
@@ -31,25 +34,56 @@ def test_round_trip(tmp_path):
     cache.publish_object("ab12", b"object")
     assert cache.object("ab12") == b"object"
     assert cache.object("ab13") is None
-    assert cache.stats() == {"programs": (1, 6 + SEAL), "objects": (1, 6 + SEAL)}
+    assert cache.contents("cd12") is None
+    cache.publish_contents("ef12", {"graph": "g"})
+    assert cache.contents("ef12") == {"graph": "g"}
+    assert cache.stats() == {"programs": (1, 6 + SEAL), "objects": (1, 6 + SEAL), "files": (1, 14 + SEAL)}
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
-@pytest.mark.parametrize("kind", ["program", "object"])
+@pytest.mark.parametrize("kind", ["programs", "objects", "files"])
 def test_damage_is_seen_and_repaired(tmp_path, caplog, damage, kind):
     cache = Cache(tmp_path)
-    put(cache, data=b"x" * 1000)
-    cache.publish_object("ab12", b"x" * 1000)
-    path = cache._path("programs", KEY.digest) if kind == "program" else cache._path("objects", "ab12")
+
+    def fill():
+        put(cache, data=b"x" * 1000)
+        cache.publish_object("ab12", b"x" * 1000)
+        cache.publish_contents("ab12", {"graph": "x" * 1000})
+
+    def found():
+        return {"programs": cache.program(KEY), "objects": cache.object("ab12"), "files": cache.contents("ab12")}
+
+    fill()
+    path = cache._path(kind, KEY.digest if kind == "programs" else "ab12")
     data = bytearray(path.read_bytes())
     data[500] ^= damage == "flipped"
     path.write_bytes({"cut": data[:700], "empty": b""}.get(damage, data))
     with caplog.at_level(logging.WARNING, "jtc"):
-        assert (cache.program(KEY) if kind == "program" else cache.object("ab12")) is None
+        assert [name for name, value in found().items() if value is None] == [kind]
     assert len(caplog.records) == 1 and "damaged" in caplog.text
     assert not path.exists()
-    put(cache, data=b"x" * 1000)
-    assert cache.program(KEY)
+    fill()
+    assert None not in found().values()
+
+
+def test_seals_cover_every_piece_of_a_large_file(tmp_path):
+    path = tmp_path / "large"
+    data = bytes(range(256)) * ((2 * PIECE + 1000) // 256)
+    path.write_bytes(data)
+    seal(path)
+    assert path.read_bytes() == sealed(data) and check_seal(path) == len(data)
+    for at in (0, PIECE - 1, PIECE, 2 * PIECE + 1, len(data) - 1, len(data) + 9):
+        with open(path, "r+b") as file:
+            file.seek(at)
+            old = file.read(1)
+            file.seek(at)
+            file.write(bytes([old[0] ^ 1]))
+        with pytest.raises(Damaged):
+            check_seal(path)
+        with open(path, "r+b") as file:
+            file.seek(at)
+            file.write(old)
+    assert check_seal(path) == len(data)
 
 
 def test_failed_write_leaves_nothing(tmp_path):
@@ -76,6 +110,31 @@ def test_unwritable_place(tmp_path, caplog):
     assert path.read_bytes().startswith(b"module")
     assert len([r for r in caplog.records if "cannot be written" in r.getMessage()]) == 1
     assert cache.program(KEY) is None and cache.object("ab12") is None
+
+
+def full(path):
+    path.write_bytes(b"half")
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_full_disk(tmp_path, caplog, monkeypatch):
+    """A module that does not fit in the cache goes elsewhere; one that fits nowhere is one clear error."""
+    root = tmp_path / "cache"
+    cache = Cache(root)
+
+    def write(path):
+        full(path) if root in path.parents else path.write_bytes(b"module")
+
+    with caplog.at_level(logging.WARNING, "jtc"):
+        path = cache.publish_program(KEY, "f", write)
+    assert root not in path.parents and path.read_bytes() == sealed(b"module")
+    assert "No space left on device" in caplog.text and len(caplog.records) == 1
+    with pytest.raises(InputError, match="cannot write the compiled module to .*: No space left on device"):
+        cache.publish_program(KEY, "f", full)
+    monkeypatch.setattr("jtc.compiler.cache.sealed", lambda data: full(tmp_path / "x"))
+    cache.publish_object("ab12", b"object")
+    assert cache.object("ab12") is None and cache.program(KEY) is None
+    assert [p for p in root.rglob("*") if p.is_file()] == []
 
 
 def test_readonly_and_off(tmp_path):
@@ -136,7 +195,7 @@ def test_verify_and_clear(tmp_path):
     path.write_bytes(path.read_bytes()[:-3])
     assert cache.verify() == (2, [path])
     assert cache.clear() == 1
-    assert cache.stats() == {"programs": (0, 0), "objects": (0, 0)}
+    assert cache.stats() == {"programs": (0, 0), "objects": (0, 0), "files": (0, 0)}
     blocked = tmp_path / "objects"
     blocked.write_text("")
     with pytest.raises(InputError, match="cannot clear"):
@@ -145,7 +204,8 @@ def test_verify_and_clear(tmp_path):
 
 WRITER = """
 import sys
-from jtc.compiler.cache import Cache, Key
+from jtc.compiler.cache import Cache
+from jtc.compiler.keys import Key
 cache = Cache(sys.argv[1])
 for i in range(40):
     key = Key({"name": "f", "graph": str(i)})
@@ -180,18 +240,18 @@ def test_threads(tmp_path):
 
 def test_source_hash_is_remembered_by_date_and_size(tmp_path, monkeypatch):
     with knobs.use(cache_dir=tmp_path):
-        first = cache_module._sources_hash()
+        first = keys._sources_hash()
         note = json.loads((tmp_path / "sources.json").read_text())
         assert note["hash"] == first
         note["hash"] = "remembered"
         (tmp_path / "sources.json").write_text(json.dumps(note))
-        assert cache_module._sources_hash() == "remembered"
+        assert keys._sources_hash() == "remembered"
         note["stamp"] = "another"
         (tmp_path / "sources.json").write_text(json.dumps(note))
-        assert cache_module._sources_hash() == first
+        assert keys._sources_hash() == first
 
 
 def test_key_parts():
     assert KEY.digest == Key(dict(reversed(KEY.parts.items()))).digest
     assert KEY.digest != Key({**KEY.parts, "target": "t2"}).digest
-    assert {"jtc", "mlir", "llvm"} == set(cache_module.versions())
+    assert {"jtc", "mlir", "llvm"} == set(keys.versions())
