@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -248,9 +247,10 @@ def check_writable(output: Path) -> None:
 def deliver(module: Path, output: Path) -> Path:
     """Copy a finished module; `output` is replaced at once or not at all."""
     try:
-        with replacing(output) as new:
-            shutil.copyfile(module, new)
-            os.truncate(new, new.stat().st_size - SEAL)         # the seal is the cache's own
+        with replacing(output) as new, open(module, "rb") as source, open(new, "wb") as target:
+            rest = os.fstat(source.fileno()).st_size - SEAL             # the seal is the cache's own
+            while rest > 0 and (sent := os.sendfile(target.fileno(), source.fileno(), None, rest)):
+                rest -= sent
     except OSError as error:
         raise InputError(f"cannot write {output}: {error.strerror}") from None
     return output
