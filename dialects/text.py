@@ -104,7 +104,8 @@ def number(value: bool | int | float | np.generic, dtype: DType) -> str:
         return "true" if value else "false"
     if not dtype.is_float:
         return f"{int(value)} : {dtype.name}"
-    exact = np.asarray(value).astype(dtype.numpy)
+    with np.errstate(over="ignore"):               # a number too large for the dtype is its infinity
+        exact = np.asarray(value).astype(dtype.numpy)
     # The parser reads a decimal as a double and rounds it to the dtype, so this is what it will see.
     for decimal in (str(exact), repr(float(exact))):
         mantissa, e, exponent = decimal.partition("e")

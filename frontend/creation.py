@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from jtc.dialects.dtypes import BOOL, F32, F64, I64, DType, dtype_of
+from jtc.dialects.dtypes import BOOL, F32, F64, I64, DType
 from jtc.dialects.graph import Node, TensorType
-from jtc.frontend.operands import array_node, convert, normalize_axis, normalize_shape, to_node
+from jtc.frontend.operands import array_node, convert, need_integer, normalize_axis, normalize_shape, to_node
 from jtc.frontend.promotion import check_range, is_scalar, scalar_dtype
 from jtc.frontend.tensor import Tensor, is_tensor_like, leaf
-from jtc.frontend.trace import current_tracer, input_error, public_dtype, record, splat
+from jtc.frontend.trace import array_type, current_tracer, input_error, public_dtype, record, shown, splat
 
 
 def _check_device(device: Any) -> None:
@@ -35,16 +35,18 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | 
         return obj.__copy__() if copy else obj
     if is_scalar(obj):
         strong = isinstance(obj, np.generic) and not isinstance(obj, float)
-        return Tensor.of(_number(obj, to or (dtype_of(obj.dtype) if strong else scalar_dtype(obj))))     # type: ignore[union-attr]
+        return Tensor.of(_number(obj, to or (public_dtype(obj.dtype) if strong else scalar_dtype(obj))))     # type: ignore[union-attr]
     if _holds_tensor(obj):
         from jtc.frontend.manipulation import stack
         stacked = stack([asarray(item) for item in obj])
         return stacked if to is None else asarray(stacked, dtype=to)
     array = _to_numpy(obj)
+    array_type(array)                                # refuses what no tensor can hold
     if to is not None and array.dtype != to.numpy:
+        if isinstance(obj, (list, tuple)):
+            _check_fits(array, to)
         array = array.astype(to.numpy)
     if current_tracer() is None:
-        _dtype_of_array(array)
         return leaf(array)
     return Tensor.of(array_node(array))
 
@@ -70,13 +72,16 @@ def _to_numpy(obj: Any) -> np.ndarray:
         try:
             array = np.array(obj)
         except ValueError:
-            raise input_error(f"a nested list must be rectangular, got {obj!r:.60}") from None
+            raise input_error(f"a nested list must be rectangular, got {shown(obj)}") from None
+        if array.dtype.kind not in "biuf" and not _holds_array(obj):
+            raise input_error(f"a list of numbers is needed, got {shown(obj)}",
+                              "integers lie between -2^63 and 2^64" if array.dtype.kind == "O" else None)
         if array.dtype == np.float64 and not _holds_array(obj):
             array = array.astype(np.float32)         # a list of Python floats
         return array
     if is_tensor_like(obj):
         return np.asarray(obj) if hasattr(obj, "__array__") else np.from_dlpack(obj)
-    raise input_error(f"cannot make a tensor of {type(obj).__name__}: {obj!r:.60}",
+    raise input_error(f"cannot make a tensor of {type(obj).__name__}: {shown(obj)}",
                       "pass an array, a number, or nested lists of numbers")
 
 
@@ -84,12 +89,13 @@ def _holds_array(obj: Any) -> bool:
     return any(isinstance(o, np.ndarray) or isinstance(o, (list, tuple)) and _holds_array(o) for o in obj)
 
 
-def _dtype_of_array(array: np.ndarray) -> DType:
-    try:
-        return dtype_of(array.dtype)
-    except TypeError as error:
-        message, _, hint = str(error).partition("\nhint: ")
-        raise input_error(message, hint or None) from None
+def _check_fits(array: np.ndarray, to: DType) -> None:
+    """Raise InputError where Python numbers that became `array` do not fit into an integer dtype."""
+    if to.is_integer and array.size:
+        info = np.iinfo(to.numpy)
+        wrong = ~((array >= info.min) & (array <= info.max))                  # also NaN
+        if wrong.any():
+            raise input_error(f"{array[wrong][0]} does not fit into {to.public} ({info.min} to {info.max})")
 
 
 def _number(value: Any, dtype: DType, shape: tuple[int, ...] = ()) -> Node:
@@ -108,19 +114,19 @@ def full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) 
         from jtc.frontend.manipulation import broadcast_to
         return broadcast_to(asarray(fill_value, dtype=dtype), normalize_shape(shape))
     if not is_scalar(fill_value):
-        raise input_error(f"full needs a number to fill with, got {fill_value!r:.60}")
+        raise input_error(f"full needs a number to fill with, got {shown(fill_value)}")
     to = scalar_dtype(fill_value) if dtype is None else public_dtype(dtype)
     return Tensor.of(_number(fill_value, to, normalize_shape(shape)))
 
 
 def zeros(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     """Zeros; float32 unless dtype is given."""
-    return full(shape, 0, dtype=dtype or F32, device=device)
+    return full(shape, 0, dtype=F32 if dtype is None else dtype, device=device)
 
 
 def ones(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     """Ones; float32 unless dtype is given."""
-    return full(shape, 1, dtype=dtype or F32, device=device)
+    return full(shape, 1, dtype=F32 if dtype is None else dtype, device=device)
 
 
 def empty(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
@@ -130,7 +136,7 @@ def empty(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
 
 def full_like(x: Any, /, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     node = to_node(x)
-    return full(node.shape, fill_value, dtype=dtype or node.dtype, device=device)
+    return full(node.shape, fill_value, dtype=node.dtype if dtype is None else dtype, device=device)
 
 
 def zeros_like(x: Any, /, *, dtype: Any = None, device: Any = None) -> Tensor:
@@ -160,12 +166,17 @@ def arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None,
     if stop is None:
         start, stop = 0, start
     if not all(is_scalar(v) for v in (start, stop, step)):
-        raise input_error(f"arange needs numbers, got {start!r:.30}, {stop!r:.30}, {step!r:.30}")
+        raise input_error(f"arange needs numbers, got {shown(start, 30)}, {shown(stop, 30)}, {shown(step, 30)}")
+    if not all(map(math.isfinite, (start, stop, step))):
+        raise input_error(f"arange needs finite numbers, got {start}, {stop}, {step}")
     if step == 0:
         raise input_error("arange with step 0")
     is_float = any(isinstance(v, (float, np.floating)) for v in (start, stop, step))
     to = public_dtype(dtype) if dtype is not None else (F32 if is_float else I64)
     count = max(0, math.ceil((stop - start) / step) if is_float else -((start - stop) // step))
+    if not is_float:
+        for number in (start, step):
+            check_range(number, I64)
     return _line(start, step, count, to, is_float)
 
 
@@ -174,7 +185,9 @@ def linspace(start: Any, stop: Any, /, num: int, *, dtype: Any = None, device: A
     """`num` equally spaced numbers from start to stop (included unless endpoint is False); float32 by default."""
     _check_device(device)
     to = F32 if dtype is None else public_dtype(dtype)
-    if num < 0:
+    if not all(is_scalar(v) and math.isfinite(v) for v in (start, stop)):
+        raise input_error(f"linspace needs finite numbers, got {shown(start, 30)}, {shown(stop, 30)}")
+    if need_integer(num, "num") < 0:
         raise input_error(f"linspace with num {num}")
     step = (stop - start) / max(1, num - 1 if endpoint else num)
     return _line(start, step, num, to, True)
@@ -195,7 +208,7 @@ def eye(n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = N
     """Ones on the k-th diagonal, zeros elsewhere: [n_rows, n_cols]; float32 unless dtype is given."""
     _check_device(device)
     shape = normalize_shape((n_rows, n_rows if n_cols is None else n_cols))
-    on = record("eq", [_difference(shape, k), splat(0, I64, shape)])
+    on = record("eq", [_difference(shape, need_integer(k, "k")), splat(0, I64, shape)])
     return Tensor.of(convert(on, F32 if dtype is None else public_dtype(dtype)))
 
 
@@ -220,7 +233,7 @@ def _triangle(x: Any, compare: str, k: int) -> Tensor:
     node = to_node(x)
     if len(node.shape) < 2:
         raise input_error(f"a triangle needs at least two dimensions, got shape {node.shape}")
-    keep = record(compare, [_difference(node.shape, k), splat(0, I64, node.shape)])
+    keep = record(compare, [_difference(node.shape, need_integer(k, "k")), splat(0, I64, node.shape)])
     return Tensor.of(record("where", [keep, node, splat(0, node.dtype, node.shape)]))
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import builtins
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from jtc.dialects.optable import SCALAR_FUNCTIONS
 from jtc.frontend.operands import broadcast_shapes, common_dtype, convert, expand, match, to_node
 from jtc.frontend.promotion import as_float, is_scalar, promote
 from jtc.frontend.tensor import Tensor
-from jtc.frontend.trace import input_error, public_dtype, record, splat
+from jtc.frontend.trace import input_error, public_dtype, record, shown, splat
 
 _NAMED: dict[str, tuple[str, str]] = {
     "add": ("add", "promote"), "subtract": ("sub", "promote"), "multiply": ("mul", "promote"),
@@ -87,6 +87,8 @@ def _make(name: str, fn: str, rule: str) -> Callable[..., Tensor]:
 
 
 globals().update({name: _make(name, *row) for name, row in FUNCTIONS.items()})
+if TYPE_CHECKING:
+    def __getattr__(name: str) -> Callable[..., Tensor]: ...           # of FUNCTIONS
 
 
 def pow(x1: Any, x2: Any, /) -> Tensor:
@@ -103,7 +105,7 @@ def pow(x1: Any, x2: Any, /) -> Tensor:
     if not is_scalar(x2) or not is_scalar(x1):
         dtype = common_dtype([x1, x2])
         if not dtype.is_float:
-            raise input_error(f"pow of {dtype.public} with exponent {x2!r:.40} is not an integer in general",
+            raise input_error(f"pow of {dtype.public} with exponent {shown(x2)} is not an integer in general",
                               "convert one operand with astype(jtc.float32)")
     return apply("pow", "float", x1, x2)
 

@@ -11,7 +11,7 @@ import numpy as np
 from jtc.dialects.graph import Graph, Node, Weights
 from jtc.frontend.jit import Jit, Traced, trace
 from jtc.frontend.model_file import Model, write_model
-from jtc.frontend.trace import input_error
+from jtc.frontend.trace import input_error, shown
 
 
 def export(function: Callable[..., Any], example_args: Sequence[Any], path: str | os.PathLike[str], *,
@@ -29,6 +29,8 @@ def export(function: Callable[..., Any], example_args: Sequence[Any], path: str 
 def exported(function: Callable[..., Any], example_args: Sequence[Any], name: str | None = None) -> Model:
     """What `export` writes."""
     from jtc.dialects.text import graph_text
+    if not callable(function):
+        raise input_error(f"export needs a function, got {shown(function)}")
     if not isinstance(example_args, (tuple, list)):
         raise input_error(f"example_args is a tuple of arguments, got {type(example_args).__name__}",
                           "write (x,) for a single one")
@@ -49,8 +51,8 @@ def standalone(traced: Traced) -> tuple[Graph, dict[str, np.ndarray]]:
         raise input_error(f"cannot export {traced.graph.name!r}: it returns nothing")
     for leaf in traced.leaves:
         if not isinstance(leaf, Node):
-            raise input_error(f"cannot export {traced.graph.name!r}: a result is {type(leaf).__name__} {leaf!r:.40}, "
-                              "not a tensor",
+            what = f"{type(leaf).__name__} {shown(leaf, 40)}"
+            raise input_error(f"cannot export {traced.graph.name!r}: a result is {what}, not a tensor",
                               "wrap it with jtc.asarray")
     count = len(traced.graph.inputs) - len(traced.captured)
     weights: dict[str, np.ndarray] = {}

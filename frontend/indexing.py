@@ -18,7 +18,7 @@ from jtc.frontend.manipulation import axes_of, reshape_node
 from jtc.frontend.meta import reindex_node
 from jtc.frontend.operands import broadcast_shapes, convert, expand, normalize_axis, to_node
 from jtc.frontend.tensor import Tensor
-from jtc.frontend.trace import input_error, record, splat
+from jtc.frontend.trace import input_error, record, shown, splat
 
 
 def getitem(x: Tensor, key: Any) -> Tensor:
@@ -82,7 +82,7 @@ def _entries(key: Any, rank: int) -> list[Any]:
                 raise input_error(f"an index tensor holds integers, got {index.dtype.public}")
             entries.append(index)
         else:
-            raise input_error(f"cannot index with {type(item).__name__}: {item!r:.40}",
+            raise input_error(f"cannot index with {type(item).__name__}: {shown(item, 40)}",
                               "use integers, slices, None, ... or integer tensors")
     used = sum(1 for e in entries if e is not None and e is not Ellipsis)
     dots = sum(1 for e in entries if e is Ellipsis)
@@ -193,7 +193,7 @@ def scatter(x: Any, indices: Any, updates: Any, /, *, axis: int = -1, reduce: st
     node, index, values = to_node(x), _index_node(indices), to_node(updates)
     a = normalize_axis(axis, len(node.shape))
     if reduce != "replace" and reduce not in REDUCTIONS:
-        raise input_error(f"unknown reduction {reduce!r}", f"one of replace, {', '.join(REDUCTIONS)}")
+        raise input_error(f"unknown reduction {shown(reduce)}", f"one of replace, {', '.join(REDUCTIONS)}")
     others = [(m, n) for d, (m, n) in enumerate(zip(index.shape, node.shape)) if d != a]
     if len(index.shape) != len(node.shape) or any(m != n for m, n in others):
         raise input_error(f"scatter indices of shape {index.shape} do not fit {node.shape} along axis {a}")

@@ -12,6 +12,7 @@ value of everything else: Python numbers, strings, bools and None are static.  W
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -19,13 +20,23 @@ from typing import Any
 
 import numpy as np
 
-from jtc.dialects.dtypes import dtype_of
 from jtc.dialects.graph import Graph, Node, TensorType
 from jtc.frontend import execute, values
 from jtc.frontend.places import MISSING, Place, places
 from jtc.frontend.promotion import is_scalar
 from jtc.frontend.tensor import Tensor
-from jtc.frontend.trace import Static, Tracer, _current, current_tracer, epoch, input_error, is_splat, trace_error
+from jtc.frontend.trace import (
+    Static,
+    Tracer,
+    _current,
+    array_type,
+    current_tracer,
+    epoch,
+    input_error,
+    is_splat,
+    shown,
+    trace_error,
+)
 from jtc.frontend.tree import LEAF, Form, flatten, is_container, walk
 from jtc.runtime import knobs
 from jtc.runtime.engine import Dispatcher
@@ -119,16 +130,15 @@ def tensor_type(leaf: Any) -> TensorType | None:
     if isinstance(leaf, Tensor):
         return leaf.type
     if isinstance(leaf, np.ndarray):
-        try:
-            return TensorType(dtype_of(leaf.dtype), leaf.shape)
-        except TypeError as error:
-            message, _, hint = str(error).partition("\nhint: ")
-            raise input_error(message, hint or None) from None
+        return array_type(leaf)
     return None
 
 
 def _result_node(leaf: Any) -> Node | None:
     """The node of a result that is a tensor; None for other values, which are returned as they are."""
+    if inspect.isgenerator(leaf) or isinstance(leaf, map):
+        raise trace_error(f"the traced function returns a {type(leaf).__name__}, which would run after the trace",
+                          "return a list of the results")
     return leaf.node() if isinstance(leaf, Tensor) else None
 
 
@@ -377,7 +387,7 @@ def _leaf_key(leaf: Any) -> Any:
         hash(leaf)
     except TypeError:
         raise input_error(f"an argument of type {type(leaf).__name__} is neither a tensor nor a static value: "
-                          f"{leaf!r:.60}",
+                          f"{shown(leaf)}",
                           "pass tensors, arrays, numbers, strings, or containers of them") from None
     return type(leaf), leaf
 
@@ -396,5 +406,9 @@ def jit(function: Callable[..., Any] | None = None, *, name: str | None = None, 
     if function is None:
         return lambda f: jit(f, name=name, **options)
     if not callable(function):
-        raise input_error(f"jit needs a function, got {function!r:.60}")
+        raise input_error(f"jit needs a function, got {shown(function)}")
+    kinds = (inspect.isgeneratorfunction, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+    if any(kind(function) for kind in kinds):
+        raise input_error(f"jit cannot trace {shown(function)}: it is a generator or a coroutine",
+                          "return a list of the results")
     return Jit(function, name, options)

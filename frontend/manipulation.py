@@ -14,6 +14,7 @@ from jtc.frontend.operands import (
     broadcast_shapes,
     convert,
     expand,
+    need_integer,
     normalize_axes,
     normalize_axis,
     normalize_shape,
@@ -21,7 +22,7 @@ from jtc.frontend.operands import (
 )
 from jtc.frontend.promotion import promote
 from jtc.frontend.tensor import Tensor
-from jtc.frontend.trace import input_error, record, splat
+from jtc.frontend.trace import input_error, record, shown, splat
 
 
 def axes_of(rank: int) -> list[Affine]:
@@ -52,6 +53,8 @@ def reshape(x: Any, /, shape: Any, *, copy: bool | None = None) -> Tensor:
 def permute_dims(x: Any, /, axes: Sequence[int]) -> Tensor:
     """Dimension k of the result is dimension axes[k] of x."""
     node = to_node(x)
+    if not isinstance(axes, (tuple, list, range)):
+        raise input_error(f"axes is a permutation of the dimensions, got {shown(axes)}", "for example (1, 0)")
     perm = normalize_axes(tuple(axes), len(node.shape))
     if len(perm) != len(node.shape):
         raise input_error(f"{tuple(axes)} is not a permutation of the {len(node.shape)} dimensions of {node.shape}")
@@ -163,7 +166,7 @@ def roll(x: Any, /, shift: Any, *, axis: Any = None) -> Tensor:
     if len(shifts) != len(axes):
         raise input_error(f"roll by {len(shifts)} shifts along {len(axes)} axes")
     for a, s in zip(axes, shifts):
-        size = node.shape[a]
+        size, s = node.shape[a], need_integer(s, "shift")
         if size and s % size:
             cut = size - s % size
             node = join([part(node, a, cut, size), part(node, a, 0, cut)], a)
@@ -202,7 +205,7 @@ def join(nodes: Sequence[Node], axis: int) -> Node:
 
 def _same_dtype(values: Sequence[Any], name: str) -> list[Node]:
     if not isinstance(values, (tuple, list)) or not values:
-        raise input_error(f"{name} needs a list of one or more tensors, got {values!r:.60}")
+        raise input_error(f"{name} needs a list of one or more tensors, got {shown(values)}")
     nodes = [to_node(v) for v in values]
     dtype = promote([n.dtype for n in nodes])
     return [convert(n, dtype) for n in nodes]
@@ -252,7 +255,8 @@ def split(x: Any, sections: int | Sequence[int], /, *, axis: int = 0) -> list[Te
             raise input_error(f"cannot split {size} elements into {sections} equal parts", "give the places to cut at")
         cuts = [size // sections * i for i in range(1, sections)]
     else:
-        cuts = [min(max(int(c) + (size if c < 0 else 0), 0), size) for c in sections]
+        places = [need_integer(c, "a place to cut at") for c in sections]
+        cuts = [min(max(c + (size if c < 0 else 0), 0), size) for c in places]
     return [Tensor.of(part(node, a, low, max(low, high))) for low, high in zip([0, *cuts], [*cuts, size])]
 
 
@@ -263,10 +267,10 @@ def pad(x: Any, pad_width: Any, /, *, constant_values: Any = 0) -> Tensor:
     try:
         widths = np.broadcast_to(np.asarray(pad_width), (rank, 2)).tolist()
     except ValueError:
-        raise input_error(f"pad_width {pad_width!r} does not fit {rank} dimensions",
+        raise input_error(f"pad_width {shown(pad_width)} does not fit {rank} dimensions",
                           "give one (before, after) for each") from None
     if any(not isinstance(w, int) or w < 0 for pair in widths for w in pair):
-        raise input_error(f"pad_width holds integers that are not negative, got {pad_width!r}")
+        raise input_error(f"pad_width holds integers that are not negative, got {shown(pad_width)}")
     forms = [form - before for form, (before, _) in zip(axes_of(rank), widths)]
     shape = tuple(n + before + after for n, (before, after) in zip(node.shape, widths))
     return Tensor.of(reindex_node(node, shape, forms, constant_values))
@@ -289,7 +293,7 @@ def repeat(x: Any, repeats: int, /, *, axis: int | None = None) -> Tensor:
     """Every element repeated `repeats` times in a row along `axis` (None: of the flattened tensor)."""
     node = to_node(x)
     if not isinstance(repeats, (int, np.integer)) or repeats < 0:
-        raise input_error(f"repeats is one integer that is not negative, got {repeats!r:.40}")
+        raise input_error(f"repeats is one integer that is not negative, got {shown(repeats)}")
     if axis is None:
         node, axis = reshape_node(node, (node.type.size,)), 0
     a = normalize_axis(axis, len(node.shape))

@@ -12,9 +12,9 @@ from jtc.dialects.errors import JtcError
 from jtc.dialects.graph import TensorType
 from jtc.dialects.optable import REDUCTIONS
 from jtc.frontend.operands import normalize_shape, to_node
-from jtc.frontend.promotion import is_scalar
+from jtc.frontend.promotion import check_range, is_scalar
 from jtc.frontend.tensor import Tensor
-from jtc.frontend.trace import input_error, record
+from jtc.frontend.trace import input_error, record, shown
 
 _NOT_AFFINE = "an index is a sum of axes times integers plus an integer, such as 2*i + p - 1"
 
@@ -51,6 +51,9 @@ class Index:
 
     __rmul__ = __mul__
 
+    def __abs__(self) -> Any:
+        self._refuse(f"abs({self.form})")
+
     def _refuse(self, operation: str, hint: str = _NOT_AFFINE) -> Any:
         raise input_error(f"index {operation} is not affine", hint)
 
@@ -63,10 +66,20 @@ class Index:
                      "split the axis instead: give the shape one axis for the quotient and one for the remainder")
 
     def __truediv__(self, other: Any) -> Any:
-        self._refuse(f"({self.form}) / {other}")
+        self._refuse(f"({self.form}) / {shown(other)}")
 
     def __pow__(self, other: Any) -> Any:
-        self._refuse(f"({self.form}) ** {other}")
+        self._refuse(f"({self.form}) ** {shown(other)}")
+
+    def _shift(self, other: Any) -> Any:
+        self._refuse(f"({self.form}) with a shift or a bit operation", "multiply with an integer")
+
+    def _divides(self, other: Any) -> Any:
+        self._refuse(f"{shown(other)} divided by ({self.form})")
+
+    __lshift__ = __rshift__ = __and__ = __or__ = __xor__ = _shift
+    __rlshift__ = __rrshift__ = __rand__ = __ror__ = __rxor__ = _shift
+    __rtruediv__ = __rfloordiv__ = __rmod__ = __rpow__ = _divides
 
     def _compare(self, other: Any) -> Any:
         raise input_error(f"index ({self.form}) cannot be compared: its value is not known here",
@@ -94,14 +107,15 @@ def _form(value: Any, operation: str) -> Affine | int:
     if isinstance(value, Tensor):
         raise input_error(f"index {operation} a tensor is not affine",
                           "for indices that depend on data use jtc.gather or jtc.take")
-    raise input_error(f"index {operation} {value!r:.40} is not affine: {type(value).__name__} is not an integer",
+    raise input_error(f"index {operation} {shown(value, 40)} is not affine: {type(value).__name__} is not an integer",
                       _NOT_AFFINE)
 
 
-def index_map(name: str, function: Callable[..., Any], domain: int, results: int) -> tuple[Affine, ...]:
-    """The affine map of a Python index function of `domain` axes, with `results` forms.  Raises InputError."""
+def index_map(name: str, function: Callable[..., Any], shape: Sequence[int], results: int) -> tuple[Affine, ...]:
+    """The affine map of a Python index function over the axes of `shape`, with `results` forms.  Raises InputError."""
+    domain = len(shape)
     if not callable(function):
-        raise input_error(f"{name} needs an index function, got {function!r:.60}", "for example lambda i, j: (j, i)")
+        raise input_error(f"{name} needs an index function, got {shown(function)}", "for example lambda i, j: (j, i)")
     try:
         inspect.signature(function).bind(*range(domain))
     except TypeError:
@@ -116,15 +130,22 @@ def index_map(name: str, function: Callable[..., Any], domain: int, results: int
         raise
     except Exception as error:
         raise input_error(f"{name}: the index function failed: {type(error).__name__}: {error}", _NOT_AFFINE) from error
+    if value is None:
+        raise input_error(f"{name}: the index function returns None", "return the indices: (i, j)")
     forms = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     if len(forms) != results:
         raise input_error(f"{name}: the index function gives {len(forms)} indices for {results} dimensions")
-    return tuple(Affine.of(_form(f, "of")) for f in forms)
+    found = tuple(Affine.of(_form(f, "of")) for f in forms)
+    sizes = {f"d{d}": n for d, n in enumerate(shape)}
+    for form in found if all(shape) else ():
+        if max(map(abs, form.range(sizes))) >= 1 << 62:
+            raise input_error(f"{name}: the index {shown(form)} leaves the range of 64-bit integers")
+    return found
 
 
 def _number(name: str, fill: Any) -> Any:
     if not is_scalar(fill):
-        raise input_error(f"{name} fill must be a number, got {fill!r:.60}")
+        raise input_error(f"{name} fill must be a number, got {shown(fill)}")
     return fill.item() if isinstance(fill, np.generic) else fill
 
 
@@ -135,7 +156,7 @@ def reindex(x: Any, shape: Sequence[int], index: Callable[..., Any], fill: Any =
     Raises InputError for an index function of the wrong arity, for one that is not affine, for a negative size.
     """
     node, dims = to_node(x), normalize_shape(shape)
-    forms = index_map("reindex", index, len(dims), len(node.shape))
+    forms = index_map("reindex", index, dims, len(node.shape))
     return Tensor.of(reindex_node(node, dims, forms, fill))
 
 
@@ -146,6 +167,8 @@ def reindex_node(node: Any, shape: tuple[int, ...], forms: Sequence[Affine], fil
     if kind in ("int", "uint") and isinstance(fill, float):
         if not fill.is_integer():
             raise input_error(f"fill {fill} does not fit into {node.dtype.public}")
+    if node.dtype.is_integer:
+        check_range(fill, node.dtype)
     fill = {"bool": bool, "float": float}.get(kind, int)(fill)
     return record("reindex", [node], {"map": tuple(forms), "fill": fill}, TensorType(node.dtype, shape))
 
@@ -159,8 +182,8 @@ def reindex_reduce(x: Any, fn: str, shape: Sequence[int], index: Callable[..., A
     """
     node, dims = to_node(x), normalize_shape(shape)
     if fn not in REDUCTIONS:
-        raise input_error(f"unknown reduction {fn!r}", f"one of {', '.join(REDUCTIONS)}")
-    forms = index_map("reindex_reduce", index, len(node.shape), len(dims))
+        raise input_error(f"unknown reduction {shown(fn)}", f"one of {', '.join(REDUCTIONS)}")
+    forms = index_map("reindex_reduce", index, node.shape, len(dims))
     return Tensor.of(record("reindex_reduce", [node], {"fn": fn, "map": forms}, TensorType(node.dtype, dims)))
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jtc.frontend import elementwise, indexing, linalg, manipulation, reductions
+from jtc.frontend import creation, elementwise, indexing, linalg, manipulation, reductions
 from jtc.frontend.promotion import is_scalar
 from jtc.frontend.tensor import Tensor, is_tensor_like
 from jtc.frontend.trace import trace_error
+from jtc.frontend.tree import map_leaves, tensors_in
 
 _BINARY = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "floor_divide",
            "mod": "remainder",
@@ -75,6 +76,48 @@ def _setitem(self: Tensor, key: Any, value: Any) -> None:
                       "with x.assign(value)")
 
 
+def _delitem(self: Tensor, key: Any) -> None:
+    raise trace_error("elements of a tensor cannot be deleted", "join what is to stay with jtc.concat")
+
+
+def _contains(self: Tensor, value: Any) -> bool:
+    """Whether some element equals `value`; needs the values."""
+    return bool(reductions.any(elementwise.apply("eq", "promote", self, value)))
+
+
+# Names of NumPy's ufuncs that jtc has under the name of the Array API.
+_UFUNCS = {"absolute": "abs", "power": "pow", "invert": "bitwise_invert", "left_shift": "bitwise_left_shift",
+           "right_shift": "bitwise_right_shift", "arcsin": "asin", "arccos": "acos", "arctan": "atan",
+           "arctan2": "atan2", "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh", "rint": "round"}
+
+
+def _ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+    """NumPy's elementwise functions on tensors, and operators with an array on the left, are jtc's."""
+    name = ufunc.__name__
+    public = _UFUNCS.get(name, name)
+    function = next((getattr(home, public) for home in (elementwise, linalg) if public in home.PUBLIC), None)
+    if method != "__call__" or function is None:
+        called = name if method == "__call__" else f"{name}.{method}"
+        raise trace_error(f"NumPy's {called} does not take tensors", "convert the tensor first: np.asarray(x)")
+    if options:
+        what = "write into an array" if "out" in options else f"take {', '.join(options)}"
+        raise trace_error(f"NumPy's {name} cannot {what} where an operand is a tensor",
+                          "write y = y + x for y += x, or convert the tensor first: np.asarray(x)")
+    return function(*inputs)
+
+
+def _array_function(self: Tensor, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+    """NumPy's other functions get the values as arrays; while `jit` traces there are none."""
+    traced = next((t for t in tensors_in((args, kwargs)) if t._tracer is not None), None)
+    if traced is not None:
+        name = function.__name__
+        known = any(name in home.PUBLIC for home in (elementwise, reductions, manipulation, linalg, creation, indexing))
+        raise trace_error(f"NumPy's {name} needs the value of a traced tensor, not known yet",
+                          f"use jtc.{name}" if known else "compute with functions of jtc")
+    args, kwargs = map_leaves(lambda leaf: leaf.numpy() if isinstance(leaf, Tensor) else leaf, (args, kwargs))
+    return function(*args, **kwargs)
+
+
 def _divmod(self: Tensor, other: Any) -> tuple[Tensor, Tensor]:
     return elementwise.apply("floordiv", "promote", self, other), elementwise.apply("mod", "promote", self, other)
 
@@ -93,6 +136,8 @@ def attach() -> None:
         for name in names:
             setattr(Tensor, name, _method(getattr(home, name)))
     for name, function in {"__getitem__": indexing.getitem, "__setitem__": _setitem, "__divmod__": _divmod,
+                           "__delitem__": _delitem, "__contains__": _contains, "__array_ufunc__": _ufunc,
+                           "__array_function__": _array_function,
                            "reshape": _shape_argument(manipulation.reshape),
                            "permute": _shape_argument(manipulation.permute_dims),
                            "transpose": _transpose, "T": property(_T), "mT": property(_mT)}.items():

@@ -6,20 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from jtc.dialects.dtypes import DType, dtype_of
+from jtc.dialects.dtypes import DType
 from jtc.dialects.graph import Node, TensorType
 from jtc.frontend.promotion import is_scalar, promote, scalar_dtype, with_scalar
 from jtc.frontend.tensor import Tensor, is_tensor_like, leaf
-from jtc.frontend.trace import current_tracer, input_error, is_splat, record, splat
+from jtc.frontend.trace import array_type, current_tracer, input_error, is_splat, record, shown, splat
 
 
 def array_node(array: np.ndarray) -> Node:
     """An array as a constant of the trace, or outside of `jit` as a leaf that holds a copy."""
-    try:
-        type = TensorType(dtype_of(array.dtype), array.shape)
-    except TypeError as error:
-        message, _, hint = str(error).partition("\nhint: ")
-        raise input_error(message, hint or None) from None
+    type = array_type(array)
     if array.ndim == 0:
         return splat(array[()], type.dtype)
     tracer = current_tracer()
@@ -39,7 +35,7 @@ def to_node(value: Any) -> Node:
     if isinstance(value, (list, tuple)) or is_tensor_like(value):
         from jtc.frontend.creation import asarray
         return asarray(value).node()
-    raise input_error(f"expected a tensor, an array or a number, got {type(value).__name__}: {value!r:.60}")
+    raise input_error(f"expected a tensor, an array or a number, got {type(value).__name__}: {shown(value)}")
 
 
 def convert(node: Node, dtype: DType) -> Node:
@@ -104,7 +100,7 @@ def match(values: Sequence[Any], rule: Callable[[DType], DType] = lambda dtype: 
 def normalize_axis(axis: Any, rank: int, name: str = "axis") -> int:
     """0 <= axis < rank.  Raises InputError."""
     if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
-        raise input_error(f"{name} must be an integer, got {axis!r}")
+        raise input_error(f"{name} must be an integer, got {shown(axis)}")
     if not -rank <= axis < rank:
         raise input_error(f"{name} {axis} is out of range for {rank} dimension{'s' * (rank != 1)}")
     return int(axis) % rank
@@ -125,10 +121,11 @@ def normalize_shape(shape: Any) -> tuple[int, ...]:
     if isinstance(shape, (int, np.integer)):
         shape = (shape,)
     if not isinstance(shape, (tuple, list)):
-        raise input_error(f"a shape is an integer or a tuple of integers, got {shape!r:.60}")
+        hint = "write tuple(...) of its elements" if is_tensor_like(shape) else None
+        raise input_error(f"a shape is an integer or a tuple of integers, got {shown(shape)}", hint)
     for n in shape:
         if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
-            raise input_error(f"a shape holds integers, got {n!r:.60} in {tuple(shape)!r:.80}")
+            raise input_error(f"a shape holds integers, got {shown(n)} in {shown(tuple(shape), 80)}")
         if n < 0:
             raise input_error(f"negative dimension {n} in shape {tuple(shape)}")
     return tuple(map(int, shape))
@@ -141,4 +138,11 @@ def pair(value: Any, count: int, name: str) -> tuple[int, ...]:
     numbers = isinstance(value, (tuple, list)) and all(isinstance(v, (int, np.integer)) for v in value)
     if numbers and len(value) == count:
         return tuple(map(int, value))
-    raise input_error(f"{name} is an integer or {count} integers, got {value!r}")
+    raise input_error(f"{name} is an integer or {count} integers, got {shown(value)}")
+
+
+def need_integer(value: Any, name: str) -> int:
+    """The value as an int.  Raises InputError for anything but an integer, also for a bool."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise input_error(f"{name} is an integer, got {shown(value)}")
+    return int(value)

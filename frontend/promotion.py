@@ -75,7 +75,7 @@ def check_range(value: object, dtype: DType) -> None:
     info = np.iinfo(dtype.numpy)
     if not info.min <= int(value) <= info.max:       # type: ignore[call-overload]
         raise input_error(f"{value} does not fit into {dtype.public} ({info.min} to {info.max})",
-                          "convert the tensor to a wider dtype with astype")
+                          "use a wider dtype: x.astype(jtc.int64)" if dtype.bits < 64 else None)
 
 
 def scalar_dtype(value: object) -> DType:

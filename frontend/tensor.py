@@ -16,7 +16,7 @@ import numpy as np
 
 from jtc.dialects.dtypes import DTYPES, DType
 from jtc.dialects.graph import Node, TensorType
-from jtc.frontend.trace import Tracer, current_tracer, trace_error
+from jtc.frontend.trace import Tracer, current_tracer, shown, trace_error
 
 if TYPE_CHECKING:
     from jtc.frontend import values
@@ -26,7 +26,6 @@ class Tensor:
     """An n-dimensional array of one element type.  Made by the functions of `jtc`, such as `jtc.array`."""
 
     __slots__ = ("_node", "_buffer", "_tracer", "__weakref__")
-    __array_ufunc__ = None            # `ndarray + tensor` is then tensor.__radd__
 
     _node: Node | None
     _buffer: values.Buffer | None
@@ -144,7 +143,7 @@ class Tensor:
         """The value in memory, computed now if it is pending.  Raises TraceError while `jit` traces this tensor."""
         if self._buffer is None or current_tracer() is not None:
             if self._tracer is not None:
-                raise trace_error(f"{what} needs the value of a traced tensor ({self.type}), which is not known yet",
+                raise trace_error(f"{what} needs the value of {shown(self)}, which is traced: it is not known yet",
                                   hint or "compute with jtc functions, or do this outside of the jitted function")
             entry = current_tracer().captured.get(id(self)) if current_tracer() else None     # type: ignore[union-attr]
             if entry is not None and entry.value is not entry.node:
@@ -190,7 +189,8 @@ class Tensor:
     def _scalar(self, what: str, hint: str | None = None) -> Any:
         from jtc.frontend.trace import input_error
         if self.size != 1:
-            raise input_error(f"{what} needs a tensor with one element, got shape {self.shape}")
+            raise input_error(f"{what} needs a tensor with one element, got shape {self.shape}",
+                              "reduce it with jtc.any or jtc.all" if what == "bool()" else None)
         return self.value(what, hint).numpy().reshape(())[()].item()
 
     def __bool__(self) -> bool:
@@ -205,7 +205,8 @@ class Tensor:
 
     def __index__(self) -> int:
         if not self.dtype.is_integer:
-            raise TypeError(f"a tensor of {self.dtype.public} cannot be an index")
+            raise trace_error(f"a tensor of {self.dtype.public} cannot be a Python index or size",
+                              "convert it: x.astype(jtc.int64)")
         return int(self._scalar("__index__()", "sizes and Python indices must be known while tracing; "
                                                "index with the tensor itself, or use jtc.take"))
 

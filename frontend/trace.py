@@ -26,6 +26,7 @@ _current: ContextVar[Tracer | None] = ContextVar("jtc_tracer", default=None)
 _locations: dict[tuple[CodeType, int], Location] = {}
 _ours: dict[CodeType, bool] = {}
 _MAX_LOCATIONS = 50_000
+_MAX_BYTES = (1 << 63) - 1
 
 
 def user_location() -> Location | None:
@@ -60,13 +61,28 @@ def trace_error(message: str, hint: str | None = None) -> TraceError:
     return TraceError(message, user_location(), hint)
 
 
+def shown(value: Any, width: int = 60) -> str:
+    """A value in one line of a message, cut where it is long; only the type of a tensor, to compute nothing."""
+    if hasattr(type(value), "_buffer"):
+        return f"a tensor {value.dtype.public}{list(value.shape)}"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= width else text[:width - 3] + "..."
+
+
 def public_dtype(value: Any) -> DType:
-    """The DType of what a user gave as dtype=.  Raises InputError."""
+    """The DType of what a user gave as dtype=, or of an array's dtype.  Raises InputError."""
     try:
         return dtype_of(value)
     except TypeError as error:
         message, _, hint = str(error).partition("\nhint: ")
         raise input_error(message, hint or None) from None
+
+
+def array_type(array: np.ndarray) -> TensorType:
+    """The type of the tensor that holds an array.  Raises InputError for strings, objects, complex numbers, masks."""
+    if type(array) is not np.ndarray and hasattr(array, "mask"):
+        raise input_error("a masked array cannot become a tensor: its mask would be lost", "fill it: array.filled(0)")
+    return TensorType(public_dtype(array.dtype), array.shape)
 
 
 class Static(Protocol):
@@ -177,13 +193,28 @@ def record(op: str, args: Sequence[Node], attrs: Mapping[str, Any] | None = None
     except OpError as error:
         message, _, hint = str(error).partition("\nhint: ")
         raise input_error(message, hint or None) from None
+    if declared is not None:                       # other ops give no more elements than they take
+        check_size(type)
     return Node(op, args, attrs, type, user_location())
+
+
+def check_size(type: TensorType) -> None:
+    """Raise InputError for a type whose bytes cannot be counted with 63 bits, as addresses are."""
+    if type.bytes > _MAX_BYTES:
+        raise input_error(f"shape {shown(type.shape)} of {type.dtype.public} takes more than 2^63 bytes")
 
 
 def splat(value: Any, dtype: DType, shape: tuple[int, ...] = ()) -> Node:
     """A constant that repeats one number; `value` is converted to the Python type of the dtype's kind."""
     python = {"bool": bool, "float": float}.get(dtype.kind, int)
-    return Node("constant", (), {"value": python(value)}, TensorType(dtype, tuple(shape)), user_location())
+    try:
+        number = python(value)
+    except OverflowError:
+        raise input_error(f"{shown(value)} does not fit into {dtype.public}") from None
+    type = TensorType(dtype, tuple(shape))
+    if shape:
+        check_size(type)
+    return Node("constant", (), {"value": number}, type, user_location())
 
 
 def is_splat(node: Node) -> bool:

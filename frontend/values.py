@@ -11,6 +11,8 @@ from jtc.runtime.engine import Buffer
 
 def from_numpy(array: np.ndarray, copy: bool = True) -> Buffer:
     """A buffer with the array's elements; copy=False uses the array's memory, which nobody may change meanwhile."""
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     return Buffer.from_numpy(np.ascontiguousarray(array) if array.ndim else array, copy)
 
 

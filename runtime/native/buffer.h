@@ -28,7 +28,9 @@ using StorageRef = std::shared_ptr<Storage>;
 
 inline StorageRef allocate(size_t bytes) {
     auto storage = std::make_shared<Storage>();
-    storage->data = MemoryPool::instance().allocate(bytes, storage->capacity);
+    size_t capacity = 0;  // stays out of the storage where allocating fails: nothing is to be released then
+    storage->data = MemoryPool::instance().allocate(bytes, capacity);
+    storage->capacity = capacity;
     return storage;
 }
 
