@@ -29,8 +29,10 @@ _LAZY: dict[str, tuple[str, str]] = {
     "explain": ("jtc.frontend.explain", "explain"),
 } | {name: ("jtc.frontend.activations", name) for name in ("relu", "gelu", "sigmoid", "silu", "softmax", "log_softmax")}
 
-# Modules under their public names: `import jtc.nn` and `from jtc.nn import functional` find these.
-_MODULES = {"nn": "jtc.frontend.nn", "random": "jtc.frontend.random", "knobs": "jtc.runtime.knobs"}
+# Modules under their public names: `import jtc.nn` and `from jtc.nn import functional` find these.  Type checkers find
+# them in stubs/, which is installed beside this file.
+_MODULES = {"nn": "jtc.frontend.nn", "data": "jtc.frontend.data",
+            "random": "jtc.frontend.random", "knobs": "jtc.runtime.knobs"}
 
 methods.attach()
 for _module in (creation, elementwise, reductions, manipulation, indexing, linalg, meta):
@@ -40,7 +42,7 @@ for _dtype in _DTYPES.values():
 
 
 class _PublicModules:
-    """Import hook: "jtc.nn.functional" is "jtc.frontend.nn.functional"."""
+    """Import hook: "jtc.nn.functional" is "jtc.frontend.nn.functional", one module under two names."""
 
     @staticmethod
     def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
@@ -67,7 +69,7 @@ class _Alias:
         module.__spec__ = self.spec              # the import system has put that of the public name there
 
 
-sys.meta_path.append(_PublicModules)             # type: ignore[arg-type]
+sys.meta_path.insert(0, _PublicModules)          # type: ignore[arg-type]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,42 +1,71 @@
-"""Neural networks: modules, `jtc.nn.functional` and `jtc.nn.init`, under PyTorch's names.
-
-`functional` alone is imported at once; the modules come with the first of them that is asked for.
-"""
+"""Neural networks: modules, `jtc.nn.functional` and `jtc.nn.init`, under PyTorch's names."""
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from jtc.frontend.nn import functional, init
+from jtc.frontend.nn.activation import (
+    ELU,
+    GELU,
+    GLU,
+    SELU,
+    Hardsigmoid,
+    Hardswish,
+    Hardtanh,
+    LeakyReLU,
+    LogSigmoid,
+    LogSoftmax,
+    Mish,
+    PReLU,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Softsign,
+    Tanh,
+)
+from jtc.frontend.nn.containers import ModuleDict, ModuleList, ParameterList, Sequential
+from jtc.frontend.nn.convolution import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AvgPool1d,
+    AvgPool2d,
+    AvgPool3d,
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    ConvTranspose3d,
+    MaxPool1d,
+    MaxPool2d,
+    MaxPool3d,
+)
+from jtc.frontend.nn.linear import Bilinear, Dropout, Dropout2d, Embedding, Flatten, Identity, Linear, Unflatten
+from jtc.frontend.nn.loss import (
+    BCELoss,
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    HuberLoss,
+    KLDivLoss,
+    L1Loss,
+    MSELoss,
+    NLLLoss,
+    SmoothL1Loss,
+)
+from jtc.frontend.nn.module import Module
+from jtc.frontend.nn.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d, GroupNorm, LayerNorm, RMSNorm
+from jtc.frontend.nn.parameter import Parameter
+from jtc.frontend.nn.transformer import MultiheadAttention, TransformerEncoder, TransformerEncoderLayer
 
-from jtc.frontend.nn import functional
-
-# module -> what it defines
-_HOMES = {
-    "module": "Module",
-    "parameter": "Parameter",
-    "containers": "Sequential ModuleList ModuleDict ParameterList",
-    "linear": "Linear Bilinear Embedding Dropout Dropout2d Flatten Unflatten Identity",
-    "convolution": "Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d MaxPool1d MaxPool2d MaxPool3d "
-                   "AvgPool1d AvgPool2d AvgPool3d AdaptiveAvgPool1d AdaptiveAvgPool2d",
-    "normalization": "BatchNorm1d BatchNorm2d BatchNorm3d LayerNorm GroupNorm RMSNorm",
-    "activation": "ReLU ReLU6 LeakyReLU ELU SELU GELU SiLU Mish Sigmoid LogSigmoid Tanh Softplus Softsign Hardsigmoid "
-                  "Hardswish Hardtanh Softmax LogSoftmax GLU PReLU",
-    "transformer": "MultiheadAttention TransformerEncoderLayer TransformerEncoder",
-    "loss": "CrossEntropyLoss NLLLoss MSELoss L1Loss SmoothL1Loss HuberLoss BCELoss BCEWithLogitsLoss KLDivLoss",
-}
-_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
-
-
-def __getattr__(name: str) -> Any:
-    if name == "init":
-        return import_module("jtc.frontend.nn.init")
-    if name not in _HOME:
-        raise AttributeError(f"jtc.nn has no {name!r}")
-    value = globals()[name] = getattr(import_module(f"jtc.frontend.nn.{_HOME[name]}"), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME, "init"})
-
-
-__all__ = ["functional", "init", *_HOME]                   # pyright: ignore
+__all__ = [
+    "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "BatchNorm1d", "BatchNorm2d",
+    "BatchNorm3d", "BCELoss", "BCEWithLogitsLoss", "Bilinear", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d",
+    "ConvTranspose2d", "ConvTranspose3d", "CrossEntropyLoss", "Dropout", "Dropout2d", "ELU", "Embedding",
+    "Flatten", "functional", "GELU", "GLU", "GroupNorm", "Hardsigmoid", "Hardswish", "Hardtanh", "HuberLoss",
+    "Identity", "init", "KLDivLoss", "L1Loss", "LayerNorm", "LeakyReLU", "Linear", "LogSigmoid", "LogSoftmax",
+    "MaxPool1d", "MaxPool2d", "MaxPool3d", "Mish", "Module", "ModuleDict", "ModuleList", "MSELoss",
+    "MultiheadAttention", "NLLLoss", "Parameter", "ParameterList", "PReLU", "ReLU", "ReLU6", "RMSNorm", "SELU",
+    "Sequential", "Sigmoid", "SiLU", "SmoothL1Loss", "Softmax", "Softplus", "Softsign", "Tanh",
+    "TransformerEncoder", "TransformerEncoderLayer", "Unflatten",
+]

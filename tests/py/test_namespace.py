@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from jtc.frontend import elementwise
 
 HEAVY = ("torch_mlir", "mlir", "llvmlite", "rich", "hypothesis", "safetensors", "sklearn", "jtc.compiler", "jtc.passes",
          "jtc.dialects.mlir", "jtc.dialects.reader", "jtc.frontend.nn")
+STUBS = Path(__file__).resolve().parents[2] / "frontend" / "stubs"
 
 
 def test_import_is_light():
@@ -42,15 +45,34 @@ def test_array_api_names():
 
 
 def test_public_modules():
-    import jtc.nn.functional
-    from jtc.nn import functional as F
-    assert F is jtc.nn.functional and F.__spec__.name == F.__name__
+    import jtc.nn.functional as F
+    import jtc.nn.linear
+    from jtc import nn
+    from jtc.nn import Linear, functional
+    assert nn is jtc.nn is sys.modules["jtc.nn"] is sys.modules["jtc.frontend.nn"]
+    assert F is functional is nn.functional is sys.modules["jtc.frontend.nn.functional"]
+    assert Linear is jtc.nn.linear.Linear and F.__spec__.name == F.__name__ == "jtc.frontend.nn.functional"
     assert jtc.random.uniform and jtc.knobs.get("backend") in ("compiled", "reference")
     with pytest.raises(ImportError):
         import jtc.nn.absent  # noqa: F401
     with pytest.raises(AttributeError, match="has no attribute 'absent'"):
         jtc.absent                 # noqa: B018
     assert {"jit", "nn", "export", "exp", "load_module"} <= set(dir(jtc))
+
+
+@pytest.mark.parametrize("name", jtc._MODULES)
+def test_public_modules_come_when_asked_for(name):
+    code = f"import sys, jtc; before = set(sys.modules); import jtc.{name}; print(*set(sys.modules) - before)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert f"jtc.{name}" in loaded and import_module(f"jtc.{name}") is getattr(jtc, name)
+    assert {path.parent / path.stem for path in STUBS.rglob("*.pyi")} & {STUBS / name, STUBS / name / "__init__"}, \
+        f"type checkers look for frontend/stubs/{name}.pyi, or frontend/stubs/{name}/__init__.pyi"
+
+
+@pytest.mark.parametrize("stub", sorted(STUBS.rglob("*.pyi")), ids=lambda path: str(path.relative_to(STUBS)))
+def test_stubs(stub):
+    name = ".".join(("jtc", *stub.relative_to(STUBS).with_suffix("").parts)).removesuffix(".__init__")
+    assert stub.read_text() == f"from {import_module(name).__name__} import *\n"
 
 
 def test_every_scalar_function_has_a_public_name():

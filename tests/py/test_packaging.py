@@ -5,6 +5,7 @@ import configparser
 import re
 import subprocess
 import sys
+import textwrap
 import tomllib
 import zipfile
 from pathlib import Path
@@ -35,6 +36,9 @@ def test_every_module_is_there_and_no_native_source(wheel):
     sources = {f"jtc/{path.relative_to(ROOT)}" for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
     sources = sources - {"jtc/frontend/namespace.py"} | {"jtc/__init__.py"}
     assert {name for name in names if name.endswith(".py")} == sources
+    stubs = ROOT / "frontend" / "stubs"
+    assert {name for name in names if name.endswith(".pyi")} == {
+        "jtc/runtime/_native.pyi", *(f"jtc/{path.relative_to(stubs)}" for path in stubs.rglob("*.pyi"))}
     others = sorted(name for name in names if not name.endswith((".py", ".pyi")))
     assert len(others) == 2 and others[0] == "jtc/py.typed"
     assert re.fullmatch(r"jtc/runtime/_native\.[^/]+\.so", others[1])
@@ -48,6 +52,34 @@ def test_commands_and_metadata(wheel):
     assert "Requires-Python: >=3.11" in metadata and "Requires-Dist: torch-mlir==20261001" in metadata
     for extra in ("test", "examples", "cuda", "bench", "onnx"):
         assert f"Provides-Extra: {extra}\n" in metadata
+
+
+def test_type_checkers_see_public_modules(wheel, tmp_path):
+    wheel.extractall(tmp_path)
+    (tmp_path / "user.py").write_text(textwrap.dedent("""\
+        import jtc.nn
+        import jtc.nn.functional as F
+        from jtc import nn
+        from jtc.nn import Module
+
+
+        class Net(Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.last: jtc.nn.Linear = nn.Linear(3, 4)
+
+
+        reveal_type(Net().last.bias)
+        reveal_type(F.relu)
+        nn.Absent
+        """))
+    done = subprocess.run([sys.executable, "-m", "mypy", "--follow-imports=silent", "--ignore-missing-imports",
+                           "--config-file=", f"--cache-dir={tmp_path / 'cache'}", "user.py"],
+                          cwd=tmp_path, capture_output=True, text=True)
+    told = [line.partition(": ")[2] for line in done.stdout.splitlines()]
+    assert told[:3] == ['note: Revealed type is "jtc.frontend.nn.parameter.Parameter | None"',
+                        'note: Revealed type is "def (Any) -> jtc.frontend.tensor.Tensor"',
+                        'error: Module has no attribute "Absent"  [attr-defined]'], done.stdout + done.stderr
 
 
 def test_it_works_from_its_place(wheel, tmp_path):

@@ -1,0 +1,1 @@
+from jtc.runtime.knobs import *
