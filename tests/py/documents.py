@@ -49,6 +49,21 @@ def tokens(path: Path) -> list[Any]:
     return MarkdownIt("commonmark").enable("table").parse(path.read_text())
 
 
+def tables(path: Path) -> list[list[list[str]]]:
+    """The tables of a document, as rows of cells, the row of titles left out."""
+    found: list[list[list[str]]] = []
+    inside = False
+    for token in tokens(path):
+        inside = token.type == "tbody_open" or inside and token.type != "tbody_close"
+        if token.type == "tbody_open":
+            found.append([])
+        elif inside and token.type == "tr_open":
+            found[-1].append([])
+        elif inside and token.type == "inline":
+            found[-1][-1].append(token.content)
+    return found
+
+
 def steps(path: Path) -> Iterator[Step]:
     blocks = tokens(path)
     for block, after in zip(blocks, [*blocks[1:], None]):

@@ -38,7 +38,7 @@ from jtc.passes.kernel.kernel_split_guards import KernelSplitGuards
 from jtc.passes.kernel.kernel_stream import KernelStream
 from jtc.passes.kernel.kernel_unroll import KernelUnroll
 from jtc.passes.kernel.kernel_vectorize import KernelVectorize
-from jtc.passes.kernel.rules import candidates, classify
+from jtc.passes.kernel.rules import RULES, candidates, classify
 from jtc.passes.kernel.schedule_pass import scalar_schedule
 
 A = Affine.axis
@@ -226,6 +226,14 @@ def test_classes():
         "matmul 33x33", "transpose 3x7", "add over j of 3x7", "depthwise 3@9", "scatter 3x7")} == {
         "matmul 33x33": "contraction", "transpose 3x7": "elementwise", "add over j of 3x7": "reduction",
         "depthwise 3@9": "reduction", "scatter 3x7": "scatter"}
+
+
+def test_every_class_has_cases():
+    """With sizes of 1 among them: what a rule cannot schedule it leaves to scalar code."""
+    stages = [s for p in CASES.values() for k in p.kernels for s in k.stages]
+    assert {classify(s) for s in stages} == set(RULES)
+    single = [s for s in stages if all(a.size == 1 for a in s.axes)]
+    assert {classify(s) for s in single} >= {"elementwise", "reduction"}
 
 
 def default(p: Program, target: CpuTarget = AVX512) -> Stage:

@@ -1,20 +1,26 @@
 """The default schedules, one module per class of stage, and the choice between them."""
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 from jtc.dialects.kernel import Kernel, Program, Stage
 from jtc.dialects.target import CpuTarget
 from jtc.passes.kernel.rules import contraction, elementwise, reduction, scatter
 from jtc.passes.kernel.rules.common import Candidate, View
 from jtc.passes.kernel.schedule_pass import scalar_schedule
 
+# Class -> what its stages have, and the rule that schedules them.  A stage is of the first class that it fits.
+RULES: dict[str, tuple[Callable[[Stage], bool], Callable[[View], Iterator[Candidate]]]] = {
+    "scatter": (lambda stage: stage.accumulate, scatter.propose),
+    "contraction": (lambda stage: stage.factors() is not None, contraction.propose),
+    "reduction": (lambda stage: stage.reduce is not None, reduction.propose),
+    "elementwise": (lambda stage: True, elementwise.propose),
+}
+
 
 def classify(stage: Stage) -> str:
-    """"scatter", "contraction", "reduction" or "elementwise": which rule schedules the stage."""
-    if stage.accumulate:
-        return "scatter"
-    if stage.factors() is not None:
-        return "contraction"
-    return "reduction" if stage.reduce else "elementwise"
+    """Name of the class in RULES."""
+    return next(name for name, (fits, _) in RULES.items() if fits(stage))
 
 
 def candidates(stage: Stage, kernel: Kernel, program: Program, target: CpuTarget) -> list[Candidate]:
@@ -23,7 +29,5 @@ def candidates(stage: Stage, kernel: Kernel, program: Program, target: CpuTarget
     Not every candidate need be legal: the caller takes the first that is.
     """
     view = View(stage, kernel, program, target)
-    rule = {"scatter": scatter, "contraction": contraction, "reduction": reduction, "elementwise": elementwise}
-    found = list(rule[classify(stage)].propose(view))
-    found.sort(key=lambda c: c.cost)
-    return [*found, Candidate(view.points * 4.0 * 16, scalar_schedule(stage))]
+    _, propose = RULES[classify(stage)]
+    return [*sorted(propose(view), key=lambda c: c.cost), Candidate(view.points * 4.0 * 16, scalar_schedule(stage))]
