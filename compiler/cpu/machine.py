@@ -7,19 +7,16 @@ from pathlib import Path
 
 from jtc.dialects.errors import UsageError
 from jtc.dialects.target import CpuTarget
+from jtc.runtime import processor
 
 # The x86-64 psABI's levels, cumulative (x86-64 psABI 1.0, table 3.1), in LLVM's names.
 _BASELINE = ("cmov", "cx8", "fxsr", "mmx", "sse", "sse2")
 _V2 = ("cx16", "popcnt", "sahf", "sse3", "sse4.1", "sse4.2", "ssse3")
 _V3 = ("avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe")
 _V4 = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
-
-# /proc/cpuinfo's name of a feature -> LLVM's, where code generation for kernels can use it and the two differ.
-_RENAMED = {"pni": "sse3", "sse4_1": "sse4.1", "sse4_2": "sse4.2", "lahf_lm": "sahf", "abm": "lzcnt", "bmi1": "bmi",
-            "avx512_vnni": "avx512vnni", "avx512_bf16": "avx512bf16", "avx512_fp16": "avx512fp16",
-            "avx512_vbmi2": "avx512vbmi2", "avx512_bitalg": "avx512bitalg",
-            "avx512_vpopcntdq": "avx512vpopcntdq", "avx_vnni": "avxvnni"}
-_SAME = frozenset(_BASELINE + _V2 + _V3 + _V4 + ("avx512ifma", "avx512vbmi"))
+# Instructions beyond the levels that code for kernels may use.
+_BEYOND = ("avx512bf16", "avx512bitalg", "avx512fp16", "avx512ifma", "avx512vbmi", "avx512vbmi2", "avx512vnni",
+           "avx512vpopcntdq", "avxvnni")
 
 
 def _target(name: str, features: tuple[str, ...], l1: int = 32 << 10, l2: int = 1 << 20, threads: int = 1) -> CpuTarget:
@@ -47,26 +44,14 @@ def _cache_size(level: int, default: int) -> int:
     return default
 
 
-def _host_flags() -> set[str]:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("flags"):
-                    return {_RENAMED.get(f, f) for f in line.partition(":")[2].split()}
-    except OSError:
-        pass
-    return set(_BASELINE)
-
-
 @functools.cache
 def host() -> CpuTarget:
     """This machine, with the instruction sets, cache sizes and threads that the operating system reports.
 
     The CPU name is the psABI level that it reaches, so that equal features give equal code on any vendor's processor.
     """
-    flags = _host_flags()
-    known = set(_RENAMED.values()) | _SAME
-    features = tuple(sorted(flags & known))
+    flags = processor.features() or frozenset(_BASELINE)
+    features = tuple(sorted(flags.intersection(_BASELINE + _V2 + _V3 + _V4 + _BEYOND)))
     level = "x86-64"
     for name, needs in (("x86-64-v2", _V2), ("x86-64-v3", _V3), ("x86-64-v4", _V4)):
         if not flags.issuperset(needs):
