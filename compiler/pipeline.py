@@ -35,6 +35,8 @@ def kernel_passes(settings: Settings) -> list[Pass]:
     names = [
         "kernel-merge-axes",        # before schedules, which choose tiles for the axes that are left
         "kernel-schedule",          # default schedule for every stage; may split packing off as kernels of its own
+        "kernel-inline-copies",     # now that copies are known: values that are only computed to be copied
+        "kernel-schedule",          # again for the copies that compute
     ]
     return make(names, settings)
 

@@ -10,6 +10,7 @@ from jtc.passes.base import Pass, PassError
 from jtc.passes.graph.fusion.assemble import assemble
 from jtc.passes.graph.fusion.build import Built, Cut, build
 from jtc.passes.graph.fusion.plan import Plan, is_source, is_splat, make_plan
+from jtc.passes.graph.graph_expand import DEFINITIONS
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class GraphFuse(Pass):
             if DYNAMIC in node.shape:
                 raise PassError(f"{self.name} needs known dimensions, got {node.type}", node.loc,
                                 hint="trace the function with arguments of fixed shapes")
-            if node.op == "arg_reduce":
+            if node.op in DEFINITIONS:
                 raise PassError(f"{self.name} does not know {node.op}", node.loc, hint="run graph-expand first")
         outputs = copies(module.outputs)
         plan, built, names = build_all(module, outputs)
@@ -74,7 +75,7 @@ def build_all(graph: Graph, outputs: list[Node]) -> tuple[Plan, dict[int, Built]
 
 
 def buffer_names(plan: Plan, outputs: list[Node]) -> dict[int, str]:
-    """id of a value with a buffer -> the buffer's name: the user's for inputs, out0... for outputs, t0... between them."""
+    """id of a value with a buffer -> the buffer's name: the user's for inputs, out0... for outputs, else t0..."""
     graph, taken = plan.graph, set()
     names: dict[int, str] = {}
 
