@@ -1,8 +1,9 @@
-"""ResNet-50 (v1.5, the stride in the 3x3 convolution) with fixed random weights, as a saved graph.
+"""ResNet-50 (v1.5, the stride in the 3x3 convolution) as a saved graph, with random weights or those of a file.
 
-    python examples/resnet50.py resnet50.jtc [--batch 1]
+    python examples/resnet50.py resnet50.jtc [--batch 1] [--weights resnet50.pth]
 
-The weights are random, so the class scores mean nothing; the work is that of the real network.
+The module has torchvision's names and layouts, so a state dict saved by PyTorch fits.  With random weights, which are
+the same every time, the class scores mean nothing; the work is that of the real network.
 """
 from __future__ import annotations
 
@@ -11,72 +12,87 @@ import argparse
 import numpy as np
 
 import jtc
-from jtc.nn import functional as F
+from jtc import nn
 
 STAGES = ((3, 64, 1), (4, 128, 2), (6, 256, 2), (3, 512, 2))        # blocks, width, stride of the first block
 
 
-def weights(seed: int = 0) -> dict[str, np.ndarray]:
-    """Float32 weights by name: convolutions `*.weight` [o, i, kh, kw], batch norms `*.{weight,bias,mean,var}` [o],
-    `fc.*`."""
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions around a shortcut: [n, inputs, h, w] -> [n, 4 * width, h / stride, w / stride]."""
+
+    def __init__(self, inputs: int, width: int, stride: int, project: bool):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(inputs, width, 1, bias=False), nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3, self.bn3 = nn.Conv2d(width, 4 * width, 1, bias=False), nn.BatchNorm2d(4 * width)
+        self.downsample = nn.Sequential(nn.Conv2d(inputs, 4 * width, 1, stride=stride, bias=False),
+                                        nn.BatchNorm2d(4 * width)) if project else None
+
+    def forward(self, x: jtc.Tensor) -> jtc.Tensor:
+        y = jtc.relu(self.bn1(self.conv1(x)))
+        y = jtc.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        return jtc.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class ResNet50(nn.Module):
+    """Images [n, 3, 224, 224] -> class scores [n, classes]."""
+
+    def __init__(self, classes: int = 1000):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False), nn.BatchNorm2d(64)
+        channels = 64
+        for number, (blocks, width, stride) in enumerate(STAGES, start=1):
+            stage = nn.Sequential()
+            for block in range(blocks):
+                stage.append(Bottleneck(channels, width, stride if block == 0 else 1, project=block == 0))
+                channels = 4 * width
+            self.register_module(f"layer{number}", stage)
+        self.fc = nn.Linear(channels, classes)
+
+    def forward(self, x: jtc.Tensor) -> jtc.Tensor:
+        x = nn.functional.max_pool2d(jtc.relu(self.bn1(self.conv1(x))), 3, 2, 1)
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)
+        return self.fc(jtc.mean(x, axis=(2, 3)))
+
+
+def randomize(net: nn.Module, seed: int = 0) -> None:
+    """Weights that keep values near 1 through all layers, and running statistics as if the network had seen data."""
     rng = np.random.default_rng(seed)
-    out: dict[str, np.ndarray] = {}
-
-    def conv_norm(name: str, o: int, i: int, k: int, gain: float = 1.0) -> None:
-        deviation = np.float32((2 / (i * k * k)) ** 0.5)
-        out[f"{name}.conv.weight"] = rng.standard_normal((o, i, k, k), np.float32) * deviation
-        out[f"{name}.norm.weight"] = np.full(o, gain, np.float32)
-        out[f"{name}.norm.bias"] = rng.standard_normal(o, np.float32) * np.float32(0.1)
-        out[f"{name}.norm.mean"] = rng.standard_normal(o, np.float32) * np.float32(0.1)
-        out[f"{name}.norm.var"] = rng.random(o, np.float32) + np.float32(0.5)
-
-    conv_norm("stem", 64, 3, 7)
-    channels = 64
-    for s, (blocks, width, _) in enumerate(STAGES):
-        for b in range(blocks):
-            name = f"layer{s}.{b}"
-            conv_norm(f"{name}.a", width, channels, 1)
-            conv_norm(f"{name}.b", width, width, 3)
-            conv_norm(f"{name}.c", 4 * width, width, 1, gain=0.2)
-            if b == 0:
-                conv_norm(f"{name}.down", 4 * width, channels, 1)
-            channels = 4 * width
-    out["fc.weight"] = rng.standard_normal((1000, channels), np.float32) * np.float32(channels ** -0.5)
-    out["fc.bias"] = np.zeros(1000, np.float32)
-    return out
-
-
-def resnet50(w: dict):
-    """The network as a function of images [n, 3, 224, 224] -> class scores [n, 1000]."""
-
-    def conv_norm(x, name: str, stride: int = 1, padding: int = 0):
-        x = F.conv2d(x, w[f"{name}.conv.weight"], stride=stride, padding=padding)
-        return F.batch_norm(x, *(w[f"{name}.norm.{part}"] for part in ("mean", "var", "weight", "bias")))
-
-    def block(x, name: str, stride: int, down: bool):
-        y = jtc.relu(conv_norm(x, f"{name}.a"))
-        y = jtc.relu(conv_norm(y, f"{name}.b", stride, 1))
-        y = conv_norm(y, f"{name}.c")
-        return jtc.relu(y + (conv_norm(x, f"{name}.down", stride) if down else x))
-
-    def network(x):
-        x = F.max_pool2d(jtc.relu(conv_norm(x, "stem", 2, 3)), 3, 2, 1)
-        for s, (blocks, _, stride) in enumerate(STAGES):
-            for b in range(blocks):
-                x = block(x, f"layer{s}.{b}", stride if b == 0 else 1, b == 0)
-        return F.linear(jtc.mean(x, axis=(2, 3)), w["fc.weight"], w["fc.bias"])
-
-    return network
+    values = {}
+    for name, tensor in net.state_dict().items():
+        layer, kind = name.split(".")[-2:]
+        if kind == "num_batches_tracked":
+            continue
+        draw = rng.standard_normal(tensor.shape, np.float32)
+        if tensor.ndim == 4:                                       # He et al., 2015
+            draw *= np.float32((2 / np.prod(tensor.shape[1:])) ** 0.5)
+        elif tensor.ndim == 2:
+            draw *= np.float32(tensor.shape[1] ** -0.5)
+        elif kind == "weight":
+            draw = np.full_like(draw, 0.2 if layer == "bn3" else 1.0)
+        else:
+            draw = np.abs(draw) + np.float32(0.5) if kind == "running_var" else draw * np.float32(0.1)
+        values[name] = draw
+    net.load_state_dict(values)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("output", help="where to write the saved graph (.jtc)")
     parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--weights", help="a state dict, .pth, .safetensors or .npz; random weights without it")
     args = parser.parse_args()
+    net = ResNet50()
+    if args.weights:
+        net.load_state_dict(jtc.load(args.weights))
+    else:
+        randomize(net)
+    net.eval()
     example = np.zeros((args.batch, 3, 224, 224), np.float32)
-    network = resnet50({name: jtc.array(value) for name, value in weights().items()})
-    jtc.export(network, (example,), args.output, name="resnet50")
+    jtc.export(net, (example,), args.output, name="resnet50")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def standalone(traced: Traced) -> tuple[Graph, dict[str, np.ndarray]]:
     count = len(traced.graph.inputs) - len(traced.captured)
     weights: dict[str, np.ndarray] = {}
     for node, (tensor, place) in zip(traced.graph.inputs[count:], traced.captured):
-        wanted = re.sub(r"[^\w.]", "_", str(place)) if place else f"captured{len(weights)}"
+        wanted = re.sub(r"[^\w.]", "_", str(place)).removeprefix("self.") if place else f"captured{len(weights)}"
         _constant(node, tensor.value().numpy(), wanted, weights)
     outputs = list(traced.leaves)
     names = [re.sub(r"^(?=\d)", "out", path or "out") for path in traced.form.paths()]

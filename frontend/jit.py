@@ -29,11 +29,12 @@ from jtc.frontend.trace import (
     Static,
     Tracer,
     _current,
+    _transforming,
     array_type,
-    current_tracer,
     epoch,
     input_error,
     is_splat,
+    recording,
     shown,
     trace_error,
 )
@@ -181,9 +182,11 @@ def _refuse_changes(form: Form, given: list[Any], call: tuple, tracer: Tracer) -
 
 def _argument_names(function: Any, paths: list[str], positional: int) -> list[str]:
     """Names for the inputs: "x", "params.weight", from the paths "0.0", "1.name"."""
-    code = getattr(getattr(function, "__func__", function), "__code__", None)
-    offset = 1 if hasattr(function, "__func__") else 0
-    variables = code.co_varnames[offset:code.co_argcount] if code else ()
+    try:
+        parameters = inspect.signature(function).parameters.values()
+        variables = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    except (TypeError, ValueError):                # some functions of libraries have none
+        variables = []
     names = []
     for path in paths:
         group, _, rest = path.partition(".")
@@ -275,7 +278,7 @@ class Jit(Dispatcher):
     """
 
     def __init__(self, function: Callable[..., Any], name: str | None = None, options: dict[str, Any] | None = None):
-        super().__init__(self._slow, Tensor, Tensor.from_buffer, [_current, knobs.code_overrides])
+        super().__init__(self._slow, Tensor, Tensor.from_buffer, [_current, _transforming, knobs.code_overrides])
         self.function, self.name = function, name
         self.options = knobs.check(options or {})
         self.compiles = 0
@@ -283,8 +286,8 @@ class Jit(Dispatcher):
         functools.update_wrapper(self, function)
 
     def _slow(self, args: tuple, kwargs: dict[str, Any]) -> Any:
-        if current_tracer() is not None:
-            return self.function(*args, **kwargs)                  # inside another trace: part of it
+        if recording():
+            return self.function(*args, **kwargs)                  # part of what is recorded
         arguments: list[Any] = []
         form = flatten((args, kwargs), arguments)
         key = form, tuple([_leaf_key(leaf) for leaf in arguments])

@@ -112,6 +112,7 @@ def _roots(function: Any, seen: set[int]) -> Iterator[tuple[str, Any, Any, Any]]
         yield from _roots(wrapped, seen)
     if not isinstance(function, FunctionType):
         if not isinstance(function, (type, BuiltinFunctionType)) and wrapped is None:      # an object with __call__
+            seen.discard(id(function))             # what it holds is yet to be walked
             yield "object", function, None, function
             yield from _class_roots(function, seen)
         return

@@ -6,6 +6,7 @@ assigned to); all other attributes are read while tracing, and changing one trac
 """
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -114,6 +115,10 @@ class Module:
     add_module = register_module
 
     # --------------------------------------------------------------------------------------------------------- calling
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self.forward)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         state = self.__dict__
         if "_buffer_names" not in state:

@@ -270,3 +270,18 @@ def test_parameters_are_the_same_for_the_same_seed():
     for key, value in states[0].items():
         same(value, states[1][key].numpy())
     assert (nn.Linear(3, 4).weight.numpy() != states[0]["fc.weight"].numpy()).any()
+
+
+def test_a_module_itself_is_jitted_and_exported(tmp_path):
+    """Its attributes are places: a value assigned later is used, and weights are saved under the state dict's keys."""
+    net = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+    x = normal(4, 3)
+    fast = jtc.jit(net)
+    before = fast(x).numpy()
+    net[0].bias = nn.Parameter(np.float32([1, 2]))
+    same(fast(x), np.maximum(x @ net[0].weight.numpy().T + np.float32([1, 2]), 0), rtol=1e-5)
+    assert not np.array_equal(before, fast(x).numpy())
+    jtc.export(net, (x,), tmp_path / "net.jtc")
+    from jtc.frontend.model_file import read_model
+    model = read_model(tmp_path / "net.jtc")
+    assert set(model.weights) == set(net.state_dict()) and model.input_names == ["x"]
