@@ -154,7 +154,7 @@ class Fields:
 
 
 # ------------------------------------------------------------------------------------------------ graph ops
-def node_attrs(op: Any, args: list[TensorType], result: TensorType) -> dict[str, Any]:
+def node_attrs(op: Any, result: TensorType) -> dict[str, Any]:
     """Attributes of a graph op, of the kinds that the op table says."""
     fields = Fields(dict(op.attributes.items()), "", op)
     row = META_OPS.get(op.name.removeprefix("jtc."))

@@ -58,7 +58,7 @@ def _verify_value(op: Any) -> None:
         args, declared = [TensorType(decode.dtype(t), ()) for t in operands], TensorType(decode.dtype(results[0]), ())
     else:
         args, declared = [decode.tensor_type(t) for t in operands], decode.tensor_type(results[0])
-    attrs = decode.node_attrs(op, args, declared)
+    attrs = decode.node_attrs(op, declared)
     result = optable.infer(name, args, attrs, declared)
     fits = len(result.shape) == len(declared.shape) and all(map(optable.dims_match, result.shape, declared.shape))
     if result.dtype is not declared.dtype or not fits:

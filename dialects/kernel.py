@@ -17,6 +17,7 @@ All classes are frozen: a pass returns new ones (`dataclasses.replace`), so a re
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 from jtc.dialects.affine import Affine, flatten
@@ -72,10 +73,7 @@ class Access:
 
     @property
     def size(self) -> int:
-        total = 1
-        for n in self.shape:
-            total *= n
-        return total
+        return prod(self.shape)
 
     @property
     def axes(self) -> set[str]:

@@ -88,7 +88,7 @@ def _graph(op: Any) -> Graph:
             args = [nodes[v] for v in inner.operands]
             type = _type(inner.results[0].type, inner)
             nodes[inner.results[0]] = Node(inner.name.removeprefix("jtc."), args,
-                                           decode.node_attrs(inner, [a.type for a in args], type), type,
+                                           decode.node_attrs(inner, type), type,
                                            decode.location(inner.location))
         else:
             raise decode.DecodeError(f"{inner.name} is not an op of a graph; only those of the jtc dialect are", inner)

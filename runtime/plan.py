@@ -119,11 +119,6 @@ class Plan:
     tree: str | None = None
     report: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def cost_ns(self) -> int:
-        """Rough time of one run on one thread in nanoseconds."""
-        return sum(estimate_ns(launch.flops, launch.bytes) for launch in self.launches)
-
     def to_json(self) -> str:
         return json.dumps({"format": "jtc-plan", "version": VERSION, **asdict(self)}, separators=(",", ":"))
 

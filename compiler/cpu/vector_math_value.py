@@ -68,12 +68,6 @@ class Value:
         name = self.builder.constant(text if self.lanes is None else f"dense<{text}>", type_name(element, self.lanes))
         return Value(self.builder, name, element, self.lanes)
 
-    def bits_const(self, bits: int) -> Value:
-        """The float with these bits in every lane."""
-        text = f"0x{bits:0{int(self.element[1:]) // 4}X}"
-        name = self.builder.constant(text if self.lanes is None else f"dense<{text}>", self.type)
-        return Value(self.builder, name, self.element, self.lanes)
-
     def _other(self, other: Value | int | float) -> Value:
         return other if isinstance(other, Value) else self.const(other)
 

@@ -17,6 +17,7 @@
 """
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import prod
 
 from jtc.dialects.affine import split_term
@@ -172,10 +173,10 @@ def _packs(stage: Stage, kernel: Kernel, schedule: Schedule):
         if pack.read in seen:
             yield f"read %{pack.read} is packed twice"
         seen.add(pack.read)
-        yield from _one_pack(stage, kernel, schedule, pack)
+        yield from _one_pack(stage, schedule, pack)
 
 
-def _one_pack(stage: Stage, kernel: Kernel, schedule: Schedule, pack: Pack):
+def _one_pack(stage: Stage, schedule: Schedule, pack: Pack) -> Iterator[str]:
     read, name = stage.reads[pack.read], f"pack of %{pack.read}"
     if pack.inside not in schedule.loops:
         yield f"{name}: there is no loop {pack.inside[0]} step {pack.inside[1]}"

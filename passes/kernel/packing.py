@@ -35,7 +35,7 @@ def hoist(program: Program, kernel: Kernel, stage: Stage, number: int, order: tu
     if read.gather or any(split_term(t)[1] for form in read.index for t in form.terms):
         raise PassError(f"kernel-pack: the address of %{number} in stage {stage.name} cannot be copied ahead")
     over_dims = all(item.isdecimal() for item in order)
-    copy, view = (_box if over_dims else _panels)(stage, kernel, read, order, pad)
+    copy, view = (_box if over_dims else _panels)(stage, read, order, pad)
     found = _same(program, kernel, copy)
     if found is None:
         name = _fresh(f"{read.buffer}_packed", program.buffers)
@@ -55,7 +55,7 @@ def hoist(program: Program, kernel: Kernel, stage: Stage, number: int, order: tu
     return program, new_kernel, new_stage
 
 
-def _panels(stage: Stage, kernel: Kernel, read: Access, order: tuple[str, ...], pad: int) -> tuple[Stage, Access]:
+def _panels(stage: Stage, read: Access, order: tuple[str, ...], pad: int) -> tuple[Stage, Access]:
     schedule = stage.schedule or Schedule("", 1)
     tile, sizes = legality.register_tile(stage, schedule), stage.sizes
     problems = [*legality.panel_order("kernel-pack", order, stage.parallel)]
@@ -86,7 +86,7 @@ def _panels(stage: Stage, kernel: Kernel, read: Access, order: tuple[str, ...], 
     return _copy(stage, axes, source, shape, pad), _view(read, shape, forms, pad)
 
 
-def _box(stage: Stage, kernel: Kernel, read: Access, order: tuple[str, ...], pad: int) -> tuple[Stage, Access]:
+def _box(stage: Stage, read: Access, order: tuple[str, ...], pad: int) -> tuple[Stage, Access]:
     dims = [int(item) for item in order]
     if sorted(dims) != list(range(len(read.shape))):
         raise PassError(f"kernel-pack: {','.join(order)} is not a permutation of the {len(read.shape)} dimensions "

@@ -317,12 +317,10 @@ def finish(unit: Unit,
     views = {a.buffer: (i, a) for i, s in enumerate(unit.stages) for a in (s.write, s.keep) if a is not None}
     stages: list[Stage] = []
     for number, stage in enumerate(unit.stages):
-        mine = {names[number]: block for names, _, block in layout.shared}
-
-        def place(access: Access, stage: Stage = stage, mine: Mapping[str, int] = mine) -> Access:
+        def place(access: Access, stage: Stage = stage) -> Access:
             if access.buffer not in layout.locals:
                 return access
-            return _in_local(access, stage, mine, *views[access.buffer], layout)
+            return _in_local(access, stage, *views[access.buffer], layout)
 
         stages.append(_canonical(map_accesses(stage, place), [names[number] for names, _, _ in layout.shared]))
     shared = tuple((Axis(f"i{k}", size), block) for k, (_, size, block) in enumerate(layout.shared))
@@ -331,8 +329,7 @@ def finish(unit: Unit,
     return stages, shared, local
 
 
-def _in_local(access: Access, stage: Stage, mine: Mapping[str, int], writer: int, write: Access,
-              layout: Layout) -> Access:
+def _in_local(access: Access, stage: Stage, writer: int, write: Access, layout: Layout) -> Access:
     """The access to a local: dimensions of shared axes without a block go."""
     if not layout.shared:
         return access
