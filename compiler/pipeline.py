@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 from jtc.compiler import reproducer
 from jtc.compiler.phases import PHASES, Settings
@@ -17,28 +17,38 @@ from jtc.dialects.kernel import Program
 from jtc.passes.base import Pass, registry
 
 
+@dataclass(frozen=True)
+class Step:
+    """A pass and the reason for its place.  strict: whether it also runs where the arithmetic is kept as written."""
+
+    name: str
+    why: str
+    strict: bool = True
+
+
+GRAPH = (
+    Step("graph-expand", "first, so that no later pass has to know the composite ops"),
+    Step("graph-canonicalize", "before folding: constant chains and double transposes hide scales from it"),
+    Step("graph-fold-scale", "while convolutions and matmuls are still separate from their scales", strict=False),
+    Step("graph-canonicalize", "folding leaves dead nodes, and constants to combine", strict=False),
+    Step("graph-fuse", "last on graphs: decides which values get a buffer, makes kernels"),
+)
+KERNEL = (
+    Step("kernel-merge-axes", "before schedules, which choose tiles for the axes that are left"),
+    Step("kernel-schedule", "a default schedule for every stage; may split packing off as kernels of its own"),
+    Step("kernel-inline-copies", "now that copies are known: values that are only computed to be copied"),
+    Step("kernel-schedule", "again, for the copies that compute"),
+)
+
+
 def graph_passes(settings: Settings) -> list[Pass]:
     """Graph -> Program: from meta-ops to fused kernels."""
-    names = [
-        "graph-expand",             # first, so that no later pass has to know the composite ops
-        "graph-canonicalize",       # before folding: constant chains and double transposes hide scales from it
-        *([] if settings.strict else
-          ["graph-fold-scale",      # while convolutions and matmuls are still separate from their scales
-           "graph-canonicalize"]),  # folding leaves dead nodes and constants to combine
-        "graph-fuse",               # last on graphs: decides which values get a buffer, makes kernels
-    ]
-    return make(names, settings)
+    return make([step.name for step in GRAPH if step.strict or not settings.strict], settings)
 
 
 def kernel_passes(settings: Settings) -> list[Pass]:
     """Program -> Program with schedules."""
-    names = [
-        "kernel-merge-axes",        # before schedules, which choose tiles for the axes that are left
-        "kernel-schedule",          # default schedule for every stage; may split packing off as kernels of its own
-        "kernel-inline-copies",     # now that copies are known: values that are only computed to be copied
-        "kernel-schedule",          # again for the copies that compute
-    ]
-    return make(names, settings)
+    return make([step.name for step in KERNEL], settings)
 
 
 def make(names: Sequence[str], settings: Settings) -> list[Pass]:

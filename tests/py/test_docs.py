@@ -12,6 +12,7 @@ import jtc
 from jtc.compiler.cpu import machine
 from jtc.compiler.phases import PHASES
 from jtc.tools.cli import main
+from jtc.tools.tables import PLACE, fill
 
 
 @pytest.fixture
@@ -66,6 +67,13 @@ def test_links_lead_somewhere(document):
         if not link.startswith(("http:", "https:")):
             target = (ROOT / document).parent / link.partition("#")[0]
             assert target.exists(), f"{document} links to {link}, which is not there"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_tables_are_those_of_the_code(document):
+    text = (ROOT / document).read_text()
+    assert text.count("<!-- table: ") == len(PLACE.findall(text)), "a table has no `<!-- end -->`"
+    assert fill(text) == text, "run python -m jtc.tools.tables docs/*.md"
 
 
 def commands(document: Path) -> list[str]:

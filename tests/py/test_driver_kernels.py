@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from kernels import contraction
 
+import jtc
 from jtc.compiler import codegen, driver, explain, phases
 from jtc.compiler.driver import Timings, compile_graph, settings_for
 from jtc.dialects.dtypes import F32
@@ -145,6 +146,18 @@ def test_other_targets():
         compile_graph(contraction(), phase="kernel")
     with pytest.raises(UsageError, match="unknown knob"):
         compile_graph(contraction(), phase="kernel", nonsense=1)
+
+
+def test_types_without_code(own_cache):
+    """An error of the input, with the line, and no reproducer: also for a type that is only passed through."""
+    byte = jtc.array(np.arange(4, dtype=np.uint8))
+    with pytest.raises(InputError, match=r"no code is made for uint8\n  at .*test_driver_kernels.py:\d+.*\n  hint: "):
+        print(byte + byte)
+    with pytest.raises(InputError, match="no code is made for int16"):
+        print(jtc.array([1.0, 2.0]).astype(jtc.int16).astype(jtc.int32))
+    assert not list(own_cache.rglob("*reproducer*"))
+    with knobs.use(backend="reference"):
+        assert (byte + byte).numpy().tolist() == [0, 2, 4, 6]
 
 
 def test_dump(own_cache):
