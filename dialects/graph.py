@@ -10,9 +10,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
-
-import numpy as np
 
 from jtc.dialects.dtypes import DType
 
@@ -33,10 +32,7 @@ class TensorType:
     @property
     def size(self) -> int:
         """Number of elements."""
-        total = 1
-        for n in self.shape:
-            total *= n
-        return total
+        return prod(self.shape)
 
     @property
     def bytes(self) -> int:
@@ -66,15 +62,18 @@ class Node:
     """One operation: name from the op table, arguments, attributes, result type, and the user's line.
 
     Compared by identity.  `number` grows with creation, so arguments always have smaller numbers than their users.
-    `data` carries what is not part of the graph: the weights of a large constant, or the value the front end attached.
+    `data` carries what is not part of the graph: the weights of a large constant, the value of an input that the front
+    end attached, or what a node means to gradients.  `history`: for a node that became an input when its value was
+    computed, the node that it was, where gradients may need it; True for one that gradients are taken by.
     """
 
-    __slots__ = ("op", "args", "attrs", "type", "loc", "number", "data", "__weakref__")
+    __slots__ = ("op", "args", "attrs", "type", "loc", "number", "data", "history", "__weakref__")
 
     def __init__(self, op: str, args: Sequence[Node], attrs: dict[str, Any], type: TensorType,
                  loc: Location | None = None, data: Any = None):
         self.op, self.args, self.attrs, self.type, self.loc = op, tuple(args), attrs, type, loc
         self.data, self.number = data, next(_numbers)
+        self.history: Node | bool | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -144,7 +143,3 @@ def users(nodes: Sequence[Node]) -> dict[int, list[Node]]:
         for arg in node.args:
             result[id(arg)].append(node)
     return result
-
-
-def array_bytes(value: np.ndarray) -> int:
-    return int(value.nbytes)

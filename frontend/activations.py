@@ -4,6 +4,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from jtc.dialects.gradients import (
+    FIRST_IF_NOT_ABOVE,
+    FIRST_IF_RESULT_POSITIVE,
+    FIRST_IF_STRICTLY_ABOVE,
+    FIRST_IF_STRICTLY_BELOW,
+    STOP,
+    Rule,
+)
 from jtc.dialects.graph import Node
 from jtc.frontend.operands import convert, normalize_axes, to_node
 from jtc.frontend.promotion import as_float
@@ -23,14 +31,21 @@ def with_number(fn: str, node: Node, value: float) -> Node:
     return record(fn, [node, splat(value, node.dtype, node.shape)])
 
 
+def _limited(fn: str, node: Node, limit: float, rule: Rule) -> Node:
+    """fn(node, limit) with a gradient rule of its own for where the two are equal."""
+    result = with_number(fn, node, limit)
+    result.data = rule
+    return result
+
+
 def relu(x: Any, /) -> Tensor:
-    """max(x, 0)."""
-    return Tensor.of(with_number("max", to_node(x), 0))
+    """max(x, 0), with gradient 0 at 0."""
+    return Tensor.of(_limited("max", to_node(x), 0, FIRST_IF_RESULT_POSITIVE))
 
 
 def relu6(x: Any, /) -> Tensor:
     """min(max(x, 0), 6)."""
-    return Tensor.of(with_number("min", with_number("max", to_node(x), 0), 6))
+    return hardtanh(x, 0, 6)
 
 
 def leaky_relu(x: Any, /, negative_slope: float = 0.01) -> Tensor:
@@ -43,7 +58,7 @@ def leaky_relu(x: Any, /, negative_slope: float = 0.01) -> Tensor:
 def elu(x: Any, /, alpha: float = 1.0) -> Tensor:
     """x where it is positive, else alpha * (exp(x) - 1)."""
     node = float_node(x)
-    negative = record("expm1", [with_number("min", node, 0)])
+    negative = record("expm1", [_limited("min", node, 0, FIRST_IF_NOT_ABOVE)])
     return Tensor.of(record("where", [with_number("gt", node, 0), node, with_number("mul", negative, alpha)]))
 
 
@@ -57,8 +72,9 @@ def selu(x: Any, /) -> Tensor:
 
 
 def hardtanh(x: Any, /, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
-    """x limited to min_val..max_val."""
-    return Tensor.of(with_number("min", with_number("max", to_node(x), min_val), max_val))
+    """x limited to min_val..max_val, with gradient 0 at both."""
+    node = _limited("max", to_node(x), min_val, FIRST_IF_STRICTLY_ABOVE)
+    return Tensor.of(_limited("min", node, max_val, FIRST_IF_STRICTLY_BELOW))
 
 
 def softsign(x: Any, /) -> Tensor:
@@ -121,7 +137,7 @@ def mish(x: Any, /) -> Tensor:
 def hardsigmoid(x: Any, /) -> Tensor:
     """x / 6 + 1/2, limited to 0..1."""
     node = with_number("add", with_number("mul", float_node(x), 1 / 6), 0.5)
-    return Tensor.of(with_number("min", with_number("max", node, 0), 1))
+    return hardtanh(Tensor.of(node), 0, 1)
 
 
 def hardswish(x: Any, /) -> Tensor:
@@ -153,8 +169,11 @@ def gelu(x: Any, /, approximate: str = "none") -> Tensor:
 
 
 def shifted(node: Node, axes: tuple[int, ...]) -> Node:
-    """The node minus its maximum over `axes`."""
-    return record("sub", [node, back(reduce_node("max", node, axes), node.shape, axes)])
+    """The node minus its maximum over `axes`, in functions that do not depend on what is subtracted."""
+    high = reduce_node("max", node, axes)
+    if high is not node:
+        high.data = STOP
+    return record("sub", [node, back(high, node.shape, axes)])
 
 
 def softmax(x: Any, /, axis: Any = -1) -> Tensor:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jtc.dialects.dtypes import BOOL, DType
+from jtc.dialects.gradients import FIRST_IF_NOT_ABOVE, FIRST_IF_NOT_BELOW
 from jtc.dialects.graph import Node
 from jtc.dialects.optable import SCALAR_FUNCTIONS
 from jtc.frontend.operands import broadcast_shapes, common_dtype, convert, expand, match, to_node
@@ -148,10 +149,11 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = True) -> Tensor:
 def clip(x: Any, /, min: Any = None, max: Any = None) -> Tensor:
     """x limited to `min` .. `max` (either may be None), in the dtype of x."""
     node = to_node(x)
-    for fn, limit in (("max", min), ("min", max)):
+    for fn, limit, rule in (("max", min, FIRST_IF_NOT_BELOW), ("min", max, FIRST_IF_NOT_ABOVE)):
         if limit is not None:
             node, bound = match([Tensor.of(node), limit])
             node = record(fn, [node, bound])
+            node.data = rule                             # the limits themselves are inside
     return Tensor.of(node)
 
 

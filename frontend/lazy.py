@@ -14,16 +14,18 @@ from typing import Any
 from jtc.dialects.graph import Graph, Node, topological
 from jtc.frontend import execute, values
 from jtc.frontend.tensor import Tensor
-from jtc.frontend.trace import is_splat, untraced
+from jtc.frontend.trace import is_splat, trace_error, untraced
 
 PENDING_LIMIT = 4000        # nodes; a longer program is cut here, which bounds memory and compile time
 
 
 class _State(threading.local):
-    """Per thread: tensors without a value by number of their node, and about how many nodes are pending."""
+    """Per thread: tensors without a value by number of their node; those of them that were assigned to, whose history
+    ends when they get their value; and about how many nodes are pending."""
 
     def __init__(self) -> None:
         self.tensors: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()
+        self.assigned: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()     # by id
         self.recorded = 0
 
 
@@ -36,9 +38,24 @@ def pending(tensor: Tensor) -> None:
     _state.tensors[tensor._node.number] = tensor               # type: ignore[union-attr]
     _state.recorded += 1
     if _state.recorded > PENDING_LIMIT:
-        _state.recorded = len(topological([tensor._node]))     # type: ignore[list-item]
-        if _state.recorded > PENDING_LIMIT // 2:
+        order = topological([tensor._node])                    # type: ignore[list-item]
+        _state.recorded = len(order)
+        if _state.recorded > PENDING_LIMIT // 2 and not _symbolic(order):
             evaluate([tensor])
+
+
+def assigned(tensor: Tensor) -> None:
+    """Note a tensor that got another node: it is state, and starts anew from its value once that is computed."""
+    pending(tensor)
+    _state.assigned[id(tensor)] = tensor
+
+
+def end_history(tensor: Tensor) -> None:
+    """Forget what a tensor was computed from as soon as it has its value."""
+    if tensor._buffer is not None and tensor._node is not None:
+        tensor._node.history = None
+    else:
+        _state.assigned[id(tensor)] = tensor
 
 
 def evaluate(tensors: Iterable[Tensor]) -> None:
@@ -52,22 +69,50 @@ def evaluate(tensors: Iterable[Tensor]) -> None:
         results = _with_relatives([n for n in nodes if n.op != "input"])
         if results:
             graph, leaves = lazy_graph(results)
+            if _symbolic(leaves):
+                raise trace_error("the value of a tensor that stands for one example of vmap is not known",
+                                  "compute with jtc functions, or ask for it outside of the mapped function")
             with untraced():
                 buffers = execute.compiled(graph).run([leaf.data for leaf in leaves])
+            tracked = _tracked(graph.nodes())
             for node, buffer in zip(results, buffers, strict=True):
-                _settle(node, buffer)
+                _settle(node, buffer, id(node) in tracked)
             _state.recorded = 0
         for tensor in waiting:
             tensor._buffer = tensor._node.data                 # type: ignore[union-attr]
 
 
-def _settle(node: Node, buffer: values.Buffer) -> None:
+def evaluate_state(tensors: Iterable[Tensor]) -> None:
+    """Compute tensors, and all that was assigned to: after a step of a loop, nothing of its state is pending."""
+    evaluate([*tensors, *(t for t in list(_state.assigned.values()) if t._buffer is None)])
+
+
+def _symbolic(nodes: Iterable[Node]) -> bool:
+    """Whether one of the nodes stands for one example of vmap, and so has no value."""
+    return any([n.op == "input" and n.data is None for n in nodes])
+
+
+def _tracked(order: Iterable[Node]) -> set[int]:
+    """Ids of the nodes (arguments first) that depend on what gradients are taken by."""
+    found: set[int] = set()
+    for node in order:
+        if node.history is not None or any([id(a) in found for a in node.args]):
+            found.add(id(node))
+    return found
+
+
+def _settle(node: Node, buffer: values.Buffer, tracked: bool = False) -> None:
     """Give a pending node its value, and the tensors that stand for it.
 
-    It becomes an input in place: pending users of it start from the value, and what led to it is freed.
+    It becomes an input in place: pending users of it start from the value, and what led to it is freed, unless
+    gradients may want it.
     """
-    node.op, node.args, node.attrs, node.data = "input", (), {}, buffer
     tensor = _state.tensors.pop(node.number, None)
+    if tensor is not None and _state.assigned.pop(id(tensor), None) is not None:
+        node.history = True if tensor.requires_grad else None
+    elif tracked:
+        node.history = Node(node.op, node.args, node.attrs, node.type, node.loc, node.data)
+    node.op, node.args, node.attrs, node.data = "input", (), {}, buffer
     if tensor is not None and tensor._node is node:
         tensor._buffer = buffer
 
@@ -80,7 +125,8 @@ def _with_relatives(wanted: Sequence[Node]) -> list[Node]:
         node = tensor._node
         if node is None or tensor._buffer is not None or id(node) in results:
             continue
-        if id(node) in shared or any(id(n) in shared for n in topological([node])):
+        order = topological([node])
+        if any([id(n) in shared for n in order]) and not _symbolic(order):
             results[id(node)] = node
     return sorted(results.values(), key=lambda n: n.number)
 

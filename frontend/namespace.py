@@ -27,11 +27,16 @@ _LAZY: dict[str, tuple[str, str]] = {
     "load": ("jtc.frontend.io", "load"),
     "load_module": ("jtc.frontend.compiled", "load_module"),
     "explain": ("jtc.frontend.explain", "explain"),
+    "vmap": ("jtc.frontend.vmap", "vmap"),
+    "gradients": ("jtc.frontend.autodiff", "gradients"),
+    "jacobian": ("jtc.frontend.transforms", "jacrev"),
+} | {name: ("jtc.frontend.transforms", name) for name in (
+    "grad", "value_and_grad", "vjp", "jvp", "jacrev", "jacfwd", "hessian", "stop_gradient", "custom_grad")
 } | {name: ("jtc.frontend.activations", name) for name in ("relu", "gelu", "sigmoid", "silu", "softmax", "log_softmax")}
 
 # Modules under their public names: `import jtc.nn` and `from jtc.nn import functional` find these.  Type checkers find
 # them in stubs/, which is installed beside this file.
-_MODULES = {"nn": "jtc.frontend.nn", "data": "jtc.frontend.data",
+_MODULES = {"nn": "jtc.frontend.nn", "optim": "jtc.frontend.optim", "data": "jtc.frontend.data",
             "random": "jtc.frontend.random", "knobs": "jtc.runtime.knobs"}
 
 methods.attach()

@@ -5,6 +5,7 @@ import builtins
 from typing import Any
 
 from jtc.dialects.dtypes import BOOL, DTYPES, I64, DType
+from jtc.dialects.gradients import STOP
 from jtc.dialects.graph import Node, TensorType
 from jtc.frontend.elementwise import _truth
 from jtc.frontend.operands import convert, normalize_axes, normalize_axis, to_node
@@ -163,6 +164,7 @@ def logsumexp(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
     high = reduce_node("max", node, axes)
     finite = record("lt", [record("abs", [high]), splat(float("inf"), high.dtype, high.shape)])
     shift = record("where", [finite, high, splat(0, high.dtype, high.shape)])    # inf - inf would be NaN
+    shift.data = STOP                                    # the result does not depend on it
     terms = record("exp", [record("sub", [node, back(shift, node.shape, axes)])])
     result = record("add", [record("log", [reduce_node("add", terms, axes)]), shift])
     return Tensor.of(_keep(result, node.shape, axes) if keepdims else result)

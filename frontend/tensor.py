@@ -10,6 +10,7 @@ Operators and methods that are public functions under another name are attached 
 """
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,7 @@ class Tensor:
     _node: Node | None
     _buffer: values.Buffer | None
     _tracer: Tracer | None
+    requires_grad = False             # a Parameter may say otherwise
 
     if TYPE_CHECKING:                 # methods.py attaches these, and the functions that are methods
         def __add__(self, other: Any) -> Tensor: ...
@@ -93,6 +95,7 @@ class Tensor:
         if self._tracer is tracer:
             if tracer is None and self._node is None:
                 self._node = Node("input", (), {}, self.type, data=self._buffer)
+                self._node.history = True if self.requires_grad else None
             return self._node                                              # type: ignore[return-value]
         if self._tracer is None:
             return tracer.capture(self).value                              # type: ignore[union-attr]
@@ -216,7 +219,7 @@ class Tensor:
     def __hash__(self) -> int:
         return id(self)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Tensor]:
         if not self.shape:
             raise TypeError("cannot iterate over a tensor without dimensions")
         return (self[i] for i in range(self.shape[0]))
@@ -230,7 +233,7 @@ class Tensor:
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec and self.size == 1 else format(str(self), spec)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[[np.ndarray], Tensor], tuple[np.ndarray]]:
         return _rebuild, (self.numpy(),)
 
     def __copy__(self) -> Tensor:
@@ -271,7 +274,7 @@ class Tensor:
         self._node, self._buffer = node, None
         if tracer is None:
             from jtc.frontend import lazy
-            lazy.pending(self)
+            lazy.assigned(self)
 
     def set_buffer(self, buffer: values.Buffer) -> None:
         """Let the tensor stand for a value in memory from now on."""

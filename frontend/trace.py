@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jtc.frontend.tensor import Tensor
 
 _current: ContextVar[Tracer | None] = ContextVar("jtc_tracer", default=None)
+_transforming: ContextVar[bool | None] = ContextVar("jtc_transforming", default=None)
 _locations: dict[tuple[CodeType, int], Location] = {}
 _ours: dict[CodeType, bool] = {}
 _MAX_LOCATIONS = 50_000
@@ -182,6 +183,21 @@ def untraced() -> Iterator[None]:
 
 def current_tracer() -> Tracer | None:
     return _current.get()
+
+
+@contextmanager
+def transforming() -> Iterator[None]:
+    """Inside the `with` block a function is recorded to be differentiated or mapped: jitted ones become part of it."""
+    token = _transforming.set(True)
+    try:
+        yield
+    finally:
+        _transforming.reset(token)
+
+
+def recording() -> bool:
+    """Whether a jitted function is recorded, as part of another, rather than run."""
+    return _current.get() is not None or _transforming.get() is not None
 
 
 def record(op: str, args: Sequence[Node], attrs: Mapping[str, Any] | None = None,

@@ -5,23 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from jtc.dialects.dtypes import DType
-from jtc.dialects.graph import Graph, Location, Node, TensorType, Weights
+from jtc.dialects.build import make, splat
+from jtc.dialects.graph import Graph, Node, Weights
 from jtc.dialects.kernel import Program
-from jtc.dialects.optable import infer
 from jtc.passes.base import PassError
 
-
-def make(op: str, args: Sequence[Node], attrs: dict[str, Any] | None = None, type: TensorType | None = None,
-         loc: Location | None = None) -> Node:
-    """A node whose type the op table infers; type: the declared one, for ops that need it."""
-    return Node(op, args, attrs or {}, infer(op, [a.type for a in args], attrs or {}, type), loc)
-
-
-def splat(value: Any, dtype: DType, shape: Sequence[int] = (), loc: Location | None = None) -> Node:
-    """A number repeated over a shape."""
-    python = {"bool": bool, "float": float}.get(dtype.kind, int)
-    return Node("constant", (), {"value": python(value)}, TensorType(dtype, tuple(shape)), loc)
+__all__ = ["Interned", "is_splat", "is_weights", "make", "need_graph", "number_of", "rebuild", "splat", "with_args"]
 
 
 def is_weights(node: Node) -> bool:

@@ -1,0 +1,1 @@
+from jtc.frontend.optim.lr_scheduler import *
