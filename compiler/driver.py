@@ -28,6 +28,7 @@ from jtc.runtime import knobs
 
 logger = logging.getLogger("jtc")
 DEVICES = ("cpu", "cuda")
+LARGE = 100             # nodes of a graph that will have more than a few kernels: workers are started at once
 # The step (a pass, a phase) and, where kernels are counted, how many of how many are done.
 Progress = Callable[[str, int, int], None]
 
@@ -104,7 +105,8 @@ def weight_arrays(program: Graph | Program) -> dict[str, Any]:
     for name, value in found.items():
         if value is None:
             raise InputError(f"{program.name}: the weights {name!r} have no values",
-                             hint="text holds their names only; compile without weights and bind them")
+                             hint="text holds their names only: compile the .jtc, or with --no-weights "
+                                  "(embed=False) and bind")
     return found
 
 
@@ -278,8 +280,12 @@ class _Run:
         if found is not None:
             self.timings.cached = True
             return found
+        jobs = 0 if self.dump.folder else knobs.get("jobs")      # workers have nothing to dump to
+        if isinstance(self.program, Graph) and len(self.program.nodes()) > LARGE:
+            from jtc.compiler import workers
+            workers.start(jobs)
         program = self._passes()
-        functions, objects = self._code(program)
+        functions, objects = self._code(program, jobs)
         start = time.perf_counter()
         self.progress("link", 0, 0)
         from jtc.compiler.explain import report_of
@@ -298,13 +304,12 @@ class _Run:
         self.dump.value(self.phase, start)
         return advance(start, self.phase, "schedule", self.settings)
 
-    def _code(self, program: Program) -> tuple[dict, dict[str, bytes]]:
+    def _code(self, program: Program, jobs: int) -> tuple[dict, dict[str, bytes]]:
         """Functions by kernel name, and objects by symbol: from the cache, or compiled."""
         from jtc.compiler import codegen
         from jtc.compiler.workers import Objects
         start = time.perf_counter()
         self.progress("emit", 0, len(program.kernels))
-        jobs = 0 if self.dump.folder else knobs.get("jobs")      # workers have nothing to dump to
         made: dict[str, bytes] = {}
         digests: dict[str, str] = {}
         with Objects(self.settings, jobs) as objects:

@@ -53,7 +53,8 @@ def check_seal(path: Path) -> int:
 
 
 def _checksum(path: Path, size: int) -> bytes:
-    """CRC-32 of the pieces' CRC-32: finds what goes wrong by chance, at the speed of memory; no guard against malice."""
+    """CRC-32 of the pieces' CRC-32: finds what goes wrong by chance, at the speed of memory; no guard against malice.
+    """
     return _crc(b"".join(digests(path, size, _crc)))
 
 

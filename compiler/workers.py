@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import IO, Any
 
 from jtc.compiler import codegen, reproducer
@@ -44,7 +44,8 @@ class Objects:
     """Objects in the making: `submit` each kernel's code, then `results`.
 
     The first few wait in this process; when there are more, all go to workers.  Leaving the `with` block by an
-    exception, such as Ctrl-C, stops the workers at once.  seconds: symbol -> how long its object took.
+    exception drops what has not begun; Ctrl-C also ends the workers that are at it.  Requests of other threads go on.
+    seconds: symbol -> how long its object took.
     """
 
     def __init__(self, settings: Settings, jobs: int):
@@ -57,14 +58,17 @@ class Objects:
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if kind is not None and self._futures:
-            stop()
+        if kind is not None:
+            for future in self._futures.values():
+                future.cancel()
+            if not issubclass(kind, Exception):
+                _abandon(self)
 
     def submit(self, code: Code) -> None:
         self._waiting.append(code)
         if self.jobs > 1 and len(self._waiting) + len(self._futures) > FEW:
             for waiting in self._waiting:
-                self._futures[waiting.symbol] = _submit(waiting, self.settings, self.jobs)
+                self._futures[waiting.symbol] = _submit(waiting, self.settings, self.jobs, self)
             self._waiting.clear()
 
     def results(self, done: Callable[[str, bytes], None] = lambda symbol, data: None) -> dict[str, bytes]:
@@ -81,7 +85,10 @@ class Objects:
 
 # ---------------------------------------------------------------------------------------------------------- our side
 class _Worker:
+    """A process that compiles; owner: the Objects that it is working for."""
+
     def __init__(self) -> None:
+        self.owner: Objects | None = None
         start = ("import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
                  "from jtc.compiler.workers import serve; serve()")
         self.process = subprocess.Popen(
@@ -115,35 +122,59 @@ class _Pool:
         self.lock = threading.Lock()
         self.threads = ThreadPoolExecutor(size, "jtc-compile")
 
-    def run(self, code: Code, settings: Settings, directory: str) -> tuple[bytes, float]:
-        worker = self._take()
+    def start(self) -> None:
+        """Start all workers, which then wait for requests."""
+        with self.lock:
+            while len(self.all) < self.size and not self.closed:
+                self.all.append(_Worker())
+                self.idle.put(self.all[-1])
+
+    def run(self, code: Code, settings: Settings, directory: str, owner: Objects) -> tuple[bytes, float]:
+        worker = self._take(owner)
         try:
             ok, answer = worker.call((code, settings.target, settings.optimize, directory))
         except (EOFError, OSError) as error:
             with self.lock:
                 self.all.remove(worker)
             worker.stop()
-            if self.closed:
-                raise KeyboardInterrupt from None
+            if self.closed or worker.owner is None:
+                raise CancelledError from None
             crash = RuntimeError(f"the compiler process ended with code {worker.process.returncode}")
             with knobs.use(reproducer_dir=directory):
                 raise reproducer.report(str(code.data), [], settings, crash, f"compiling kernel {code.symbol} failed",
                                         emit="obj") from error
-        self.idle.put(worker)
+        with self.lock:
+            kept = worker.owner is owner                # else it was ended after it had answered
+            worker.owner = None
+            if kept:
+                self.idle.put(worker)
+            else:
+                self.all.remove(worker)
+        if not kept:
+            worker.stop()
         if not ok:
             raise answer
         return answer
 
-    def _take(self) -> _Worker:
-        try:
-            return self.idle.get_nowait()
-        except queue.Empty:
-            with self.lock:
-                if self.closed:
-                    raise KeyboardInterrupt from None
+    def _take(self, owner: Objects) -> _Worker:
+        with self.lock:
+            if self.closed:
+                raise CancelledError
+            try:
+                worker = self.idle.get_nowait()
+            except queue.Empty:
                 worker = _Worker()
                 self.all.append(worker)
-                return worker
+            worker.owner = owner
+            return worker
+
+    def abandon(self, owner: Objects) -> None:
+        """End the workers that are at requests of `owner`."""
+        with self.lock:
+            for worker in self.all:
+                if worker.owner is owner:
+                    worker.owner = None
+                    worker.process.kill()
 
     def stop(self) -> None:
         with self.lock:
@@ -158,17 +189,36 @@ _pool: _Pool | None = None
 _pool_lock = threading.Lock()
 
 
-def _submit(code: Code, settings: Settings, jobs: int) -> Future[tuple[bytes, float]]:
-    global _pool
+def start(jobs: int) -> None:
+    """Start the workers before there is work: importing MLIR and LLVM takes them as long as many kernels."""
+    if jobs > 1:
+        with _pool_lock:
+            _sized(jobs).start()
+
+
+def _submit(code: Code, settings: Settings, jobs: int, owner: Objects) -> Future[tuple[bytes, float]]:
+    # The pool's threads do not see what `knobs.use` says here, so the directory is passed.
+    plain = Settings(settings.target, settings.optimize, settings.strict)
     with _pool_lock:
-        if _pool is None or _pool.owner != os.getpid() or _pool.size != jobs:
-            if _pool is not None and _pool.owner == os.getpid():
-                _pool.threads.shutdown(wait=True)
-                _pool.stop()
-            _pool = _Pool(jobs)
-        # The pool's threads do not see what `knobs.use` says here, so the directory is passed.
-        plain = Settings(settings.target, settings.optimize, settings.strict)
-        return _pool.threads.submit(_pool.run, code, plain, str(reproducer.directory()))
+        pool = _sized(jobs)
+        return pool.threads.submit(pool.run, code, plain, str(reproducer.directory()), owner)
+
+
+def _sized(jobs: int) -> _Pool:
+    """The pool of this process, with that many workers.  Call under the lock."""
+    global _pool
+    if _pool is None or _pool.owner != os.getpid() or _pool.size != jobs:
+        if _pool is not None and _pool.owner == os.getpid():
+            _pool.threads.shutdown(wait=True)
+            _pool.stop()
+        _pool = _Pool(jobs)
+    return _pool
+
+
+def _abandon(owner: Objects) -> None:
+    with _pool_lock:
+        if _pool is not None and _pool.owner == os.getpid():
+            _pool.abandon(owner)
 
 
 def stop() -> None:
@@ -195,9 +245,9 @@ def serve() -> None:
     while True:
         try:
             code, target, optimize, directory = _receive(requests)
-        except EOFError:
-            return
-        _send(replies, _answer(code, target, optimize, directory))
+            _send(replies, _answer(code, target, optimize, directory))
+        except (EOFError, BrokenPipeError):
+            return                      # whoever asked is gone
 
 
 def _answer(code: Code, target: CpuTarget, optimize: int, directory: str) -> tuple[bool, Any]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import re
+from typing import Any
 
 from jtc.compiler.cpu.llvm_text import downgrade, expand_intrinsics
 from jtc.dialects.errors import InternalError, UsageError
@@ -32,6 +33,8 @@ PIPELINE = (
     "reconcile-unrealized-casts",      # last: what it cannot remove is an op that nobody lowered
 )
 
+_KERNELS_PER_CONTEXT = 100
+
 _DECLARED = re.compile(r"^declare .*? @([\w.]+)\(", re.MULTILINE)
 # Intrinsics that are calls of libm or libc on x86-64, whatever its features.
 _LIBRARY = frozenset(("acos asin atan atan2 cos cosh exp exp10 exp2 frexp ldexp log log10 log2 memcpy memmove memset "
@@ -52,14 +55,16 @@ def to_llvm(text: str, symbol: str, operands: int) -> str:
     from jtc.dialects import mlir
     with mlir.lock:
         from jtc.dialects.mlir import ir, llvm, passmanager
-        with ir.Context() as context, ir.Location.unknown():
+        with _context() as context, ir.Location.unknown():
             try:
                 module = ir.Module.parse(text)
             except ir.MLIRError as error:
                 raise InternalError(f"kernel {symbol}: generated code does not parse: {_first(error)}") from error
             try:
-                pipeline = f"builtin.module({','.join(PIPELINE)})"
-                passmanager.PassManager.parse(pipeline, context).run(module.operation)
+                passes = passmanager.PassManager.parse(f"builtin.module({','.join(PIPELINE)})", context)
+                passes.enable_verifier(False)           # after every pass, it takes as long as the passes do
+                passes.run(module.operation)
+                module.operation.verify()
             except ir.MLIRError as error:
                 raise InternalError(f"kernel {symbol}: lowering to llvm failed: {_first(error)}") from error
             # The translation crashes the process on an op that it does not know.
@@ -74,17 +79,32 @@ def to_llvm(text: str, symbol: str, operands: int) -> str:
     return _with_entry(downgrade(llvm_ir), symbol, operands)
 
 
+_contexts: list[Any] = []          # the one in use, and how many kernels it has seen
+
+
+def _context() -> Any:
+    """A context for one kernel.  Making one takes as long as a small kernel, so it serves many; not all, because types
+    and attributes stay with it.  Call under the lock."""
+    from jtc.dialects.mlir import ir
+    if not _contexts or _contexts[1] >= _KERNELS_PER_CONTEXT:
+        made = ir.Context()
+        made.enable_multithreading(False)               # a kernel is one function: nothing to share among threads
+        _contexts[:] = [made, 0]
+    _contexts[1] += 1
+    return _contexts[0]
+
+
 def _first(error: Exception) -> str:
     """The first diagnostic of an MLIR error, without its quotation of the source."""
     lines = [line.strip() for line in str(error).splitlines() if "error:" in line]
     return lines[0].removeprefix("error:").strip() if lines else str(error).splitlines()[0]
 
 
-def _foreign_ops(operation) -> list[str]:
+def _foreign_ops(operation: Any) -> list[str]:
     """Names of the ops below `operation` that are not of the llvm dialect."""
     found: dict[str, None] = {}
 
-    def visit(op) -> None:
+    def visit(op: Any) -> None:
         for region in op.regions:
             for block in region:
                 for inner in block:
@@ -118,7 +138,7 @@ def _with_entry(llvm_ir: str, symbol: str, operands: int) -> str:
 
 
 @functools.cache
-def _llvm():
+def _llvm() -> Any:
     """llvmlite's binding with the x86 code generator ready.  Call under the lock."""
     import llvmlite.binding as llvm
     llvm.initialize_all_targets()
@@ -126,7 +146,7 @@ def _llvm():
     return llvm
 
 
-def _machine(llvm, target: CpuTarget, level: int):
+def _machine(llvm: Any, target: CpuTarget, level: int) -> Any:
     # Position-independent, small code model: the object can go into a shared object without text relocations.
     return llvm.Target.from_triple(TRIPLE).create_target_machine(
         cpu=target.name, features=target.features, opt=level, reloc="pic", codemodel="small")
@@ -140,7 +160,7 @@ def _attributes(llvm_ir: str, target: CpuTarget) -> str:
     return re.sub(r"^(define .*) \{$", rf"\1 {attributes} {{", llvm_ir, flags=re.MULTILINE)
 
 
-def _compile(llvm_ir: str, target: CpuTarget, optimize: int):
+def _compile(llvm_ir: str, target: CpuTarget, optimize: int) -> tuple[Any, Any]:
     """(target machine, LLVM module ready for code generation)."""
     if optimize not in _LEVELS:
         raise UsageError(f"optimize={optimize}: no such level", hint=f"one of {', '.join(map(str, _LEVELS))}")
