@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jtc.dialects.errors import InputError, UsageError
+from jtc.dialects.errors import InputError, UsageError, near
 from jtc.dialects.graph import Graph
 from jtc.dialects.kernel import Program
 from jtc.dialects.target import CpuTarget
@@ -139,7 +139,7 @@ SEPARATORS = {"loops": "// -----\n", "llvm": "; -----\n", "asm": "# -----\n"}
 def phase(name: str, device: str = "cpu") -> Phase:
     """The row of a phase; UsageError where there is none or the device does not have it."""
     if name not in PHASES:
-        raise UsageError(f"unknown phase {name!r}", hint=f"one of {', '.join(PHASES)}")
+        raise UsageError(f"unknown phase {name!r}", hint=near(name, PHASES))
     row = PHASES[name]
     if row.device not in ("any", device):
         raise UsageError(f"target {device} has no phase {name}",

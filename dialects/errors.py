@@ -1,6 +1,8 @@
 """What can go wrong, as classes.  A message is one lower-case line with the value shown; then place and hint."""
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from jtc.dialects.graph import Location
 
 
@@ -13,18 +15,32 @@ class JtcError(Exception):
     """
 
     exit_code = 1
+    excerpt = ""                   # the line of the file that is wrong, and a caret under the place in it
 
     def __init__(self, message: str, location: Location | None = None, hint: str | None = None):
         self.message, self.location, self.hint = message, location, hint
         super().__init__(message)
 
+    @property
+    def place(self) -> str:
+        """file:line, or file:line:column where the file is a compiler's input; "" where no place is known."""
+        return str(self.location) if self.location else ""
+
     def __str__(self) -> str:
         text = self.message
-        if self.location:
-            text += f"\n  at {self.location}"
+        if self.place:
+            text += f"\n  at {self.place}"
         if self.hint:
             text += f"\n  hint: {self.hint}"
         return text
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """A hint for a name that is not known: those that look like it, else all."""
+    import difflib
+    known = list(known)
+    close = difflib.get_close_matches(name, known, 3, 0.75 if len(name) > 4 else 0.6)
+    return f"did you mean {' or '.join(close)}?" if close else f"one of {', '.join(known)}"
 
 
 class InputError(JtcError, ValueError):

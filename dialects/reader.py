@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,19 +15,32 @@ from jtc.dialects.text import VERSION, graph_text, program_text
 
 
 class ReadError(InputError):
-    """Text or bytecode that is not a valid program of jtc.  `diagnostics` has all errors, the first is the message."""
+    """Text or bytecode that is not a valid program of jtc.  `diagnostics` has all errors, the first is the message.
 
-    def __init__(self, found: Sequence[Diagnostic]):
+    source, name: the text, and what the diagnostics call it, to show the line.
+    """
+
+    def __init__(self, found: Sequence[Diagnostic], source: str | bytes = "", name: str | None = None):
         self.diagnostics = list(found)
         first = self.diagnostics[0]
         message, _, hint = first.message.partition("\nhint: ")
         super().__init__(message, Location(first.file, first.line) if first.file else None, hint or None)
+        lines = source.splitlines() if isinstance(source, str) and first.file == name else []
+        if first.column and first.line <= len(lines):
+            line = lines[first.line - 1].rstrip()
+            indent = re.sub(r"[^\t]", " ", line[:first.column - 1])
+            self.excerpt = f"{line}\n{indent}^"
+
+    @property
+    def place(self) -> str:
+        column = self.diagnostics[0].column
+        return super().place + (f":{column}" if column else "")
 
 
 def read_text(text: str, name: str = "<string>") -> Graph | Program:
     """The graph or program in MLIR text, verified.  name: of the file, for errors.  Raises ReadError."""
     with lock, context():
-        return from_module(parse(text, name), name)
+        return from_module(parse(text, name), name, text)
 
 
 def read_bytecode(data: bytes, name: str = "<bytes>") -> Graph | Program:
@@ -49,11 +63,14 @@ def parse(source: str | bytes, name: str = "<string>") -> Any:
     try:
         return ir.Module.parse(source)
     except ir.MLIRError as error:
-        raise ReadError(diagnostics(error, name)) from None
+        raise ReadError(diagnostics(error, name), source, name) from None
 
 
-def from_module(module: Any, name: str = "<string>") -> Graph | Program:
-    """The graph or program that a verified module holds.  Raises ReadError where it holds something else."""
+def from_module(module: Any, name: str = "<string>", text: str = "") -> Graph | Program:
+    """The graph or program that a verified module holds.  Raises ReadError where it holds something else.
+
+    text: what the module was read from, for errors.
+    """
     version = module.operation.attributes["jtc.version"] if "jtc.version" in module.operation.attributes else None
     if version is not None and (not isinstance(version, ir.IntegerAttr) or version.value > VERSION):
         raise ReadError([Diagnostic(f"written by a newer jtc: its version is {version}, this one reads {VERSION}\n"
@@ -69,7 +86,8 @@ def from_module(module: Any, name: str = "<string>") -> Graph | Program:
         return decode.program(programs[0]) if programs else _graph(functions[0])
     except decode.DecodeError as error:
         file, line, column = position((error.op or ops[0]).location)
-        raise ReadError([Diagnostic(str(error), name if file in ("", "-") else file, line, column)]) from None
+        raise ReadError([Diagnostic(str(error), name if file in ("", "-") else file, line, column)], text,
+                        name) from None
 
 
 def _graph(op: Any) -> Graph:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from jtc.dialects.errors import InputError, UsageError
+from jtc.dialects.errors import InputError, UsageError, near
 from jtc.dialects.graph import Graph
 from jtc.dialects.kernel import Kernel, Program, Stage
 
@@ -77,19 +77,19 @@ def parse_pass(text: str) -> Pass:
     name, brace, rest = text.strip().partition("{")
     known = registry()
     if name not in known:
-        raise UsageError(f"unknown pass {name!r}", hint=f"one of {', '.join(sorted(known))}")
+        raise UsageError(f"unknown pass {name!r}", hint=near(name, sorted(known)))
     options = {}
     declared = {f.name: f for f in fields(known[name])}
     for item in rest.rstrip("}").split() if brace else ():
         key, equals, value = item.partition("=")
         field = declared.get(key.replace("-", "_"))
         if not equals or field is None:
-            raise UsageError(f"{name} has no option {item!r}", hint=f"one of {', '.join(declared) or 'none'}")
+            raise UsageError(f"{name} has no option {item!r}", hint=near(key, declared) if declared else None)
         options[field.name] = _convert(value, field.default, name, key)
     return known[name](**options)
 
 
-def _convert(value: str, default: object, name: str, key: str):
+def _convert(value: str, default: object, name: str, key: str) -> Any:
     try:
         if isinstance(default, bool):
             return {"true": True, "false": False}[value.lower()]
@@ -99,7 +99,8 @@ def _convert(value: str, default: object, name: str, key: str):
             return tuple(v for v in value.split(",") if v)
         return value
     except (ValueError, KeyError):
-        raise UsageError(f"{name}: {key}={value!r} is not a {type(default).__name__}") from None
+        kind = {"bool": "true or false", "int": "an integer"}[type(default).__name__]
+        raise UsageError(f"{name}: {key}={value!r} is not {kind}") from None
 
 
 def parse_pipeline(text: str) -> list[Pass]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from jtc.dialects.errors import UsageError
+from jtc.dialects.errors import UsageError, near
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,7 @@ def _find(name: str) -> Knob:
     try:
         return KNOBS[name]
     except KeyError:
-        raise UsageError(f"unknown knob {name!r}", hint=f"one of {', '.join(KNOBS)}") from None
+        raise UsageError(f"unknown knob {name!r}", hint=near(name, KNOBS)) from None
 
 
 def check(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -131,7 +131,11 @@ def to_buffer(value: Any, copy: bool) -> Buffer:
     array = value if isinstance(value, np.ndarray) else np.asarray(value)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
-    return Buffer.from_numpy(array, copy=copy)
+    try:
+        return Buffer.from_numpy(array, copy=copy)
+    except InputError:                # strings, objects, complex numbers...
+        raise InputError(f"a value is {type(value).__name__} {' '.join(repr(value).split())[:60]}, "
+                         f"an array of {array.dtype}", hint="pass arrays or tensors of numbers") from None
 
 
 def _info(name: str, row: BufferPlan) -> TensorInfo:

@@ -2,14 +2,26 @@
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import time
+from typing import TYPE_CHECKING
 
 from jtc.dialects.errors import UsageError
 from jtc.runtime import knobs
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from jtc.runtime.module import Module
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = """Inputs are standard normal floats, and zeros for integers and bools.
+
+examples:
+  jtc bench model.so
+  jtc bench model.jtc --threads 1 --seconds 10"""
     parser.add_argument("model", help="compiled module (.so) or saved graph (.jtc)")
     parser.add_argument("--seconds", type=float, default=2.0, metavar="S", help="how long to measure (default: 2)")
     parser.add_argument("--threads", metavar="N", help="threads to run with (default: all)")
@@ -18,8 +30,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from jtc.tools.run import measure, open_module
-    if arguments.seconds <= 0:
-        raise UsageError(f"--seconds {arguments.seconds}: more than 0")
+    if not 0 < arguments.seconds < math.inf:
+        raise UsageError(f"--seconds {arguments.seconds:g}: more than 0")
     with knobs.use(**({"threads": arguments.threads} if arguments.threads else {})):
         module = open_module(arguments.model, arguments.target)
         inputs = random_inputs(module)
@@ -40,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def random_inputs(module) -> list:
+def random_inputs(module: Module) -> list[np.ndarray]:
     """Arrays for the inputs of a module: standard normal floats, zeros otherwise (any index is in range of them)."""
     import numpy as np
 

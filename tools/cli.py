@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jtc.dialects.errors import UsageError
+from jtc.dialects.errors import UsageError, near
 from jtc.tools.errors import USAGE, guarded
 
 
@@ -53,12 +53,14 @@ def help_text() -> str:
     width = max(map(len, COMMANDS))
     rows = "\n".join(f"  {c.name:{width}}  {c.summary}" for c in COMMANDS.values())
     return (f"usage: jtc COMMAND [arguments]\n\njtc compiles tensor programs to native code.\n\n{rows}\n\n"
-            "`jtc COMMAND --help` says more.  `jtc --version` prints the version.\n"
+            "`jtc COMMAND --help` says more, with examples.  `jtc --version` prints the version.\n"
             "exit codes: 0 done, 1 the input is wrong, 2 usage, 70 a bug of jtc, 130 interrupted\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
+    if len(arguments) == 2 and arguments[0] == "help":
+        arguments = [arguments[1], "--help"]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(help_text(), end="")
         return 0 if arguments else USAGE
@@ -72,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(name: str, arguments: list[str]) -> int:
     command = COMMANDS.get(name)
     if command is None:
-        raise UsageError(f"unknown command {name!r}", hint=f"one of {', '.join(COMMANDS)}")
+        raise UsageError(f"unknown command {name!r}", hint=near(name, COMMANDS))
     module = importlib.import_module(command.module)
     if name in OWN_PARSER:
         return module.main(arguments)

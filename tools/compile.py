@@ -14,7 +14,15 @@ from jtc.runtime import knobs
 
 def configure(parser: argparse.ArgumentParser) -> None:
     rows = "\n".join(f"  {p.name:9} {p.suffix:15} {p.doc}" for p in PHASES.values())
-    parser.epilog = f"phases, their files and what they hold:\n{rows}"
+    parser.epilog = f"""phases, their files and what they hold:
+{rows}
+
+examples:
+  jtc compile model.jtc -o model.so                 a module for this machine
+  jtc compile model.jtc --target x86-64-v3          for any processor with AVX2
+  jtc compile model.jtc --emit schedule -o -        print the kernels with their schedules
+  jtc compile model.schedule.mlir --emit asm        go on from a phase's file, here to model.s
+  jtc compile model.jtc --dump-dir dump --timings   look at every pass, and at where the time went"""
     parser.add_argument("model", help="saved graph (.jtc), or a file of one of the phases (.mlir, .ll)")
     parser.add_argument("-o", "--output", help="file to write (default: the model's name with the phase's suffix)")
     parser.add_argument("--target", default="cpu",
@@ -38,17 +46,33 @@ def run(arguments: argparse.Namespace) -> int:
     end = phases.phase(arguments.emit, device)
     with knobs.use(**_knobs(arguments)):
         target = driver.resolve_target(arguments.target)
-        output = Path(arguments.output or Path(Path(arguments.model).name).stem + end.suffix)
+        output = Path(arguments.output or _stem(arguments.model) + end.suffix)
         if str(output) != "-":
             driver.check_writable(output)
+        _refuse_same(arguments.model, output)
         if end.name == "so":
             return _module(arguments, output)
         from jtc.tools.models import open_source
         source = open_source(arguments.model, arguments.start)
         settings = driver.settings_for(target)
+        from jtc.tools.progress import size_text
         value = phases.advance(source.value, source.phase, end.name, settings)
         _write(value, end.name, output)
+        if str(output) != "-":
+            print(f"{output}: {size_text(output.stat().st_size)}, {end.doc}", file=sys.stderr)
     return 0
+
+
+def _refuse_same(model: str, output: Path) -> None:
+    if output.exists() and Path(model).exists() and output.samefile(model):
+        raise InputError(f"cannot write {output}: it is the model", hint="give another name with -o")
+
+
+def _stem(model: str) -> str:
+    """The name of a model without its suffix, also without that of a phase: "net" of "a/net.graph.mlir"."""
+    name = Path(model).name
+    suffix = next((p.suffix for p in PHASES.values() if name.endswith(p.suffix)), Path(name).suffix)
+    return name.removesuffix(suffix)
 
 
 def _knobs(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -71,14 +95,14 @@ def _knobs(arguments: argparse.Namespace) -> dict[str, Any]:
 def _module(arguments: argparse.Namespace, output: Path) -> int:
     from jtc.compiler.driver import Timings
     from jtc.tools.models import compile_model
-    from jtc.tools.progress import progress, timings_text
+    from jtc.tools.progress import count_text, progress, size_text, timings_text
     timings = Timings()
     with progress(f"compiling {Path(arguments.model).name}") as report:
         compile_model(arguments.model, arguments.target, output, start=arguments.start,
                       embed=not arguments.no_weights, progress=report, timings=timings)
     size = output.stat().st_size
-    how = "from the cache" if timings.cached else f"{timings.distinct} distinct kernels"
-    print(f"{output}: {size / 1e6:.1f} MB, {how}, {timings.total:.2f} s", file=sys.stderr)
+    how = "from the cache" if timings.cached else count_text(timings.distinct, "distinct kernel")
+    print(f"{output}: {size_text(size)}, {how}, {timings.total:.2f} s", file=sys.stderr)
     if arguments.timings:
         print(timings_text(timings), file=sys.stderr)
     return 0

@@ -14,6 +14,7 @@ from jtc.runtime import knobs
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "Ends with 1 where something that jtc needs is missing or does not work."
     parser.add_argument("--knobs", action="store_true", help="also list every setting and its value")
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable
@@ -33,19 +34,25 @@ def guarded(command: Callable[[], int]) -> int:
         # The reader of our output has gone, as in `jtc explain ... | head`: nothing is left to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    except MemoryError:
-        print("error: out of memory", file=sys.stderr)
+    except MemoryError as error:
+        print(f"error: out of memory: {error}" if str(error) else "error: out of memory", file=sys.stderr)
+        return WRONG_INPUT
+    except OSError as error:
+        # The machine's, not ours: a full disk under standard output, a file that vanished.
+        print(f"error: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
         return WRONG_INPUT
     except Exception as error:
         traceback.print_exc()
-        print(f"error: {type(error).__name__}: {error}\n  hint: this is a bug of jtc", file=sys.stderr)
+        replay = " ".join(map(shlex.quote, ("jtc", *sys.argv[1:])))
+        print(f"error: {type(error).__name__}: {error}\n  hint: this is a bug of jtc; replay it with: {replay}",
+              file=sys.stderr)
         return BUG
 
 
 def message(error: JtcError) -> str:
-    """`file:line: error: ...` where the place is known, else `error: ...`; then the hint."""
-    place = f"{error.location}: " if error.location else ""
-    text = f"{place}error: {error.message}"
+    """`file:line: error: ...` where the place is known, else `error: ...`; the line and a caret; the hint."""
+    place = f"{error.place}: " if error.place else ""
+    text = f"{place}error: {error.message}" + (f"\n{error.excerpt}" if error.excerpt else "")
     return text + (f"\n  hint: {error.hint}" if error.hint else "")
 
 

@@ -3,9 +3,17 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jtc.compiler.explain import Report
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = """examples:
+  jtc explain model.jtc                    every kernel of a saved graph
+  jtc explain model.so --kernel softmax    some kernels of a compiled module
+In Python, jtc.explain(f, *args) says the same of a function."""
     parser.add_argument("model", help="saved graph (.jtc), IR (.mlir), or compiled module (.so)")
     parser.add_argument("--target", default="cpu", help="as for `jtc compile`; a module tells its own")
     parser.add_argument("--json", action="store_true", help="as JSON")
@@ -20,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def make(model: str, target: str):
+def make(model: str, target: str) -> Report:
     """The report of a file."""
     from jtc.compiler import explain
     from jtc.tools.models import is_module, open_source

@@ -42,6 +42,11 @@ def open_source(path: str, phase: str | None = None) -> Source:
         phases.phase(str(phase))
     if file.suffix in (".mlir", ".ll"):
         return Source(*phases.read_file(file, phase))
+    starts = "compilation starts from .jtc, .mlir (graph, kernel, schedule, loops) and .ll"
+    if file.suffix in (".s", ".o", ".ptx"):
+        raise InputError(f"{path}: nothing is compiled from {file.suffix} files", hint=starts)
+    if is_module(path):
+        raise InputError(f"{path} is compiled already", hint=f"run it with `jtc run`; {starts}")
     if phase not in (None, "graph"):
         raise UsageError(f"{path} is a saved graph, not a file of phase {phase}", hint="leave --from out")
     from jtc.frontend.model_file import read_model

@@ -10,20 +10,21 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from jtc.dialects.errors import InputError, InternalError, UsageError
+from jtc.dialects.errors import InputError, InternalError, UsageError, near
 from jtc.dialects.graph import Graph
 from jtc.dialects.kernel import Program
+from jtc.passes.base import parse_pass, parse_pipeline, registry
 from jtc.tools.errors import guarded
 
 USAGE = """\
-usage: jtc opt [options] [--PASS[=OPTION=VALUE ...]]... [FILE]
+usage: jtc opt [options] [--PASS[="OPTION=VALUE ..."]]... [FILE]
 
 Read a graph or kernels (.mlir, .jtc; `-` or nothing: standard input), run passes in the order given, verify after
 each, and print the result.
 
   --PASS                  run a pass of jtc (see --list-passes) or of upstream MLIR: --canonicalize --cse
   --PASS="a=1 b=x,y"      with options
-  --pass-pipeline=P,Q{a=1}  several passes
+  --pass-pipeline="P,Q{a=1}"  several passes
   -o FILE                 write there instead of standard output
   --emit PHASE            go on to this phase afterwards (graph, kernel, schedule, loops, llvm, asm)
   --target NAME           processor that schedules and code are made for (default: cpu)
@@ -33,7 +34,16 @@ each, and print the result.
   --run-reproducer FILE   do what the head of a reproducer file says
   --list-passes           print jtc's passes and their options
   -h, --help              this text
+
+examples:
+  jtc opt net.graph.mlir --graph-expand --graph-canonicalize --graph-fuse
+  jtc opt k.mlir --kernel-split="axis=i0 step=8" --kernel-vectorize="axis=i0 lanes=8"
+  jtc opt net.jtc --emit loops
+
+passes of jtc:
 """
+OPTIONS = ("-o", "--emit", "--target", "--run-reproducer", "--list-passes", "--locations", "--no-verify",
+           "--split-input-file", "--pass-pipeline", "--help")
 
 
 @dataclass
@@ -55,7 +65,7 @@ class Options:
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     if "-h" in arguments or "--help" in arguments:
-        print(USAGE, end="")
+        print(USAGE + list_passes())
         return 0
     return guarded(lambda: run(parse(arguments)))
 
@@ -88,33 +98,43 @@ def parse(arguments: Sequence[str]) -> Options:
         elif name.startswith("--") and len(name) > 2:
             options.steps.append(_step(name[2:] + (f"{{{value}}}" if equals else "")))
         elif name.startswith("-") and name != "-":
-            raise UsageError(f"unknown option {word!r}", hint="see `jtc opt --help`")
+            raise UsageError(f"unknown option {word!r}", hint=_hint(name))
         else:
             files.append(word)
     if len(files) > 1:
+        for kind, step in options.steps:                 # `--emti asm`: a mistyped option, not an upstream pass
+            if kind == "mlir" and "did you mean" in near("--" + step, OPTIONS):
+                raise UsageError(f"unknown option '--{step}'", hint=near("--" + step, OPTIONS))
         raise UsageError(f"one input file, not {len(files)}: {' '.join(files)}")
     options.file = files[0] if files else "-"
     return options
 
 
+def _hint(name: str) -> str:
+    """What an unknown option may have been meant to be."""
+    found = near(name, [*OPTIONS, *(f"--{known}" for known in registry())])
+    return found if "did you mean" in found else "`jtc opt --help` lists options and passes"
+
+
 def _split(pipeline: str) -> list[str]:
-    """Parts between commas that are outside of braces and parentheses."""
+    """Parts between commas that are outside of braces and parentheses.  Raises UsageError where one is left open."""
     parts, depth, start = [], 0, 0
     for i, ch in enumerate(pipeline + ","):
         depth += (ch in "{(") - (ch in "})")
         if ch == "," and depth == 0:
             parts.append(pipeline[start:i].strip())
             start = i + 1
+    if depth:
+        raise UsageError(f"--pass-pipeline={pipeline}: a bracket is left open or closed twice")
     return [p for p in parts if p]
 
 
 def _step(text: str) -> tuple[str, str]:
-    from jtc.passes.base import registry
     name = text.partition("{")[0].strip()
     if name in registry():
         return "jtc", text
     if name.startswith(("graph-", "kernel-", "gpu-")):
-        raise UsageError(f"unknown pass {name!r}", hint=f"one of {', '.join(sorted(registry()))}")
+        raise UsageError(f"unknown pass {name!r}", hint=near(name, sorted(registry())))
     return "mlir", text
 
 
@@ -126,7 +146,10 @@ def run(options: Options) -> int:
         return _replay(options)
     text, name = _read(options.file)
     parts = text.split("\n// -----\n") if options.split else [text]
-    results = [transform(part, name, options) for part in parts]
+    results = []
+    for number, part in enumerate(parts):
+        before = sum(p.count("\n") + 2 for p in parts[:number])       # so that errors count lines as the file does
+        results.append(transform("\n" * before + part, name, options))
     _write("// -----\n".join(results), options.output)
     return 0
 
@@ -135,7 +158,6 @@ def transform(text: str, name: str, options: Options) -> str:
     """The text after all passes, and at the phase asked for.  name: what errors call the input."""
     from jtc.compiler import phases, pipeline
     from jtc.compiler.driver import settings_for
-    from jtc.passes.base import parse_pass
     if options.emit is not None:
         phases.phase(options.emit)
     settings = replace(settings_for(options.target), verify=options.verify)
@@ -153,7 +175,7 @@ def transform(text: str, name: str, options: Options) -> str:
     if options.emit is None:
         return _text(value, options.locations)
     if options.emit in ("obj", "so"):
-        raise UsageError(f"--emit {options.emit} is not text", hint="use `jtc compile --from`")
+        raise UsageError(f"--emit {options.emit} is not text", hint="use `jtc compile`")
     start, value = (_phase_of(value), value) if not isinstance(value, str) else phases.parse(value, name)
     return phases.text_of(phases.advance(value, start, options.emit, settings), options.emit)
 
@@ -165,8 +187,8 @@ def _phase_of(value: Graph | Program) -> str:
 
 
 def _parse(text: str, name: str) -> Graph | Program | str:
-    """A graph or kernels in memory; text of other dialects stays text."""
-    return _jtc(text, name) if "jtc." in text else text
+    """A graph or kernels in memory; text of other dialects stays text, and is verified."""
+    return _jtc(text, name) if "jtc." in text else _upstream(text, "", name)
 
 
 def _jtc(text: str, name: str) -> Graph | Program:
@@ -184,38 +206,35 @@ def _text(value: Graph | Program | str, locations: bool) -> str:
 
 
 def _upstream(text: str, step: str, name: str) -> str | Graph | Program:
-    """Run a pass of upstream MLIR on the text."""
+    """Parse and verify the text, and run a pass of upstream MLIR on it ("" for none).  Raises ReadError."""
     from jtc.dialects import mlir
     from jtc.dialects.mlir import ir, passmanager
+    from jtc.dialects.reader import ReadError
     with mlir.lock, mlir.context() as context:
         try:
             module = ir.Module.parse(text)
         except ir.MLIRError as error:
-            raise located(mlir.diagnostics(error, name)[0]) from None
+            raise ReadError(mlir.diagnostics(error, name), text, name) from None
         try:
             manager = passmanager.PassManager.parse(f"builtin.module({step})", context)
         except ValueError as error:
-            raise UsageError(f"unknown pass {step!r}: {str(error).splitlines()[0]}",
-                             hint="`jtc opt --list-passes` lists jtc's own") from None
+            name, detail = step.partition("{")[0], str(error).splitlines()[0].rpartition("error: ")[2]
+            if "does not refer" in detail:
+                raise UsageError(f"unknown pass {name!r}", hint=_hint("--" + name)) from None
+            raise UsageError(f"pass {step!r}: {detail}") from None
         try:
             manager.run(module.operation)
         except ir.MLIRError as error:
-            raise located(mlir.diagnostics(error, name)[0]) from None
+            raise ReadError(mlir.diagnostics(error, name), text, name) from None
         changed = module.operation.get_asm(enable_debug_info=True)
         plain = str(module)
     return _jtc(changed, name) if "jtc." in changed else plain + ("" if plain.endswith("\n") else "\n")
-
-
-def located(diagnostic: Any) -> InputError:
-    """An MLIR diagnostic as an error whose message starts with file:line:col."""
-    return InputError(str(diagnostic).replace(": error: ", ": ", 1))
 
 
 def _replay(options: Options) -> int:
     """Do again what failed.  Fails as it did then, or says that it does not any more."""
     from jtc.compiler import phases, pipeline, reproducer
     from jtc.compiler.driver import settings_for
-    from jtc.passes.base import parse_pipeline
     assert options.reproducer is not None
     path = options.reproducer
     found = reproducer.read(path)
@@ -247,7 +266,6 @@ def _target_of(found: Any) -> Any:
 
 
 def list_passes() -> str:
-    from jtc.passes.base import registry
     lines = []
     for name, cls in sorted(registry().items()):
         lines.append(f"  --{name:28} {cls.summary()}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,29 @@ from jtc.runtime import knobs
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    from jtc.tools.arrays import DEVIATION, LAYOUTS, MEAN, TOP, numbers
+    mean, deviation = (",".join(f"{v:g}" for v in values) for values in (MEAN, DEVIATION))
+    parser.epilog = """An image is scaled and cut to the middle to fit its input, made three channels or grey,
+and its pixels, from 0 to 1, are normalised: (pixel - mean) / std for each channel.
+
+examples:
+  jtc run model.so --input x.npy                          print shape, range and best classes of what comes out
+  jtc run model.so --input a=a.npy --input b=b.npy --output y.npz
+  jtc run resnet50.so --input photo.jpg --labels imagenet.txt
+  jtc run net.so --input digit.png --image-mean 0 --image-std 1
+  jtc run model.jtc --input x.npz --repeat 20             compile (or find it in the cache), run and time"""
     parser.add_argument("model", help="compiled module (.so) or saved graph (.jtc)")
     parser.add_argument("--input", action="append", default=[], metavar="[NAME=]FILE",
                         help=".npy, .npz or an image; once for each input, in order or by name")
     parser.add_argument("--output", metavar="FILE", help="write the outputs there (.npz, or .npy for a single one)")
+    parser.add_argument("--image-mean", type=numbers, metavar="M[,M,M]",
+                        help=f"subtracted from an image's pixels (default: {mean} for three channels, 0 for one)")
+    parser.add_argument("--image-std", type=numbers, metavar="S[,S,S]",
+                        help=f"divides an image's pixels (default: {deviation} for three channels, 1 for one)")
+    parser.add_argument("--image-layout", choices=LAYOUTS, default=LAYOUTS[0],
+                        help="order of an image's dimensions in the input (default: auto, as its shape says)")
+    parser.add_argument("--labels", metavar="FILE", help="names of the classes, one a line, for printing the best")
+    parser.add_argument("--top", type=int, default=TOP, metavar="K", help=f"print the K best classes (default: {TOP})")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="run N times and print the times")
     parser.add_argument("--threads", metavar="N", help="threads to run with (default: all)")
     parser.add_argument("--target", default="cpu", help="for a saved graph: as for `jtc compile`")
@@ -24,22 +45,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     import numpy as np
 
-    from jtc.compiler.driver import check_writable
-    from jtc.tools.arrays import read_inputs, save_outputs, summary
-    if arguments.repeat < 1:
-        raise UsageError(f"--repeat {arguments.repeat}: at least 1")
+    from jtc.tools.arrays import ImageOptions, check_output, read_inputs, read_labels, save_outputs, summary
+    from jtc.tools.progress import progress
+    for option in ("repeat", "top"):
+        if getattr(arguments, option) < 1:
+            raise UsageError(f"--{option} {getattr(arguments, option)}: at least 1")
+    images = ImageOptions(arguments.image_mean, arguments.image_std, arguments.image_layout)
+    labels = read_labels(arguments.labels) if arguments.labels else None
     if arguments.output:
-        check_writable(Path(arguments.output))
+        check_output(Path(arguments.output), arguments.model)
     with knobs.use(**({"threads": arguments.threads} if arguments.threads else {})):
         start = time.perf_counter()
         module = open_module(arguments.model, arguments.target)
         opened = time.perf_counter()
-        inputs = read_inputs(arguments.input, module.inputs)
+        if arguments.output:
+            check_output(Path(arguments.output), arguments.model, len(module.outputs))
+        inputs = read_inputs(arguments.input, module.inputs, images)
         read = time.perf_counter()
-        times, results = measure(module, inputs, arguments.repeat)
+        with progress(f"running {module.name}") if arguments.repeat > 1 else nullcontext() as report:
+            times, results = measure(module, inputs, arguments.repeat, report)
         outputs = {info.name: value for info, value in zip(module.outputs, results, strict=True)}
         for name, value in outputs.items():
-            print(summary(name, np.asarray(value)))
+            print(summary(name, np.asarray(value), labels, arguments.top))
         print(f"load {opened - start:.3f} s, read inputs {read - opened:.3f} s, first run {times[0] * 1e3:.3f} ms")
         if times[1:]:
             best, median = min(times[1:]) * 1e3, statistics.median(times[1:]) * 1e3
@@ -64,7 +91,8 @@ def open_module(path: str, target: str = "cpu") -> Any:
     return module
 
 
-def measure(module: Any, inputs: list, repeat: int) -> tuple[list[float], list]:
+def measure(module: Any, inputs: list, repeat: int,
+            report: Callable[[str, int, int], None] | None = None) -> tuple[list[float], list]:
     """(seconds of every run, NumPy outputs of the last); results are complete when the clock stops."""
     from jtc.runtime.module import to_buffer
     times, results = [], []
@@ -73,4 +101,6 @@ def measure(module: Any, inputs: list, repeat: int) -> tuple[list[float], list]:
         start = time.perf_counter()
         results = [b.numpy() for b in module.run(buffers)]
         times.append(time.perf_counter() - start)
+        if report is not None:
+            report("run", len(times), repeat)
     return times, results

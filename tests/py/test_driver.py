@@ -180,7 +180,7 @@ def test_explain_bench_cache_commands(place, capsys):
     assert "in the cache: " in out
     code, out, _ = run(capsys, "cache", "why", "mm.jtc", "--target", "x86-64")
     assert "differs in target" in out
-    assert "programs: 1 entries" in run(capsys, "cache", "stats")[1]
+    assert "programs: 1 entry" in run(capsys, "cache", "stats")[1]
     for file in ("mm.jtc", "mm.so"):
         code, out, _ = run(capsys, "explain", file)
         assert code == 0 and "user.py:7" in out and "schedule:" in out

@@ -12,6 +12,9 @@
 
 // OPT: usage: jtc opt
 // OPT: --run-reproducer FILE
+// OPT: passes of jtc:
+// OPT: --kernel-split {{ *}}Add a loop
+// OPT-NEXT: options: {{.*}}axis=, step=1
 
 // PASSES: --kernel-split
 // PASSES-NEXT: options: {{.*}}axis=
@@ -23,4 +26,7 @@
 // COMPILE: so {{ *}}.so
 
 // RUNS: usage: jtc run
+// RUNS: --image-mean {{.*}}
+// RUNS: 0.485,0.456,0.406 for three channels
 // RUNS: --repeat N
+// RUNS: examples:
