@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 ALIGN = 64
 _RELOCATABLE, _X86_64 = 1, 62
@@ -74,7 +75,7 @@ def write_object(path: Path, items: Sequence[Data]) -> None:
                                 len(sections), len(sections) - 1))
 
 
-def _pad(file) -> int:
+def _pad(file: BinaryIO) -> int:
     """Fill up to the alignment; the place that is reached."""
     place = file.tell()
     file.write(bytes(-place % ALIGN))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 _TERM = re.compile(r"\s*([+-]?)\s*(?:(\d+)(?![\w*])|(?:(\d+)\*)?([A-Za-z_][\w.$]*(?:(?://|%)[1-9]\d*)?))")
 
@@ -125,7 +126,7 @@ class Affine:
             low, high = low + min(0, reach), high + max(0, reach)
         return low, high
 
-    def evaluate(self, values: Mapping[str, object]):
+    def evaluate(self, values: Mapping[str, Any]) -> Any:
         """Value at a point; `values` may hold integers or NumPy arrays that broadcast."""
         total = self.const
         for term, coef in self.terms.items():

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -75,7 +76,7 @@ def _numpy_dtype(public: str) -> np.dtype:
     return np.dtype(public)
 
 
-def dtype_of(value) -> DType:
+def dtype_of(value: Any) -> DType:
     """The DType of a DType, an IR name, a public name, a NumPy dtype or scalar type, or a Python scalar type.
 
     Raises TypeError for anything that has none (str, object, complex...).

@@ -21,6 +21,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
+from jtc.dialects.affine import Affine
 from jtc.dialects.dtypes import DType
 
 _interned: WeakValueDictionary[tuple, Expr] = WeakValueDictionary()
@@ -49,7 +50,7 @@ class Expr:
 
     __repr__ = __str__
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[..., Expr], tuple[Any, ...]]:
         return expr, (self.fn, self.args, self.dtype, self.attr)
 
 
@@ -69,7 +70,7 @@ def read(number: int, dtype: DType) -> Expr:
     return expr("read", (), dtype, number)
 
 
-def const(value, dtype: DType) -> Expr:
+def const(value: Any, dtype: DType) -> Expr:
     """A literal, normalised to the Python type of its kind (bool, int, float) and rounded to its dtype."""
     if dtype.is_float and dtype.bits < 64:
         with np.errstate(over="ignore"):
@@ -82,7 +83,7 @@ def acc(dtype: DType) -> Expr:
     return expr("acc", (), dtype)
 
 
-def index(form, dtype: DType) -> Expr:
+def index(form: Affine, dtype: DType) -> Expr:
     return expr("index", (), dtype, form)
 
 

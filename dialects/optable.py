@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -159,13 +159,13 @@ class Reduction:
     numpy: np.ufunc
 
 
-def _lowest(d: DType):
+def _lowest(d: DType) -> float:
     if d.is_float:
         return -math.inf
     return False if d.kind == "bool" else int(np.iinfo(d.numpy).min)
 
 
-def _highest(d: DType):
+def _highest(d: DType) -> float:
     if d.is_float:
         return math.inf
     return True if d.kind == "bool" else int(np.iinfo(d.numpy).max)
@@ -204,6 +204,11 @@ def scalar_result(fn: str, args: Sequence[DType]) -> DType:
 
 
 # ------------------------------------------------------------------------------------------------ meta-ops
+Types: TypeAlias = Sequence[TensorType]
+Attrs: TypeAlias = Mapping[str, Any]
+Infer: TypeAlias = Callable[[Types, Attrs, TensorType | None], TensorType]
+
+
 @dataclass(frozen=True, slots=True)
 class MetaOp:
     """An op on whole tensors.
@@ -217,7 +222,7 @@ class MetaOp:
     name: str
     arity: int
     attrs: Mapping[str, str]
-    infer: Callable[[Sequence[TensorType], Mapping[str, Any], TensorType | None], TensorType]
+    infer: Infer
     doc: str
 
 
@@ -234,8 +239,8 @@ def dims_match(a: int, b: int) -> bool:
     return a == b or DYNAMIC in (a, b)
 
 
-def _elementwise(name: str):
-    def infer(args, attrs, declared):
+def _elementwise(name: str) -> Infer:
+    def infer(args: Types, attrs: Attrs, declared: TensorType | None) -> TensorType:
         shapes = [a.shape for a in args]
         dtype = scalar_result(name, [a.dtype for a in args])
         if any(len(s) != len(shapes[0]) or not all(map(dims_match, s, shapes[0])) for s in shapes):
@@ -244,18 +249,18 @@ def _elementwise(name: str):
     return infer
 
 
-def _constant(args, attrs, declared):
+def _constant(args: Types, attrs: Attrs, declared: TensorType | None) -> TensorType:
     return _declared(declared)
 
 
-def _iota(args, attrs, declared):
+def _iota(args: Types, attrs: Attrs, declared: TensorType | None) -> TensorType:
     t = _declared(declared)
     if not 0 <= attrs["axis"] < t.rank:
         raise OpError(f"iota axis {attrs['axis']} is outside the {t.rank} dimensions of {t}")
     return t
 
 
-def _random(args, attrs, declared):
+def _random(args: Types, attrs: Attrs, declared: TensorType | None) -> TensorType:
     t = _declared(declared)
     if args[0] != TensorType(I64, ()):
         raise OpError(f"random needs a key of type tensor<i64>, got {args[0]}")
@@ -264,11 +269,11 @@ def _random(args, attrs, declared):
     return t
 
 
-def _cast(args, attrs, declared):
+def _cast(args: Types, attrs: Attrs, declared: TensorType | None) -> TensorType:
     return TensorType(_declared(declared).dtype, args[0].shape)
 
 
-def _broadcast(args, attrs, declared):
+def _broadcast(args: Types, attrs: Attrs, declared: TensorType | None) -> TensorType:
     t, dims = _declared(declared), attrs["dims"]
     if len(dims) != args[0].rank or len(set(dims)) != len(dims) or any(not 0 <= d < t.rank for d in dims):
         raise OpError(f"broadcast dims {tuple(dims)} must name one dimension of {t} for each of {args[0]}")
@@ -278,7 +283,7 @@ def _broadcast(args, attrs, declared):
     return TensorType(args[0].dtype, t.shape)
 
 
-def _reduce(args, attrs, declared):
+def _reduce(args: Types, attrs: Attrs, declared: TensorType | None) -> TensorType:
     x, axes = args[0], attrs["axes"]
     _check_reduction(attrs["fn"], x.dtype)
     if len(set(axes)) != len(axes) or any(not 0 <= a < x.rank for a in axes):
@@ -286,7 +291,7 @@ def _reduce(args, attrs, declared):
     return TensorType(x.dtype, tuple(n for d, n in enumerate(x.shape) if d not in axes))
 
 
-def _arg_reduce(args, attrs, declared):
+def _arg_reduce(args: Types, attrs: Attrs, declared: TensorType | None) -> TensorType:
     x, axis = args[0], attrs["axis"]
     if attrs["fn"] not in ("max", "min"):
         raise OpError(f"arg_reduce knows max and min, not {attrs['fn']!r}")
@@ -297,34 +302,34 @@ def _arg_reduce(args, attrs, declared):
     return TensorType(I64, x.shape[:axis] + x.shape[axis + 1:])
 
 
-def _reindex(args, attrs, declared):
+def _reindex(args: Types, attrs: Attrs, declared: TensorType | None) -> TensorType:
     t = _declared(declared)
     _check_map("reindex", attrs["map"], args[0].rank, t.rank)
     return TensorType(args[0].dtype, t.shape)
 
 
-def _reindex_reduce(args, attrs, declared):
+def _reindex_reduce(args: Types, attrs: Attrs, declared: TensorType | None) -> TensorType:
     t = _declared(declared)
     _check_reduction(attrs["fn"], args[0].dtype)
     _check_map("reindex_reduce", attrs["map"], t.rank, args[0].rank)
     return TensorType(args[0].dtype, t.shape)
 
 
-def _reshape(args, attrs, declared):
+def _reshape(args: Types, attrs: Attrs, declared: TensorType | None) -> TensorType:
     t = _declared(declared)
     if DYNAMIC not in args[0].shape + t.shape and args[0].size != t.size:
         raise OpError(f"cannot reshape {args[0].shape} ({args[0].size} elements) to {t.shape} ({t.size})")
     return TensorType(args[0].dtype, t.shape)
 
 
-def _transpose(args, attrs, declared):
+def _transpose(args: Types, attrs: Attrs, declared: TensorType | None) -> TensorType:
     perm = attrs["perm"]
     if sorted(perm) != list(range(args[0].rank)):
         raise OpError(f"{tuple(perm)} is not a permutation of the {args[0].rank} dimensions of {args[0].shape}")
     return TensorType(args[0].dtype, tuple(args[0].shape[p] for p in perm))
 
 
-def _check_indices(name, table: TensorType, domain: tuple[int, ...], indices: Sequence[TensorType], attrs):
+def _check_indices(name: str, table: TensorType, domain: tuple[int, ...], indices: Types, attrs: Attrs) -> None:
     _check_map(name, attrs["map"], table.rank, len(domain))
     if len(attrs["dims"]) != len(indices) or any(not 0 <= d < table.rank for d in attrs["dims"]):
         dims = tuple(attrs["dims"])
@@ -337,13 +342,13 @@ def _check_indices(name, table: TensorType, domain: tuple[int, ...], indices: Se
                           "\nhint: convert one of them with astype")
 
 
-def _gather(args, attrs, declared):
+def _gather(args: Types, attrs: Attrs, declared: TensorType | None) -> TensorType:
     t = _declared(declared)
     _check_indices("gather", args[0], t.shape, args[1:], attrs)
     return TensorType(args[0].dtype, t.shape)
 
 
-def _scatter(args, attrs, declared):
+def _scatter(args: Types, attrs: Attrs, declared: TensorType | None) -> TensorType:
     init, updates, *indices = args
     if attrs["fn"] != "replace":
         _check_reduction(attrs["fn"], init.dtype)

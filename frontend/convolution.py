@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from jtc.dialects.affine import Affine
 from jtc.dialects.graph import Node, TensorType
@@ -88,7 +88,8 @@ def _conv(rank: int, x: Any, w: Any, bias: Any, stride: Any, padding: Any, dilat
     return _finish(reshape_node(y, (a.shape[0], out_channels, *space)), bias, single, name)
 
 
-def _padding(padding: Any, kernel: Sequence[int], gaps: Sequence[int], steps: Sequence[int], name: str):
+def _padding(padding: Any, kernel: Sequence[int], gaps: Sequence[int], steps: Sequence[int],
+             name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Padding before, and before plus after, for each dimension; also "same" and "valid"."""
     if padding == "valid":
         return (0,) * len(kernel), (0,) * len(kernel)
@@ -181,8 +182,28 @@ def _conv_transpose(rank: int, x: Any, w: Any, bias: Any, stride: Any, padding: 
     return _finish(y, bias, single, name)
 
 
-def _pool(fn: str, rank: int, x: Any, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil: bool, name: str):
-    """The windows of x reduced with fn, and the node of x, its sizes and whether it had no batch."""
+class _Pooled(NamedTuple):
+    """A reduction of windows.
+
+    result   [n, c, *space]
+    x        the input [n, c, *sizes]; single: it had no n
+    shape    of the windows, [n, c, *space, *kernel]; where: the indices into x at one of their points
+    axes     the windows' dimensions that are reduced
+    """
+
+    result: Node
+    x: Node
+    single: bool
+    shape: tuple[int, ...]
+    where: list[Affine]
+    axes: tuple[int, ...]
+    kernel: tuple[int, ...]
+    padding: tuple[int, ...]
+
+
+def _pool(fn: str, rank: int, x: Any, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil: bool,
+          name: str) -> _Pooled:
+    """The windows of x reduced with fn."""
     node, single = _batched(to_node(x), rank, name)
     sizes = pair(kernel, rank, "kernel_size")
     steps = sizes if stride is None else pair(stride, rank, "stride")
@@ -203,7 +224,7 @@ def _pool(fn: str, rank: int, x: Any, kernel: Any, stride: Any, padding: Any, di
     where = [_axis(2 + d) * steps[d] + _axis(2 + rank + d) * gaps[d] - pads[d] for d in range(rank)]
     axes = tuple(range(2 + rank, 2 + 2 * rank))
     windows = reindex_node(node, shape, [_axis(0), _axis(1), *where], REDUCTIONS[fn].identity(node.dtype))
-    return reduce_node(fn, windows, axes), node, shape, where, axes, sizes, pads, single
+    return _Pooled(reduce_node(fn, windows, axes), node, single, shape, where, axes, sizes, pads)
 
 
 def _unbatch(y: Node, single: bool) -> Tensor:
@@ -211,8 +232,8 @@ def _unbatch(y: Node, single: bool) -> Tensor:
 
 
 def _max_pool(rank: int, x: Any, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil: bool) -> Tensor:
-    result, *_, single = _pool("max", rank, x, kernel, stride, padding, dilation, ceil, f"max_pool{rank}d")
-    return _unbatch(result, single)
+    pooled = _pool("max", rank, x, kernel, stride, padding, dilation, ceil, f"max_pool{rank}d")
+    return _unbatch(pooled.result, pooled.single)
 
 
 def max_pool1d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
@@ -253,10 +274,10 @@ def avg_pool3d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, c
 
 def _avg_pool(rank: int, x: Any, kernel: Any, stride: Any, padding: Any, ceil: bool, include: bool) -> Tensor:
     name = f"avg_pool{rank}d"
-    total, node, shape, where, axes, sizes, pads, single = _pool("add", rank, x, kernel, stride, padding, 1, ceil, name)
+    total, node, single, shape, where, axes, sizes, pads = _pool("add", rank, x, kernel, stride, padding, 1, ceil, name)
     if not node.dtype.is_float:
         raise input_error(f"{name} needs a float input, got {node.dtype.public}")
-    if include and not ceil or not any(pads) and not ceil:
+    if not ceil and (include or not any(pads)):
         return _unbatch(record("mul", [total, splat(1 / math.prod(sizes), total.dtype, total.shape)]), single)
     # The number of elements in each window: ones, where they lie inside the input (and its padding, if that counts).
     border = pads if include else (0,) * rank

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 os.environ.setdefault("JTC_THREADS", os.environ.get("BENCH_THREADS", "1"))      # read when jtc starts its threads
 
 import jtc  # noqa: E402
+from jtc import Tensor  # noqa: E402
 from jtc.nn import functional as fn  # noqa: E402
 
 VERSION = f"jtc {jtc.__version__}"
@@ -26,63 +28,63 @@ class F:
     leaky_relu, gelu = fn.leaky_relu, fn.gelu
 
     @staticmethod
-    def index0(x, i):
+    def index0(x: Tensor, i: int) -> Tensor:
         return x[i]
 
     @staticmethod
-    def gelu_tanh(x):
+    def gelu_tanh(x: Tensor) -> Tensor:
         return fn.gelu(x, approximate="tanh")
 
     @staticmethod
-    def softmax(x):
+    def softmax(x: Tensor) -> Tensor:
         return fn.softmax(x, axis=-1)
 
     @staticmethod
-    def layernorm(x, g, b):
+    def layernorm(x: Tensor, g: Tensor, b: Tensor) -> Tensor:
         return fn.layer_norm(x, x.shape[-1:], g, b, EPS)
 
     @staticmethod
-    def sum(x, axis):
+    def sum(x: Tensor, axis: Any) -> Tensor:
         return jtc.sum(x, axis=axis)
 
     @staticmethod
-    def mean_square(x):
+    def mean_square(x: Tensor) -> Tensor:
         return jtc.mean(x * x)
 
     @staticmethod
-    def conv2d(x, w, stride=1, padding=0, groups=1):
+    def conv2d(x: Tensor, w: Tensor, stride: int = 1, padding: int = 0, groups: int = 1) -> Tensor:
         return fn.conv2d(x, w, stride=stride, padding=padding, groups=groups)
 
     @staticmethod
-    def conv_transpose2d(x, w, stride, padding):
+    def conv_transpose2d(x: Tensor, w: Tensor, stride: int, padding: int) -> Tensor:
         return fn.conv_transpose2d(x, w, stride=stride, padding=padding)
 
     @staticmethod
-    def batchnorm_train(x, g, b):
+    def batchnorm_train(x: Tensor, g: Tensor, b: Tensor) -> Tensor:
         return fn.batch_norm(x, None, None, g, b, training=True, eps=EPS)
 
     @staticmethod
-    def batchnorm_infer(x, g, b, mean, var):
+    def batchnorm_infer(x: Tensor, g: Tensor, b: Tensor, mean: Tensor, var: Tensor) -> Tensor:
         return fn.batch_norm(x, mean, var, g, b, eps=EPS)
 
     @staticmethod
-    def maxpool(x, k, s, p):
+    def maxpool(x: Tensor, k: int, s: int, p: int) -> Tensor:
         return fn.max_pool2d(x, k, s, p)
 
     @staticmethod
-    def global_avgpool(x):
+    def global_avgpool(x: Tensor) -> Tensor:
         return jtc.mean(x, axis=(2, 3))
 
     @staticmethod
-    def attention(q, k, v, causal):
+    def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
         return fn.scaled_dot_product_attention(q, k, v, is_causal=causal)
 
     @staticmethod
-    def cross_entropy(logits, labels):
+    def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
         return fn.cross_entropy(logits, labels)
 
 
-def build(w) -> Callable[[], list] | None:
+def build(w: Any) -> Callable[[], list] | None:
     """`run()` for a workload, or None where it needs derivatives.
 
     w offers inputs() (name -> array), const(arrays) (names that may be compiled in), fwd(F, tensors) and training.
@@ -94,13 +96,13 @@ def build(w) -> Callable[[], list] | None:
     names = [n for n in arrays if n not in constant]
 
     @jtc.jit
-    def forward(*inputs):
+    def forward(*inputs: Tensor) -> Tensor:
         tensors = {n: jtc.asarray(arrays[n]) for n in constant} | dict(zip(names, inputs, strict=True))
         return w.fwd(F, tensors)
 
     inputs = [jtc.array(arrays[n]) for n in names]
 
-    def run():
+    def run() -> Any:
         out = forward(*inputs)
         jtc.sync(out)
         return out
@@ -108,5 +110,5 @@ def build(w) -> Callable[[], list] | None:
     return run
 
 
-def to_numpy(result) -> list[np.ndarray]:
+def to_numpy(result: Any) -> list[np.ndarray]:
     return [np.asarray(r) for r in result]

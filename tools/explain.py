@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jtc.compiler.explain import Report
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jtc.compiler.explain import Report
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -170,7 +170,8 @@ class Fenced:
 
 
 # ------------------------------------------------------------------------------------------------ running
-def compile_kernel(emitted: Emitted, target: CpuTarget, optimize: int):
+def compile_kernel(emitted: Emitted, target: CpuTarget,
+                   optimize: int) -> Callable[[Sequence[int], int, int, int], None]:
     """A callable (operand addresses, workspace address, begin, end) of the kernel's code in this process."""
     import llvmlite.binding as llvm
     code = lower.to_object(lower.to_llvm(emitted.text, emitted.symbol, len(emitted.operands)), target, optimize)

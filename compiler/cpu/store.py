@@ -3,7 +3,7 @@ results of earlier reduction blocks, go through the epilogue, and are stored.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from jtc.compiler.cpu.code import Code, type_of
@@ -155,7 +155,7 @@ def transpose(tile: Tile, results: Results, axis: str) -> Results:
     return turned
 
 
-def _key(offsets) -> tuple:
+def _key(offsets: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(offsets.items()))
 
 

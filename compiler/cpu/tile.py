@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -194,12 +194,19 @@ class Tile:
             accs = self._reduce(rest, frame, {**offsets, axis: place}, accs)
         return accs
 
-    def _loop(self, extent: int, step: int, body, accs: Accumulators) -> Accumulators:
-        """A loop that carries the accumulators, which start from the identity where they have no value yet."""
+    def _loop(self, extent: int, step: int, body: Callable[[str, Accumulators], Accumulators],
+              accs: Accumulators) -> Accumulators:
+        """A loop that carries the accumulators."""
+        def carry(value: str, carried: list[str]) -> list[str]:
+            return self._started(body(value, [*carried]))
+
         code = self.code
-        start = [self.identity(s.width) if a is None else a for a, s in zip(accs, self.slots)] if accs else []
         types = [type_of(self.dtype, s.width) for s in self.slots] if accs else []
-        return list(code.loop(code.index(0), code.index(extent), step, body, start, types))
+        return [*code.loop(code.index(0), code.index(extent), step, carry, self._started(accs), types)]
+
+    def _started(self, accs: Accumulators) -> list[str]:
+        """The accumulators, from the identity where they have no value yet."""
+        return [self.identity(s.width) if a is None else a for a, s in zip(accs, self.slots)]
 
     def _reduce_lanes(self, frame: Frame, offsets: Mapping[str, int], accs: Accumulators) -> Accumulators:
         """Along the lanes' axis: `streams` vectors at a time, then single vectors, then what is narrower."""
@@ -270,7 +277,7 @@ class Tile:
 
     def results(self, accs: Accumulators) -> list[tuple[str, Spot]]:
         """The finished accumulators: vectors along a parallel axis, or one scalar for each point."""
-        values = [self.identity(s.width) if a is None else a for a, s in zip(accs, self.slots)]
+        values = self._started(accs)
         if not self.across:
             return list(zip(values, self.spots))
         per_point = len(self.slots) // len(self.points)

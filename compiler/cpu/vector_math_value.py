@@ -76,19 +76,19 @@ class Value:
         return self._new(f"arith.{float_op if self.is_float else int_op} {a.name}, {b.name} : {self.type}")
 
     # -------------------------------------------------------------------------------------------- arithmetic
-    def __add__(self, other): return self._binary("addf", "addi", other)
-    def __radd__(self, other): return self._binary("addf", "addi", other, True)
-    def __sub__(self, other): return self._binary("subf", "subi", other)
-    def __rsub__(self, other): return self._binary("subf", "subi", other, True)
-    def __mul__(self, other): return self._binary("mulf", "muli", other)
-    def __rmul__(self, other): return self._binary("mulf", "muli", other, True)
-    def __truediv__(self, other): return self._binary("divf", "divsi", other)
-    def __rtruediv__(self, other): return self._binary("divf", "divsi", other, True)
-    def __and__(self, other): return self._binary("", "andi", other)
-    def __or__(self, other): return self._binary("", "ori", other)
-    def __xor__(self, other): return self._binary("", "xori", other)
-    def __lshift__(self, other): return self._binary("", "shli", other)
-    def __rshift__(self, other): return self._binary("", "shrsi", other)
+    def __add__(self, other: Value | int | float) -> Value: return self._binary("addf", "addi", other)
+    def __radd__(self, other: Value | int | float) -> Value: return self._binary("addf", "addi", other, True)
+    def __sub__(self, other: Value | int | float) -> Value: return self._binary("subf", "subi", other)
+    def __rsub__(self, other: Value | int | float) -> Value: return self._binary("subf", "subi", other, True)
+    def __mul__(self, other: Value | int | float) -> Value: return self._binary("mulf", "muli", other)
+    def __rmul__(self, other: Value | int | float) -> Value: return self._binary("mulf", "muli", other, True)
+    def __truediv__(self, other: Value | int | float) -> Value: return self._binary("divf", "divsi", other)
+    def __rtruediv__(self, other: Value | int | float) -> Value: return self._binary("divf", "divsi", other, True)
+    def __and__(self, other: Value | int | float) -> Value: return self._binary("", "andi", other)
+    def __or__(self, other: Value | int | float) -> Value: return self._binary("", "ori", other)
+    def __xor__(self, other: Value | int | float) -> Value: return self._binary("", "xori", other)
+    def __lshift__(self, other: Value | int | float) -> Value: return self._binary("", "shli", other)
+    def __rshift__(self, other: Value | int | float) -> Value: return self._binary("", "shrsi", other)
 
     def __neg__(self) -> Value:
         return self._new(f"arith.negf {self.name} : {self.type}") if self.is_float else self.const(0) - self
@@ -145,10 +145,10 @@ class Value:
             exact = exact.replace("s", "u")  # True is 1, not -1
         return self._new(f"arith.{dialect} {exact}, {self.name}, {other.name} : {self.type}", "i1")
 
-    def __lt__(self, other): return self.compare("lt", other)
-    def __le__(self, other): return self.compare("le", other)
-    def __gt__(self, other): return self.compare("gt", other)
-    def __ge__(self, other): return self.compare("ge", other)
+    def __lt__(self, other: Value | int | float) -> Value: return self.compare("lt", other)
+    def __le__(self, other: Value | int | float) -> Value: return self.compare("le", other)
+    def __gt__(self, other: Value | int | float) -> Value: return self.compare("gt", other)
+    def __ge__(self, other: Value | int | float) -> Value: return self.compare("ge", other)
     def eq(self, other: Value | int | float) -> Value: return self.compare("eq", other)
     def ne(self, other: Value | int | float) -> Value: return self.compare("ne", other)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from jtc.dialects.graph import Graph
 from jtc.dialects.kernel import Kernel, Pack, Program, Schedule, Stage
 from jtc.dialects.target import CpuTarget
 from jtc.passes.base import PassError
@@ -34,7 +35,7 @@ class KernelPack(SchedulePass):
         axis, step = self._loop()
         return replace(schedule, packs=(*schedule.packs, Pack(self.read, (axis, step), self.order, self.pad)))
 
-    def run(self, module) -> Program:
+    def run(self, module: Graph | Program) -> Program:
         if self.inside:
             return super().run(module)
         if not isinstance(module, Program):

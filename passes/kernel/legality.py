@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from math import prod
 
 from jtc.dialects.affine import split_term
-from jtc.dialects.expr import walk
+from jtc.dialects.expr import Expr, walk
 from jtc.dialects.kernel import Access, Kernel, Pack, Program, Schedule, Stage
 from jtc.dialects.optable import REDUCTIONS, SCALAR_FUNCTIONS
 from jtc.dialects.target import CpuTarget
@@ -96,7 +96,7 @@ def _associative(stage: Stage) -> bool:
     return stage.reduce in REDUCTIONS and "associative" in SCALAR_FUNCTIONS[REDUCTIONS[stage.reduce].fn].facts
 
 
-def _vector(stage: Stage, kernel: Kernel, schedule: Schedule):
+def _vector(stage: Stage, kernel: Kernel, schedule: Schedule) -> Iterator[str]:
     vector, lanes = schedule.vector, schedule.lanes
     if lanes < 1 or lanes & (lanes - 1):
         yield f"{lanes} lanes: not a power of two"
@@ -118,7 +118,7 @@ def _vector(stage: Stage, kernel: Kernel, schedule: Schedule):
         yield f"vector axis {vector} must be the innermost reduction axis, the order is {', '.join(schedule.reduction)}"
 
 
-def _loops(stage: Stage, kernel: Kernel, schedule: Schedule):
+def _loops(stage: Stage, kernel: Kernel, schedule: Schedule) -> Iterator[str]:
     last: dict[str, int] = {}
     single = {axis.name for axis, block in kernel.shared if block == 1}
     blocks = {axis.name: block for axis, block in kernel.shared}
@@ -151,7 +151,7 @@ def _loops(stage: Stage, kernel: Kernel, schedule: Schedule):
             yield f"split of {axis}, which has no loop"
 
 
-def _reduction(stage: Stage, schedule: Schedule):
+def _reduction(stage: Stage, schedule: Schedule) -> Iterator[str]:
     if sorted(schedule.reduction) != sorted(stage.reductions):
         yield (f"the reduction order ({', '.join(schedule.reduction)}) must name every reduction axis once: "
                f"({', '.join(stage.reductions)})")
@@ -164,7 +164,7 @@ def _reduction(stage: Stage, schedule: Schedule):
         yield "an axis is unrolled twice"
 
 
-def _packs(stage: Stage, kernel: Kernel, schedule: Schedule):
+def _packs(stage: Stage, kernel: Kernel, schedule: Schedule) -> Iterator[str]:
     seen: set[int] = set()
     for pack in schedule.packs:
         if not 0 <= pack.read < len(stage.reads):
@@ -198,7 +198,7 @@ def _one_pack(stage: Stage, schedule: Schedule, pack: Pack) -> Iterator[str]:
         yield f"{name}: the stage writes {read.buffer} while it is copied"
 
 
-def panel_order(name: str, order: tuple[str, ...], parallel: list[str]):
+def panel_order(name: str, order: tuple[str, ...], parallel: list[str]) -> Iterator[str]:
     """Rules on a pack's order: a tile number needs its place further in, on a parallel axis; nothing twice."""
     if len(set(order)) != len(order):
         yield f"{name}: {', '.join(order)} names an axis twice"
@@ -215,7 +215,7 @@ def panel_order(name: str, order: tuple[str, ...], parallel: list[str]):
             yield f"{name}: {axis} occurs whole and in tiles"
 
 
-def _digits(stage: Stage, kernel: Kernel, schedule: Schedule):
+def _digits(stage: Stage, kernel: Kernel, schedule: Schedule) -> Iterator[str]:
     tile = register_tile(stage, schedule)
     reach = extents(stage, kernel)
     for number, read in enumerate(stage.reads):
@@ -234,7 +234,7 @@ def _digits(stage: Stage, kernel: Kernel, schedule: Schedule):
                 yield f"%{number} is packed by {term}: the register tile {tile[axis]} of {axis} spans several panels"
 
 
-def _bounds(stage: Stage, kernel: Kernel, schedule: Schedule, target: CpuTarget):
+def _bounds(stage: Stage, kernel: Kernel, schedule: Schedule, target: CpuTarget) -> Iterator[str]:
     reach = extents(stage, kernel)
     count = accumulators(stage, schedule, reach)
     if stage.reduce and not stage.accumulate and count > target.registers - 2:
@@ -256,7 +256,7 @@ def tile_code(stage: Stage, schedule: Schedule, reach: dict[str, int]) -> int:
     return int(accumulators(stage, schedule, reach) * (unrolled * body + tail + store))
 
 
-def instructions(root) -> float:
+def instructions(root: Expr) -> float:
     """Rough number of vector instructions of an expression: its functions' costs and one for each read."""
     return sum(SCALAR_FUNCTIONS[e.fn].cost if e.fn in SCALAR_FUNCTIONS else e.fn == "read" for e in walk(root)) or 1
 
@@ -265,7 +265,7 @@ def stage_writes(stage: Stage) -> set[str]:
     return {a.buffer for a in (stage.write, stage.keep) if a is not None}
 
 
-def _keep(stage: Stage):
+def _keep(stage: Stage) -> Iterator[str]:
     keep = stage.keep
     if keep is None:
         return
@@ -278,7 +278,7 @@ def _keep(stage: Stage):
             yield f"keep overwrites {keep.buffer} that %{number} reads at another place"
 
 
-def _scatter(stage: Stage, schedule: Schedule):
+def _scatter(stage: Stage, schedule: Schedule) -> Iterator[str]:
     if not stage.accumulate:
         return
     row = REDUCTIONS.get(stage.reduce or "")
@@ -295,7 +295,7 @@ def _scatter(stage: Stage, schedule: Schedule):
             yield f"the points of a scatter with {stage.reduce} must run in the order {', '.join(order)}"
 
 
-def _locals(kernel: Kernel):
+def _locals(kernel: Kernel) -> Iterator[str]:
     total = sum(b.type.bytes for b in kernel.locals)
     if total > MAX_WORKSPACE:
         yield f"local buffers of {total} bytes exceed the workspace limit of {MAX_WORKSPACE}"

@@ -10,12 +10,12 @@ and adds the two.  Operands that are constant are packed ahead for nothing; guar
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
 
 from jtc.dialects.affine import Affine
-from jtc.dialects.kernel import Pack, Schedule
+from jtc.dialects.kernel import Access, Pack, Schedule
 from jtc.passes.kernel.rules.common import Candidate, Copy, View, round_up
 
 LATENCY = 4.0                  # cycles of one fused multiply-add: a step of the reduction takes at least these
@@ -137,7 +137,7 @@ def _tile_cost(view: View, tile: Tile, wide: int, narrow: int) -> float:
             store = STORE_TRANSPOSED * vectors * outer * -(-inner // lanes)
         return step * depth + TILE_START + store + count * 0.5 * view.work
 
-    def along(size: int, step: int, cost) -> float:
+    def along(size: int, step: int, cost: Callable[[int], float]) -> float:
         return size // step * cost(step) + (cost(size % step) if size % step else 0.0)
 
     outer_size = view.free[axes[0]] if len(axes) > 1 else 1
@@ -221,11 +221,11 @@ def _vector_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
         if _is_box(view, number) and _can_hoist(view, number):
             size = prod(high - low + 1 for low, high in (f.range(view.stage.sizes) for f in read.index))
             yield Operand(cost=size * COPY, copy=tuple(map(str, range(len(read.index)))))
-    if not window and not (_outside(view, read) and read.guards):
+    if not window and not (_outside(read) and read.guards):
         yield Operand(cost=_volume(view, number) * (COPY if contiguous else COPY_TRANSPOSED), pack=order, packed=True)
 
 
-def _outside(view: View, read) -> bool:
+def _outside(read: Access) -> bool:
     """Whether a guard lies on axes that the read itself does not walk: a copy could not hold it."""
     return any(g.index.axes - read.flat.axes for g in read.guards)
 
