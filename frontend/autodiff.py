@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from jtc.dialects.build import located, make
+from jtc.dialects.build import located, make, splat
+from jtc.dialects.errors import InputError
 from jtc.dialects.gradients import STOP, Cotangents, cotangents, zeros
 from jtc.dialects.graph import Node, TensorType
 from jtc.frontend.tensor import Tensor
@@ -121,7 +122,6 @@ def _sum(parts: Sequence[Node]) -> Node | None:
 
 def seed(type: TensorType) -> Node:
     """The cotangent of a loss: 1."""
-    from jtc.dialects.build import splat
     return splat(1, type.dtype, type.shape)
 
 
@@ -154,25 +154,25 @@ def gradients(loss: Tensor, wrt: Sequence[Tensor], allow_unused: bool = False) -
     found = reverse([node], [seed(node.type)], nodes)
     for tensor, target, g in zip(targets, nodes, found):
         if g is None and not allow_unused:
-            raise input_error(f"{_name(tensor)} of shape {tensor.shape} does not reach the loss{_why(node, target)}",
-                              "freeze it with requires_grad_(False), or leave it out of the optimiser")
+            raise _unreached(_name(tensor), node, target)
     return [Tensor.of(zeros(n.type) if g is None else g) for n, g in zip(nodes, found)]
 
 
 def _name(tensor: Tensor) -> str:
     name = getattr(tensor, "name", None)
-    return f"parameter {name}" if name else "a parameter" if hasattr(tensor, "requires_grad") else "a tensor"
+    return f"parameter {name}" if name else "a parameter" if type(tensor) is not Tensor else "a tensor"
 
 
-def _why(output: Node, target: Node) -> str:
-    """What lies between, where the value depends on the target and its gradient does not; "" where it does not."""
-    blocker = blocked_by(output, target)
+def _unreached(name: str, output: Node, target: Node) -> InputError:
+    """The error where no gradient arrives, with what lies between."""
+    blocker, hint = blocked_by(output, target), "freeze it with requires_grad_(False), or leave it out of the optimiser"
+    why = ""
     if blocker is not None:
-        return f": only through {blocker}, which has no gradient"
-    made = origin(output)
-    if made.op == "input" and made is not target:
-        return ": the value of the loss has been computed, and what it was computed from is not known any more"
-    return ""
+        why = f": only through {blocker}, which has no gradient"
+    elif origin(output).op == "input":
+        why, hint = ": what its value was computed from is not known any more", \
+            "take the gradients before the value of the loss is read, and in the jitted function that computes it"
+    return input_error(f"{name} of shape {target.shape} does not reach the loss{why}", hint)
 
 
 def blocked_by(output: Node, target: Node) -> str | None:

@@ -1,0 +1,120 @@
+"""Training: one graph from data to updated weights, jitted and lazily."""
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from frontend_checks import normal
+
+import jtc
+from jtc import nn, optim
+from jtc.frontend.execute import statistics
+from jtc.runtime import knobs
+
+
+def example():
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed: there are no digits to train on")
+    sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+    import train_digits
+    return train_digits
+
+
+def test_digits():
+    losses, net = example().train(epochs=10)
+    assert losses[0] > 2 and example().accuracy(net) >= 0.92
+
+
+def test_digits_lazily_gives_the_same_losses():
+    with knobs.use(backend="reference"):
+        options = {"epochs": 1, "batch": 4, "count": 12}
+        lazy, _ = example().train(**options, lazy=True)
+        jitted, _ = example().train(**options)
+    np.testing.assert_allclose(lazy, jitted, rtol=1e-4)
+
+
+def regression(jitted: bool):
+    """A net with batch norm and dropout, its optimiser, and a training step."""
+    jtc.random.seed(1)
+    net = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.1), nn.Linear(8, 1))
+    opt = optim.Adam(net.parameters(), lr=0.05)
+
+    def step(x, t):
+        loss = nn.functional.mse_loss(net(x), t)
+        opt.step(loss, max_norm=1.0)
+        return loss
+
+    return net, opt, jtc.jit(step) if jitted else step
+
+
+@pytest.mark.usefixtures("backend")
+def test_state_moves_alike():
+    """Parameters, running statistics, the optimiser's state and the random numbers."""
+    x, t = normal(16, 3), normal(16, 1, seed=1)
+    nets = []
+    for jitted in (False, True):
+        net, opt, step = regression(jitted)
+        losses, programs = [], []
+        for _ in range(6):
+            losses.append(step(x, t).item())
+            programs.append(statistics.compiled)
+        assert losses[-1] < losses[0] and programs[1] == programs[-1]
+        nets.append((losses, net.state_dict(), opt.state_dict()["state"][0]))
+    (a, net_a, state_a), (b, net_b, state_b) = nets
+    np.testing.assert_allclose(a, b, rtol=1e-5)
+    for one, other in [(net_a, net_b), (state_a, state_b)]:
+        for name in one:
+            np.testing.assert_allclose(one[name].numpy(), other[name].numpy(), rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.usefixtures("backend")
+def test_a_value_that_was_read_keeps_its_history():
+    """As with two optimisers: what one step computed, and held, is differentiated by the next."""
+    generator, critic = nn.Linear(2, 3), nn.Linear(3, 1)
+    z = normal(4, 2)
+    first = optim.SGD(critic.parameters(), lr=0.1)
+    second = optim.SGD(generator.parameters(), lr=0.1)
+    fake = generator(z)
+    first.step(jtc.mean(critic(jtc.stop_gradient(fake)) ** 2))
+    before = fake.numpy()
+    loss = jtc.mean((critic(fake) - 1) ** 2)
+    loss.item()
+    w = np.array(critic.weight.numpy())
+    gradient = second.gradients(loss)[1].numpy()
+    residual = 2 * (critic(before).numpy() - 1) / 4
+    np.testing.assert_allclose(gradient, (residual @ w).sum(0), rtol=1e-5)
+    second.step(loss)
+
+
+@pytest.mark.usefixtures("backend")
+def test_the_history_of_state_ends_with_each_step():
+    """A loop that keeps all of its losses keeps no batch and no old weights."""
+    net, _, step = regression(False)
+    losses = [step(normal(4, 3, seed=i), normal(4, 1, seed=i)) for i in range(3)]
+    for tensor in (*losses, *net.parameters(), *net.buffers()):
+        history = tensor._node.history if tensor._node is not None else None
+        assert not hasattr(history, "args")
+
+
+@pytest.mark.usefixtures("backend")
+def test_gradients_of_what_is_not_a_loss():
+    w, frozen = nn.Parameter(normal(3)), nn.Parameter(normal(3))
+    w.name = "layer.weight"
+    x = jtc.array(normal(3))
+    for loss, message in ((w * x, "gradient of a non-scalar: the loss has shape \\(3,\\)"),
+                          (jtc.sum((w > 0).astype(jtc.int32)), "gradient of an integer: the loss is int64"),
+                          (jtc.sum(x), "parameter layer.weight of shape \\(3,\\) does not reach the loss"),
+                          (jtc.sum(x[jtc.argmax(w)]), "only through argmax"),
+                          (jtc.sum(jtc.stop_gradient(w)), "only through stop_gradient"),
+                          (3.0, "the loss must be a tensor, got float")):
+        with pytest.raises(jtc.InputError, match=message):
+            jtc.gradients(loss, [w])
+    with pytest.raises(jtc.InputError, match="does not reach the loss"):
+        optim.SGD([w, frozen], lr=0.1).step(jtc.sum(w))
+    optim.SGD([w, frozen.requires_grad_(False)], lr=0.1).step(jtc.sum(w))
+    loss = jtc.sum(x * 2)
+    loss.item()
+    with pytest.raises(jtc.InputError, match="a tensor of shape .* not known any more"):
+        jtc.gradients(loss, [x])
+    assert jtc.gradients(jtc.sum(x), [w], allow_unused=True)[0].tolist() == [0, 0, 0]
