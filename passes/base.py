@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from dataclasses import dataclass, fields, replace
-from typing import Any, Any, ClassVar
+from typing import Any, ClassVar
 
 from jtc.dialects.errors import InputError, UsageError, near
 from jtc.dialects.graph import Graph

@@ -7,10 +7,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jtc.compiler.explain import Report
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from jtc.compiler.explain import Report
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import functools
 import re
 from typing import Any
-from typing import Any
 
 from jtc.compiler.cpu.llvm_text import downgrade, expand_intrinsics
 from jtc.dialects.errors import InternalError, UsageError
