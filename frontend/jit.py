@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import threading
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +44,8 @@ from jtc.runtime import knobs
 from jtc.runtime.engine import Dispatcher
 
 logger = logging.getLogger("jtc")
+# Held while a function is traced: meanwhile, stand-ins may be in the places of the tensors that it rebinds.
+_tracing = threading.RLock()
 _STATES = 8           # programs kept for one signature: training and evaluation, and a few structures of modules
 
 
@@ -89,6 +92,12 @@ def trace(function: Callable[..., Any], args: Sequence[Any] = (), kwargs: dict[s
 
     Raises TraceError where Python needs the value of a traced tensor, InputError where an op refuses its operands.
     """
+    with _tracing:
+        return _trace(function, args, kwargs, name)
+
+
+def _trace(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any] | None,
+           name: str | None) -> Traced:
     arguments: list[Any] = []
     form = flatten((tuple(args), kwargs or {}), arguments)
     tracer = Tracer(name or str(getattr(function, "__name__", type(function).__name__)))
@@ -236,7 +245,7 @@ class Program:
         first = len(self.types) - len(self.traced.captured)
         for (tensor, place), expected in zip(self.traced.captured, self.types[first:]):
             now = tensor if place is None else place.read(arguments)
-            if not isinstance(now, Tensor) or now.type != expected:
+            if not isinstance(now, Tensor) or now.type != expected or now._tracer is not None:
                 return None
             found.append(now)
         return found
@@ -282,7 +291,8 @@ class Jit(Dispatcher):
         self.function, self.name = function, name
         self.options = knobs.check(options or {})
         self.compiles = 0
-        self._programs: dict[Any, list[Program]] = {}
+        self._programs: dict[Any, tuple[Program, ...]] = {}         # written under the lock, read without
+        self._lock = threading.RLock()
         functools.update_wrapper(self, function)
 
     def _slow(self, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -297,25 +307,41 @@ class Jit(Dispatcher):
         return self._run(key, args, kwargs, arguments)
 
     def _run(self, key: tuple, args: tuple, kwargs: dict[str, Any], arguments: list[Any]) -> Any:
-        settings = (*knobs.key().values(), knobs.get("backend"))
-        programs = self._programs.setdefault((key, settings), [])
-        for program in programs:
-            captured = None if program.changed() else program.tensors(arguments)
-            if captured is not None:
-                break
-        else:
-            reason = self._reason(key, programs, arguments)
-            program = Program(trace(self.function, args, kwargs, self.name), arguments)
-            programs[:] = [program, *programs[:_STATES - 1]]
-            self.compiles += 1
-            if self.compiles > 1:
-                # A step that changes state runs many times: compiling it again may well be a mistake.
-                logger.log(logging.WARNING if program.traced.writes else logging.INFO, "%s is compiled again: %s",
-                           program.traced.graph.name, reason)
-            captured = [tensor for tensor, _ in program.traced.captured]
-            self._register(program, args, kwargs)
+        variant = key, (*knobs.key().values(), knobs.get("backend"))
+        found = self._find(variant, arguments)
+        if found is None:
+            with self._lock:
+                with _tracing:          # another thread may have compiled it, or have stand-ins in the places
+                    found = self._find(variant, arguments)
+                    traced = None if found else trace(self.function, args, kwargs, self.name)
+                if traced is not None:
+                    found = self._compile(variant, traced, args, kwargs, arguments)
+        program, captured = found           # type: ignore[misc]
         given = [_buffer(leaf) for leaf in arguments if tensor_type(leaf)]
         return program.call(given, captured, arguments)
+
+    def _find(self, variant: tuple, arguments: list[Any]) -> tuple[Program, list[Tensor]] | None:
+        """A program that can be used, and the captured tensors as they are now."""
+        for program in self._programs.get(variant, ()):
+            captured = None if program.changed() else program.tensors(arguments)
+            if captured is not None:
+                return program, captured
+        return None
+
+    def _compile(self, variant: tuple, traced: Traced, args: tuple, kwargs: dict[str, Any],
+                 arguments: list[Any]) -> tuple[Program, list[Tensor]]:
+        """Compile what was traced, and keep it; called under the lock."""
+        known = self._programs.get(variant, ())
+        reason = self._reason(variant[0], known, arguments)
+        program = Program(traced, arguments)
+        self._programs[variant] = (program, *known[:_STATES - 1])
+        self.compiles += 1
+        if self.compiles > 1:
+            # A step that changes state runs many times: compiling it again may well be a mistake.
+            logger.log(logging.WARNING if traced.writes else logging.INFO, "%s is compiled again: %s",
+                       traced.graph.name, reason)
+        self._register(program, args, kwargs)
+        return program, [tensor for tensor, _ in traced.captured]
 
     def _reason(self, key: tuple, programs: Sequence[Program], arguments: Sequence[Any]) -> str:
         """Why none of the programs compiled so far can be used, in words."""
