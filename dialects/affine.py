@@ -133,10 +133,10 @@ class Affine:
             axis, op, size = split_term(term)
             value = values[axis]
             if op == "//":
-                value = value // size       # type: ignore[operator]
+                value = value // size
             elif op == "%":
-                value = value % size        # type: ignore[operator]
-            total = total + coef * value    # type: ignore[operator]
+                value = value % size
+            total = total + coef * value
         return total
 
     def __str__(self) -> str:

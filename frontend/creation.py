@@ -35,7 +35,7 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | 
         return obj.__copy__() if copy else obj
     if is_scalar(obj):
         strong = isinstance(obj, np.generic) and not isinstance(obj, float)
-        return Tensor.of(_number(obj, to or (public_dtype(obj.dtype) if strong else scalar_dtype(obj))))     # type: ignore[union-attr]
+        return Tensor.of(_number(obj, to or (public_dtype(obj.dtype) if strong else scalar_dtype(obj))))
     if _holds_tensor(obj):
         from jtc.frontend.manipulation import stack
         stacked = stack([asarray(item) for item in obj])

@@ -85,7 +85,7 @@ class Index:
         raise input_error(f"index ({self.form}) cannot be compared: its value is not known here",
                           "read out of range to get `fill`, or choose with jtc.where afterwards")
 
-    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _compare      # type: ignore[assignment]
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _compare
 
     def __bool__(self) -> bool:
         return self._compare(0)
@@ -93,7 +93,7 @@ class Index:
     def __int__(self) -> int:
         return self._compare(0)
 
-    __index__ = __float__ = __int__                                      # type: ignore[assignment]
+    __index__ = __float__ = __int__
 
     def __hash__(self) -> int:
         return hash(self.form)

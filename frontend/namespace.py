@@ -74,7 +74,7 @@ class _Alias:
         module.__spec__ = self.spec              # the import system has put that of the public name there
 
 
-sys.meta_path.insert(0, _PublicModules)          # type: ignore[arg-type]
+sys.meta_path.insert(0, _PublicModules)
 
 
 def __getattr__(name: str) -> Any:

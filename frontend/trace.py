@@ -9,7 +9,7 @@ import sys
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import CodeType
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -32,7 +32,7 @@ _MAX_BYTES = (1 << 63) - 1
 
 def user_location() -> Location | None:
     """The innermost frame outside of jtc, None where all frames are ours."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
         ours = _ours.get(code)
@@ -48,7 +48,7 @@ def user_location() -> Location | None:
                 found = Location(code.co_filename, frame.f_lineno, code.co_qualname)
                 _locations[code, frame.f_lineno] = found
             return found
-        frame = frame.f_back                       # type: ignore[assignment]
+        frame = frame.f_back
     return None
 
 

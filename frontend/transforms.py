@@ -15,7 +15,7 @@ import numpy as np
 from jtc.dialects.build import make
 from jtc.dialects.dtypes import I64
 from jtc.dialects.gradients import STOP, convert, zeros
-from jtc.dialects.graph import Node, TensorType
+from jtc.dialects.graph import Node, TensorType, topological
 from jtc.frontend.autodiff import Block, alias, blocked_by, check_loss, reverse, seed
 from jtc.frontend.operands import to_node
 from jtc.frontend.tensor import Tensor
@@ -280,7 +280,11 @@ def pushed(linear: Linear, directions: Sequence[Node | None]) -> list[Node | Non
     symbols = [Node("input", (), {}, n.type) for n in outputs]
     arrived = reverse(outputs, symbols, linear.watched.nodes)
     pairs = [(g, d) for g, d in zip(arrived, directions, strict=True) if g is not None]
-    return reverse([g for g, _ in pairs], [d for _, d in pairs], symbols)
+    found = reverse([g for g, _ in pairs], [d for _, d in pairs], symbols)
+    if any(n is symbol for n in topological([n for n in found if n is not None]) for symbol in symbols):
+        raise input_error("forward mode through a custom gradient whose backward function is not linear",
+                          "its results must be sums of products with the cotangents; or use reverse mode")
+    return found
 
 
 # ------------------------------------------------------------------------------------------------ jacobians
@@ -396,7 +400,7 @@ def custom_grad(f: Callable[..., Any]) -> Callable[..., Any]:
         block.outputs = [t.node() for t in made if _differentiable(t)]
         return out_form.build(iter(made))
 
-    transformed.__wrapped__ = f                                                    # type: ignore[attr-defined]
+    transformed.__wrapped__ = f
     return transformed
 
 

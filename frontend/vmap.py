@@ -159,7 +159,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
             made.append(leaf)
         return out_form.build(iter(made))
 
-    transformed.__wrapped__ = f                                                    # type: ignore[attr-defined]
+    transformed.__wrapped__ = f
     return transformed
 
 
