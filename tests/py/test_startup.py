@@ -1,7 +1,6 @@
 """What a warm start costs: with everything in the cache, no process imports MLIR, LLVM or the compiler's passes."""
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
@@ -99,8 +98,8 @@ def test_what_a_file_holds_is_known_by_its_bytes(place, capsys):
     assert compiled("m.jtc")[0] == first[0]
 
 
-def test_misses_of_files_are_explained(place, capsys, caplog):
-    caplog.set_level(logging.INFO, "jtc")
+def test_misses_of_files_are_explained(place, capsys, caplog, monkeypatch):
+    monkeypatch.setenv("JTC_LOG", "info")
     assert main(["compile", "m.jtc"]) == 0
     assert "contents of m.jtc are not known yet" in caplog.text and "no programs" in caplog.text
     caplog.clear()
