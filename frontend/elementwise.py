@@ -197,8 +197,8 @@ def hypot(x1: Any, x2: Any, /) -> Tensor:
     one = splat(1, a.dtype, a.shape)
     ratio = record("div", [low, record("where", [record("eq", [high, splat(0, a.dtype, a.shape)]), one, high])])
     length = record("mul", [high, record("sqrt", [record("add", [record("mul", [ratio, ratio]), one])])])
-    infinite = record("isinf", [high])
-    return Tensor.of(record("where", [infinite, high, length]))
+    infinite = record("or", [record("isinf", [a]), record("isinf", [b])])      # also beside NaN
+    return Tensor.of(record("where", [infinite, splat(math.inf, a.dtype, a.shape), length]))
 
 
 def result_type(*values: Any) -> DType:

@@ -265,11 +265,12 @@ def pad(x: Any, pad_width: Any, /, *, constant_values: Any = 0) -> Tensor:
     node = to_node(x)
     rank = len(node.shape)
     try:
-        widths = np.broadcast_to(np.asarray(pad_width), (rank, 2)).tolist()
+        given = np.asarray(pad_width)
+        widths = np.broadcast_to(given, (rank, 2)).tolist()
     except ValueError:
         raise input_error(f"pad_width {shown(pad_width)} does not fit {rank} dimensions",
                           "give one (before, after) for each") from None
-    if any(not isinstance(w, int) or w < 0 for pair in widths for w in pair):
+    if given.dtype.kind not in "iu" or (given < 0).any():
         raise input_error(f"pad_width holds integers that are not negative, got {shown(pad_width)}")
     forms = [form - before for form, (before, _) in zip(axes_of(rank), widths)]
     shape = tuple(n + before + after for n, (before, after) in zip(node.shape, widths))
