@@ -66,12 +66,11 @@ def evaluate(tensors: Iterable[Tensor]) -> None:
         for node in nodes:
             if is_splat(node):
                 _settle(node, values.splat(node.type, node.attrs["value"]))
+        _need_values(nodes)
         results = _with_relatives([n for n in nodes if n.op != "input"])
         if results:
             graph, leaves = lazy_graph(results)
-            if _symbolic(leaves):
-                raise trace_error("the value of a tensor that stands for one example of vmap is not known",
-                                  "compute with jtc functions, or ask for it outside of the mapped function")
+            _need_values(leaves)
             with untraced():
                 buffers = execute.compiled(graph).run([leaf.data for leaf in leaves])
             tracked = _tracked(graph.nodes())
@@ -85,6 +84,12 @@ def evaluate(tensors: Iterable[Tensor]) -> None:
 def evaluate_state(tensors: Iterable[Tensor]) -> None:
     """Compute tensors, and all that was assigned to: after a step of a loop, nothing of its state is pending."""
     evaluate([*tensors, *(t for t in list(_state.assigned.values()) if t._buffer is None)])
+
+
+def _need_values(nodes: Iterable[Node]) -> None:
+    if _symbolic(nodes):
+        raise trace_error("the value of a tensor that stands for one example of vmap is not known",
+                          "compute with jtc functions, or ask for it outside of the mapped function")
 
 
 def _symbolic(nodes: Iterable[Node]) -> bool:

@@ -153,8 +153,8 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         batcher = Batcher(start, next(iter(sizes.values())))
         made = []
         for leaf, axis in zip(outputs, _places(out_axes, out_form)):
-            if isinstance(leaf, Tensor):
-                many = batcher.full(leaf.node())
+            if isinstance(leaf, (Tensor, np.ndarray)):
+                many = batcher.full(to_node(leaf))
                 leaf = Tensor.of(_moved(many, 0, normalize_axis(axis, len(many.shape), "out_axes")))
             made.append(leaf)
         return out_form.build(iter(made))
