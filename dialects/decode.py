@@ -129,6 +129,12 @@ class Fields:
             raise self.error(f'{name} must be like ["...", "..."], got [{", ".join(map(str, items))}]')
         return [i.value for i in items]
 
+    def integers(self, name: str) -> list[int]:
+        items = self.items(name)
+        if not all(isinstance(i, ir.IntegerAttr) for i in items):
+            raise self.error(f"{name} must be like [0, 1], got [{', '.join(map(str, items))}]")
+        return [i.value for i in items]
+
     def parsed(self, name: str, parse: Callable[[str], Any], example: str, optional: bool = True) -> tuple[Any, ...]:
         """A list of strings in a notation of ours."""
         values = []
@@ -343,7 +349,8 @@ def _schedule(fields: Fields) -> Schedule:
     result = Schedule(
         fields.string("vector"), fields.integer("lanes"), fields.parsed("loops", _step, "i:8"),
         tuple(fields.strings("reduction")), fields.parsed("unroll", _step, "k:4"), tuple(packs),
-        tuple(fields.strings("split")), fields.integer("threads", 0), fields.flag("stream"))
+        tuple(fields.strings("split")), fields.integer("threads", 0), fields.flag("stream"),
+        tuple(fields.integers("prefetch")))
     fields.finish()
     return result
 

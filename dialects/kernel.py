@@ -112,6 +112,7 @@ class Schedule:
     split      axes whose loops are cut where guards begin and end to hold, so that the interior runs without them
     threads    this many outermost loops may be spread over threads (0: the kernel runs on one)
     stream     the write bypasses the caches (non-temporal stores)
+    prefetch   reads in panels along the vector axis, whose next panel is fetched while the tiles of one run
     """
 
     vector: str
@@ -123,6 +124,7 @@ class Schedule:
     split: tuple[str, ...] = ()
     threads: int = 0
     stream: bool = False
+    prefetch: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

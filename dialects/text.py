@@ -269,6 +269,8 @@ def _schedule(s: Schedule) -> str:
         attrs["threads"] = f"{s.threads}"
     if s.stream:
         attrs["stream"] = ""
+    if s.prefetch:
+        attrs["prefetch"] = f"[{', '.join(map(str, s.prefetch))}]"
     return _dictionary(attrs)
 
 

@@ -79,8 +79,11 @@ def _propose(rng: random.Random, stage: Stage, kernel: Kernel) -> Schedule:
     unroll = tuple((a, rng.choice((1, 2, 3, 4, 8))) for a in reduction if rng.random() < 0.5)
     schedule = Schedule(vector, lanes, tuple(loops), tuple(reduction), unroll)
     parallel = [a for a in stage.parallel if a in free]
-    return replace(schedule, packs=_packs(rng, stage, schedule), threads=rng.randrange(4) if not kernel.shared else 0,
-                   split=tuple(a for a in parallel if rng.random() < 0.3), stream=rng.random() < 0.2)
+    packs = _packs(rng, stage, schedule)
+    panels = [p.read for p in packs if vector and vector + "//" in p.order]
+    return replace(schedule, packs=packs, threads=rng.randrange(4) if not kernel.shared else 0,
+                   split=tuple(a for a in parallel if rng.random() < 0.3), stream=rng.random() < 0.2,
+                   prefetch=tuple(number for number in panels if rng.random() < 0.5))
 
 
 def _order(rng: random.Random, stage: Stage, number: int, tiled: Sequence[str]) -> tuple[str, ...]:

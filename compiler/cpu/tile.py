@@ -16,6 +16,7 @@ from jtc.compiler.cpu.code import Code, type_of
 from jtc.compiler.cpu.evaluate import Evaluator
 from jtc.compiler.cpu.operands import Operand, Spot
 from jtc.compiler.cpu.places import Form, Frame, Place
+from jtc.compiler.cpu.prefetch import Share, fetch_panels, fetch_results, panel_shares
 from jtc.dialects.dtypes import DType
 from jtc.dialects.kernel import Schedule, Stage
 from jtc.dialects.optable import REDUCTIONS, Reduction
@@ -166,9 +167,19 @@ class Tile:
     def reduce(self, frame: Frame) -> Accumulators:
         """Append the reduction loops; returns one accumulator for each slot, None where there was nothing to add."""
         accs: Accumulators = [None] * (0 if self.stage.accumulate else len(self.slots))
-        return self._reduce(list(self.reduction_extents), frame, {}, accs)
+        fetch_results(self, frame)
+        return self._reduce(list(self.reduction_extents), frame, {}, accs, panel_shares(self, frame))
 
-    def _reduce(self, order: list[str], frame: Frame, offsets: Mapping[str, int], accs: Accumulators) -> Accumulators:
+    def factor(self, axis: str) -> int:
+        """How many steps of a reduction axis (not one on the lanes) one iteration takes."""
+        return min(dict(self.schedule.unroll).get(axis, 1), self.reduction_extents[axis])
+
+    def tile_step(self, axis: str) -> int:
+        """Extent of a parallel axis in a whole tile."""
+        return [step for a, step in self.schedule.loops if a == axis][-1]
+
+    def _reduce(self, order: list[str], frame: Frame, offsets: Mapping[str, int], accs: Accumulators,
+                shares: Sequence[Share]) -> Accumulators:
         if not order:
             for i, spot in enumerate(self.spots):
                 spot = replace(spot, offsets={**spot.offsets, **offsets})
@@ -180,18 +191,19 @@ class Tile:
         axis, *rest = order
         if axis == self.vector:
             return self._reduce_lanes(frame, offsets, accs)
-        extent = self.reduction_extents[axis]
-        factor = min(dict(self.schedule.unroll).get(axis, 1), extent)
+        extent, factor = self.reduction_extents[axis], self.factor(axis)
         whole = extent // factor * factor if extent > factor else 0
         if whole:
             def body(value: str, carried: Accumulators) -> Accumulators:
                 inner = frame.moved(axis, value, whole - factor)
+                if not rest:
+                    fetch_panels(self, inner, shares)
                 for u in range(factor):
-                    carried = self._reduce(rest, inner, {**offsets, axis: u}, carried)
+                    carried = self._reduce(rest, inner, {**offsets, axis: u}, carried, shares)
                 return carried
             accs = self._loop(whole, factor, body, accs)
         for place in range(whole, extent):
-            accs = self._reduce(rest, frame, {**offsets, axis: place}, accs)
+            accs = self._reduce(rest, frame, {**offsets, axis: place}, accs, shares)
         return accs
 
     def _loop(self, extent: int, step: int, body: Callable[[str, Accumulators], Accumulators],

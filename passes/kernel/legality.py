@@ -8,6 +8,7 @@
 * a loop over a reduction axis needs an associative reduction; a thread loop may not run over a reduction
 * shared axes with block 1 are constant inside the kernel: they take no loop, no lanes
 * a pack copies exactly the axes of its read, whole or as tile number and place, and every guard lies on axes it copies
+* a prefetch is of a read in panels along the vector axis, packed in a loop or ahead
 * digits of an axis ("v//T") need a register tile that divides T
 * accumulators, and the code of one register tile, stay within bounds
 * `keep` is written once per point and not read back under another index by the same stage
@@ -52,7 +53,7 @@ def violations(stage: Stage, kernel: Kernel, program: Program, target: CpuTarget
     if unknown:
         return unknown          # the other rules look sizes up
     return [*_vector(stage, kernel, schedule), *_loops(stage, kernel, schedule), *_reduction(stage, schedule),
-            *_packs(stage, kernel, schedule), *_digits(stage, kernel, schedule),
+            *_packs(stage, kernel, schedule), *_prefetch(stage, schedule), *_digits(stage, kernel, schedule),
             *_bounds(stage, kernel, schedule, target), *_keep(stage), *_scatter(stage, schedule), *_locals(kernel)]
 
 
@@ -213,6 +214,18 @@ def panel_order(name: str, order: tuple[str, ...], parallel: list[str]) -> Itera
             yield f"{name}: {item} needs an earlier {axis}//"
         elif item == axis and (axis + "%" in order or axis + "//" in order):
             yield f"{name}: {axis} occurs whole and in tiles"
+
+
+def _prefetch(stage: Stage, schedule: Schedule) -> Iterator[str]:
+    panels = {pack.read for pack in schedule.packs if schedule.vector + "//" in pack.order}
+    for number in schedule.prefetch:
+        if not 0 <= number < len(stage.reads):
+            yield f"prefetch of read {number}, the stage has {len(stage.reads)}"
+        elif not schedule.vector:
+            yield f"prefetch of %{number} without a vector axis"
+        elif number not in panels and not any(
+                split_term(t)[:2] == (schedule.vector, "//") for t in stage.reads[number].flat.terms):
+            yield f"prefetch of %{number}, which is not packed in panels along the vector axis {schedule.vector}"
 
 
 def _digits(stage: Stage, kernel: Kernel, schedule: Schedule) -> Iterator[str]:

@@ -55,6 +55,25 @@ def test_the_inner_loop_of_a_contraction_is_loads_and_fused_multiply_adds(target
     assert len(loop) <= 4 * (rows * columns + rows + columns) + 6, "addresses are not folded into the loads"
 
 
+@pytest.mark.parametrize("rows,tiles,each", [(48, 6, 2), (96, 12, 1), (8, 1, 12)])
+def test_the_tiles_of_one_panel_share_the_prefetches_of_the_next(rows, tiles, each):
+    loops = (("k", 256), ("i", rows), ("j", 48), ("i", 8))
+    packs = (Pack(1, ("k", 256), ("j//", "k", "j%")),)
+    schedule = Schedule("j", 16, loops, ("k",), (("k", 4),), packs, prefetch=(1,))
+    text = assembly(matmul(96, 480, 512, schedule))
+    loop = inner_loop(text)
+    assert sum("vfmadd" in line for line in loop) == 4 * 24 and not any("rsp" in line for line in loop)
+    assert sum("prefetcht1" in line for line in loop) == each, f"12 lines over {tiles} tiles"
+    assert text.count("prefetcht0") % 24 == 0 and text.count("prefetcht0") > 0, "the lines of the results"
+
+
+def test_results_out_of_line_are_fetched_to_the_last_one():
+    schedule = Schedule("j", 16, (("j", 48), ("i", 8)), ("k",))
+    text = assembly(matmul(8, 1003, 512, schedule))         # a row may start anywhere: 48 elements lie in up to 4 lines
+    assert text.count("prefetcht0") >= 32
+    assert "prefetch" not in assembly(matmul(8, 1003, 16, schedule)), "too short to hide anything"
+
+
 def test_padding_costs_nothing_inside_a_convolution():
     x = access("x", F32, (64, 56, 56), "c, i + p - 1, j + q - 1", (("i + p - 1", 56), ("j + q - 1", 56)))
     w = access("w", F32, (64, 3, 3, 64), "c, p, q, o")

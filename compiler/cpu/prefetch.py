@@ -1,0 +1,141 @@
+"""Prefetches of a register tile: memory that is wanted later is asked for before its reduction, or while it runs.
+
+    results   the cache lines that the tile updates or writes at its end, and what its epilogue reads
+    panels    the next panel of a packed operand (`Schedule.prefetch`): each tile of the current one fetches a share
+
+Hardware does neither: a tile's results are a few lines in each of many rows, and its streams stop where a page ends.
+A prefetch never faults, so an address past the end of an operand is allowed.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import gcd, prod
+from typing import TYPE_CHECKING
+
+from jtc.compiler.cpu.operands import Operand
+from jtc.compiler.cpu.places import Frame
+from jtc.dialects.affine import axis_of, split_term
+from jtc.dialects.expr import reads_of
+
+if TYPE_CHECKING:
+    from jtc.compiler.cpu.tile import Tile
+
+LINE = 64           # bytes
+STEPS = 64          # steps of the reduction from which on the results' latency is worth hiding
+MOST_LINES = 64     # of results; a tile that scatters more has other troubles
+FIRST_LEVEL, SECOND_LEVEL = 3, 2        # caches, as MLIR's locality hint numbers them
+
+
+def fetch_results(tile: Tile, frame: Frame) -> None:
+    """Append prefetches of what the tile touches after its reduction, where that takes long enough."""
+    stage = tile.stage
+    if stage.reduce is None or stage.accumulate or tile.across or prod(tile.reduction_extents.values()) < STEPS:
+        return
+    after = set(reads_of(stage.epilogue)) - set(reads_of(stage.body)) if stage.epilogue is not None else set()
+    for operand in (tile.write, *(tile.values.operands[number] for number in sorted(after))):
+        if operand.gather or operand.guards or operand.memory.count == 0:
+            continue
+        for offset in _lines(tile, operand):
+            _fetch(tile, operand, frame.address(operand.form, offset), FIRST_LEVEL)
+
+
+def _lines(tile: Tile, operand: Operand) -> list[int]:
+    """Offsets from the tile's start, one in every cache line that its points touch."""
+    form, size = operand.form, max(1, LINE // operand.memory.dtype.bytes)
+    step = form.steps.get(tile.vector, 0)
+    touched = sorted({form.offset(spot.offsets) + step * (spot.start + lane)
+                      for spot in tile.spots for lane in range(spot.lanes)})
+    aligned = _alignment(tile, operand) % size == 0
+    found: list[int] = []
+    for at, following in zip(touched, [*touched[1:], None]):
+        ends = not aligned and (following is None or following > at + 1)     # the run may reach into one more line
+        if not found or at >= found[-1] + size or ends and at != found[-1]:
+            found.append(at)
+    return found if len(found) <= MOST_LINES else []
+
+
+def _alignment(tile: Tile, operand: Operand) -> int:
+    """A number of elements that divides the address of the tile's start."""
+    unit = operand.form.const
+    for term, coefficient in operand.form.terms.items():
+        axis, digit, _ = split_term(term)
+        place = tile.places[axis]
+        known = 1 if digit or axis in operand.form.origin else gcd(place.const, place.multiple if place.ssa else 0)
+        unit = gcd(unit, coefficient * known)
+    return unit
+
+
+@dataclass(frozen=True)
+class Share:
+    """What each iteration of the innermost reduction loop fetches: `lines` lines, `ahead` (SSA) of what it loads."""
+
+    operand: Operand
+    ahead: str
+    lines: int
+
+
+def panel_shares(tile: Tile, frame: Frame) -> list[Share]:
+    """The tile's shares of the next panels.  Append what is computed once, before the reduction loops."""
+    shares: list[Share] = []
+    if tile.across or not tile.reduction_extents:
+        return shares
+    for number in tile.schedule.prefetch:
+        share = _share(tile, frame, tile.values.operands[number])
+        if share is not None:
+            shares.append(share)
+    return shares
+
+
+def _share(tile: Tile, frame: Frame, operand: Operand) -> Share | None:
+    code, form, size = tile.code, operand.form, max(1, LINE // operand.memory.dtype.bytes)
+    stride, width = next((c, split_term(t)[2]) for t, c in form.terms.items()
+                         if split_term(t)[:2] == (tile.vector, "//"))
+    axis = list(tile.reduction_extents)[-1]
+    factor = tile.factor(axis)
+    if form.steps.get(tile.vector) != 1 or form.steps.get(axis) != width or tile.reduction_extents[axis] == factor:
+        return None         # the innermost loop does not run through one panel, line by line
+    lines = -(-factor * width // size)
+    rows, tiles = _tiles_of_a_panel(tile, operand)
+    each = -(-lines // tiles)
+    start, place = frame.values[form], tile.places.get(rows)
+    if start.ssa is None:
+        ahead = code.index(stride if start.const + 2 * stride <= operand.memory.count else -start.const)
+    else:       # behind the last panel comes the first one
+        at = code.offset(start.ssa, start.const)
+        more = code.op(f"arith.cmpi ule, {code.offset(at, 2 * stride)}, {code.index(operand.memory.count)} : index")
+        back = code.op(f"arith.subi {code.index(0)}, {at} : index")
+        ahead = code.select(more, code.index(stride), back, "index")
+    if place is not None and place.ssa is not None and each < lines:
+        turn = code.op(f"arith.divui {place.ssa}, {code.index(tile.tile_step(rows))} : index")
+        turn = code.op(f"arith.remui {turn}, {code.index(-(-lines // each))} : index")
+        ahead = code.op(f"arith.addi {ahead}, {code.product(turn, each * size)} : index")
+    return Share(operand, ahead, each)
+
+
+def _tiles_of_a_panel(tile: Tile, operand: Operand) -> tuple[str, int]:
+    """The innermost axis along which tiles share a panel, and how many follow each other there."""
+    loops = list(tile.schedule.loops)
+    last = max(i for i, (axis, _) in enumerate(loops) if axis == tile.vector)
+    used = {axis_of(term) for term in operand.form.terms}
+    inside = [axis for axis, _ in loops[last + 1:] if axis in tile.stage.parallel and axis not in used]
+    if not inside:
+        return "", 1
+    rows = inside[-1]
+    steps = [step for axis, step in loops if axis == rows]
+    block = steps[-2] if len(steps) > 1 else tile.stage.sizes[rows]
+    return rows, -(-min(block, tile.stage.sizes[rows]) // steps[-1])
+
+
+def fetch_panels(tile: Tile, frame: Frame, shares: Sequence[Share]) -> None:
+    """Append the prefetches of one iteration; `frame` is that of the innermost reduction loop."""
+    for share in shares:
+        size = max(1, LINE // share.operand.memory.dtype.bytes)
+        for line in range(share.lines):
+            here = frame.address(share.operand.form, line * size)
+            _fetch(tile, share.operand, tile.code.op(f"arith.addi {here}, {share.ahead} : index"), SECOND_LEVEL)
+
+
+def _fetch(tile: Tile, operand: Operand, address: str, level: int) -> None:
+    memory = operand.memory
+    tile.code.line(f"memref.prefetch {memory.ssa}[{address}], read, locality<{level}>, data : {memory.type}")
