@@ -6,7 +6,7 @@ from typing import Any
 
 from jtc.dialects.dtypes import BOOL
 from jtc.frontend.activations import softmax
-from jtc.frontend.creation import ones, tril
+from jtc.frontend.creation import asarray, ones, tril
 from jtc.frontend.elementwise import where
 from jtc.frontend.indexing import take
 from jtc.frontend.linalg import matmul
@@ -14,6 +14,7 @@ from jtc.frontend.manipulation import matrix_transpose
 from jtc.frontend.operands import to_node
 from jtc.frontend.tensor import Tensor
 from jtc.frontend.trace import input_error
+from jtc.frontend.transforms import stop_gradient
 
 
 def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
@@ -33,8 +34,16 @@ def bilinear(x1: Any, x2: Any, weight: Any, bias: Any = None) -> Tensor:
 
 
 def embedding(indices: Any, weight: Any, padding_idx: int | None = None) -> Tensor:
-    """weight[indices]: rows of the table [count, width] for integer indices [...] -> [..., width]."""
-    return take(weight, indices, axis=0)
+    """weight[indices]: rows of the table [count, width] for integer indices [...] -> [..., width].
+
+    padding_idx: a row that gets no gradient.
+    """
+    rows = take(weight, indices, axis=0)
+    if padding_idx is None:
+        return rows
+    index = asarray(indices)
+    padding = (index == padding_idx) | (index == padding_idx - to_node(weight).shape[0])
+    return where(padding[..., None], stop_gradient(rows), rows)
 
 
 def dropout(x: Any, p: float = 0.5, training: bool = True) -> Tensor:

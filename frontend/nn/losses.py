@@ -6,12 +6,14 @@ from typing import Any
 from jtc.dialects.dtypes import I64
 from jtc.dialects.graph import Node, TensorType
 from jtc.frontend.activations import float_node, log_softmax, softplus, with_number
+from jtc.frontend.elementwise import maximum
 from jtc.frontend.indexing import take_along_axis
 from jtc.frontend.manipulation import reshape_node
 from jtc.frontend.operands import broadcast_shapes, convert, expand, match, to_node
 from jtc.frontend.reductions import mean_node, reduce_node
 from jtc.frontend.tensor import Tensor
 from jtc.frontend.trace import input_error, record, splat
+from jtc.frontend.transforms import custom_grad
 
 
 def _reduced(node: Node, reduction: str) -> Tensor:
@@ -143,10 +145,19 @@ def _huber(x: Any, target: Any, delta: float, name: str) -> Node:
 def binary_cross_entropy(x: Any, target: Any, reduction: str = "mean") -> Tensor:
     """-(t * log(x) + (1 - t) * log(1 - x)) of probabilities x; logarithms are at least -100, as in PyTorch."""
     a, b = _pairwise(x, target, "binary_cross_entropy")
-    yes = with_number("max", record("log", [a]), -100)
-    no = with_number("max", record("log1p", [record("neg", [a])]), -100)
-    rest = record("sub", [splat(1, b.dtype, b.shape), b])
-    return _reduced(record("neg", [record("add", [record("mul", [b, yes]), record("mul", [rest, no])])]), reduction)
+    return _reduced(_cross_entropy_of_two(Tensor.of(a), Tensor.of(b)).node(), reduction)
+
+
+@custom_grad
+def _cross_entropy_of_two(x: Tensor, t: Tensor) -> Any:
+    """The limits of the logarithms would make the gradient 0 / 0 where x is 0 or 1: there x * (1 - x) is limited."""
+    yes, no = (Tensor.of(with_number("max", n, -100)) for n in
+               (record("log", [x.node()]), record("log1p", [record("neg", [x.node()])])))
+
+    def backward(g: Tensor) -> tuple[Tensor, Tensor]:
+        return g * (x - t) / maximum(x * (1 - x), 1e-12), g * (no - yes)
+
+    return -(t * yes + (1 - t) * no), backward
 
 
 def binary_cross_entropy_with_logits(x: Any, target: Any, weight: Any = None, reduction: str = "mean",

@@ -1,4 +1,4 @@
-"""Every layer and loss beside its PyTorch twin: same weights in, same results and running statistics out."""
+"""Every layer and loss beside its PyTorch twin: same weights in; same results, gradients and running statistics out."""
 from __future__ import annotations
 
 import numpy as np
@@ -73,6 +73,23 @@ def close(ours, theirs, rtol=2e-5):
     np.testing.assert_allclose(ours.numpy(), theirs, rtol=rtol, atol=rtol * max(1e-6, np.abs(theirs).max(initial=0)))
 
 
+def same_gradients(ours, theirs, arrays, rtol=5e-5):
+    """Results of two modules on the same arrays, and gradients by float arrays and parameters of a weighted sum."""
+    given = [jtc.array(a) for a in arrays]
+    their_given = [torch.tensor(a, requires_grad=a.dtype.kind == "f") for a in arrays]
+    result, expected = ours(*given), theirs(*their_given)
+    result, expected = (r[0] if isinstance(r, tuple) else r for r in (result, expected))
+    weights = normal(*result.shape, seed=9)
+    (expected * torch.tensor(weights)).sum().backward()
+    by = [p for _, p in sorted(ours.named_parameters())] + [x for x in given if x.dtype.is_float]
+    found = jtc.gradients(jtc.sum(result * weights), by)
+    close(result, expected, rtol)
+    wanted = [p.grad for _, p in sorted(theirs.named_parameters())] + [x.grad for x in their_given if x.requires_grad]
+    largest = max(g.abs().max().item() for g in wanted) if wanted else 0
+    for g, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(g.numpy(), other.numpy(), rtol=rtol, atol=rtol * largest)
+
+
 @pytest.mark.parametrize("name,args,options,shape", LAYERS, ids=[f"{i}-{row[0]}" for i, row in enumerate(LAYERS)])
 def test_layers(name, args, options, shape):
     ours, theirs = twins(name, args, options)
@@ -80,7 +97,8 @@ def test_layers(name, args, options, shape):
         ours.train(train), theirs.train(train)
         for seed in range(2):
             x = normal(*shape, seed=seed)
-            close(ours(jtc.array(x)), theirs(torch.tensor(x)))
+            theirs.zero_grad()
+            same_gradients(ours, theirs, [x])
     for key, value in theirs.state_dict().items():
         close(ours.state_dict()[key], value)
 
@@ -101,12 +119,16 @@ def test_losses(name, options, kind):
     theirs = getattr(torch.nn, name)(**{k: torch.tensor(v) if isinstance(v, np.ndarray) else v
                                         for k, v in options.items()})
     close(ours(x, y), theirs(torch.tensor(x), torch.tensor(y)))
+    inputs, theirs_in = jtc.array(x), torch.tensor(x, requires_grad=True)
+    theirs(theirs_in, torch.tensor(y)).sum().backward()
+    g, = jtc.gradients(jtc.sum(ours(inputs, y)), [inputs])
+    close(g, theirs_in.grad)
 
 
 def test_embedding():
     ours, theirs = twins("Embedding", (7, 3), {"padding_idx": 2})
     index = np.array([[0, 2, 6], [5, 2, 1]])
-    close(ours(index), theirs(torch.tensor(index)))
+    same_gradients(ours, theirs, [index])
     assert (nn.Embedding(5, 3, padding_idx=-1).weight.numpy()[4] == 0).all()
 
 
@@ -127,6 +149,7 @@ def test_multihead_attention(options):
         close(result, expected[0])
         close(weights, expected[1])
     assert ours(*map(jtc.array, (q, k, v)), need_weights=False)[1] is None
+    same_gradients(ours, theirs, [q, k, v])
 
 
 @pytest.mark.parametrize("options", [{}, {"norm_first": True, "batch_first": True, "activation": "gelu"}], ids=str)
@@ -134,7 +157,7 @@ def test_transformer_encoder(options):
     options = {"dim_feedforward": 16, "dropout": 0.0, **options}
     ours, theirs = twins("TransformerEncoderLayer", (8, 2), options)
     x = normal(2, 4, 8)
-    close(ours(jtc.array(x)), theirs(torch.tensor(x)), 1e-4)
+    same_gradients(ours, theirs, [x], 1e-4)
     mask = torch.nn.Transformer.generate_square_subsequent_mask(x.shape[1 if options.get("batch_first") else 0])
     close(ours(jtc.array(x), mask.numpy()), theirs(torch.tensor(x), mask), 1e-4)
     stack = nn.TransformerEncoder(ours, 2, nn.LayerNorm(8))
