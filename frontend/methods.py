@@ -98,10 +98,10 @@ def _ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, **options: Any) 
     function = next((getattr(home, public) for home in (elementwise, linalg) if public in home.PUBLIC), None)
     if method != "__call__" or function is None:
         called = name if method == "__call__" else f"{name}.{method}"
-        raise trace_error(f"NumPy's {called} does not take tensors", "convert the tensor first: np.asarray(x)")
+        raise trace_error(f"np.{called} does not take tensors", "convert the tensor first: np.asarray(x)")
     if options:
         what = "write into an array" if "out" in options else f"take {', '.join(options)}"
-        raise trace_error(f"NumPy's {name} cannot {what} where an operand is a tensor",
+        raise trace_error(f"np.{name} cannot {what} where an operand is a tensor",
                           "write y = y + x for y += x, or convert the tensor first: np.asarray(x)")
     return function(*inputs)
 
@@ -112,7 +112,7 @@ def _array_function(self: Tensor, function: Any, types: Any, args: Any, kwargs: 
     if traced is not None:
         name = function.__name__
         known = any(name in home.PUBLIC for home in (elementwise, reductions, manipulation, linalg, creation, indexing))
-        raise trace_error(f"NumPy's {name} needs the value of a traced tensor, not known yet",
+        raise trace_error(f"np.{name} needs the value of a traced tensor, not known yet",
                           f"use jtc.{name}" if known else "compute with functions of jtc")
     args, kwargs = map_leaves(lambda leaf: leaf.numpy() if isinstance(leaf, Tensor) else leaf, (args, kwargs))
     return function(*args, **kwargs)
