@@ -7,10 +7,10 @@ from typing import Any
 from jtc.dialects.dtypes import BOOL
 from jtc.frontend.activations import softmax
 from jtc.frontend.creation import asarray, ones, tril
-from jtc.frontend.elementwise import where
+from jtc.frontend.elementwise import equal, logical_or, where
 from jtc.frontend.indexing import take
 from jtc.frontend.linalg import matmul
-from jtc.frontend.manipulation import matrix_transpose
+from jtc.frontend.manipulation import expand_dims, matrix_transpose
 from jtc.frontend.operands import to_node
 from jtc.frontend.tensor import Tensor
 from jtc.frontend.trace import input_error
@@ -42,8 +42,8 @@ def embedding(indices: Any, weight: Any, padding_idx: int | None = None) -> Tens
     if padding_idx is None:
         return rows
     index = asarray(indices)
-    padding = (index == padding_idx) | (index == padding_idx - to_node(weight).shape[0])
-    return where(padding[..., None], stop_gradient(rows), rows)
+    padding = logical_or(equal(index, padding_idx), equal(index, padding_idx - to_node(weight).shape[0]))
+    return where(expand_dims(padding, -1), stop_gradient(rows), rows)
 
 
 def dropout(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
