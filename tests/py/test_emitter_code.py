@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 from emitting import (
     MATMULS,
@@ -15,8 +16,12 @@ from emitting import (
     types_of,
 )
 
+import jtc
+import jtc.nn.functional as F
 from jtc.compiler.cpu import lower, machine
 from jtc.compiler.cpu.emit import emit
+from jtc.compiler.driver import settings_for
+from jtc.compiler.phases import advance
 from jtc.dialects.dtypes import DTYPES, F32
 from jtc.dialects.errors import InternalError
 from jtc.dialects.expr import read
@@ -89,6 +94,29 @@ def test_padding_costs_nothing_inside_a_convolution():
     loop = inner_loop(assembly(stage))
     assert sum("vfmadd" in line for line in loop) == 2 * 7 * 3
     assert not any("cmp" in line and "k1" in line or "rsp" in line for line in loop)
+
+
+PADDED = {
+    "pooling": (lambda x: F.max_pool2d(x, 3, 2, 1), (1, 8, 57, 57)),
+    "depthwise": (lambda x, w: F.conv2d(x, w, padding=1, groups=16), (1, 16, 28, 28), (16, 1, 3, 3)),
+    "convolution": (lambda x, w: F.conv2d(x, w, padding=3, stride=2), (1, 3, 64, 64), (32, 3, 7, 7)),
+    "dilated": (lambda x, w: F.conv2d(x, w, padding=2, dilation=2, groups=4), (1, 64, 28, 28), (64, 16, 3, 3)),
+    "rows": (lambda x, w: F.conv1d(x, w, padding=4), (4, 16, 128), (16, 16, 9)),
+}
+
+
+@pytest.mark.parametrize("name", PADDED)
+def test_default_schedules_leave_no_guard_to_inner_loops(name):
+    """They cut loops where guards begin to hold, or pack the padded operand: what is inside compares nothing."""
+    function, *shapes = PADDED[name]
+    graph = jtc.jit(function).graph(*(np.zeros(s, np.float32) for s in shapes))
+    program = advance(graph, "graph", "schedule", settings_for("cpu:x86-64-v4"))
+    guards = [g for k in program.kernels for s in k.stages for a in s.reads for g in a.guards]
+    assert guards, "nothing is padded"
+    for kernel in program.kernels:
+        text = emit(kernel, program.buffers, machine.named("x86-64-v4")).text
+        inner = re.findall(r"scf\.for [^\n]*\{\n((?:(?!\s*\}|[^\n]*scf\.for)[^\n]*\n)*)\s*\}", text)
+        assert inner and not any("arith.cmpi" in body for body in inner), kernel.name
 
 
 def test_code_does_not_grow_with_the_problem():
