@@ -84,13 +84,40 @@ class F:
         return fn.cross_entropy(logits, labels)
 
 
-def build(w: Any) -> Callable[[], list] | None:
-    """`run()` for a workload, or None where it needs derivatives.
+def build(w: Any) -> Callable[[], list]:
+    """`run()` for a workload: one forward pass, or one training step.
 
-    w offers inputs() (name -> array), const(arrays) (names that may be compiled in), fwd(F, tensors) and training.
+    w offers inputs() (name -> array), const(arrays) (names that may be compiled in), and fwd(F, tensors) or, for
+    training, phases: (loss(F, tensors) -> (loss, tensors for later phases), names of the parameters), lr and momentum.
     """
-    if w.training:
-        return None
+    return _training(w) if w.training else _forward(w)
+
+
+def _training(w: Any) -> Callable[[], list]:
+    arrays = w.inputs()
+    trained = {n for _, names in w.phases for n in names}
+    tensors = {n: jtc.nn.Parameter(a) if n in trained else jtc.array(a) for n, a in arrays.items()}
+    optimizers = [jtc.optim.SGD([tensors[n] for n in names], lr=w.lr, momentum=w.momentum) for _, names in w.phases]
+
+    @jtc.jit
+    def step() -> list[Tensor]:
+        known, losses = dict(tensors), []
+        for (objective, _), optimizer in zip(w.phases, optimizers):
+            loss, later = objective(F, known)
+            optimizer.step(loss)
+            known |= {n: jtc.stop_gradient(x) for n, x in later.items()}
+            losses.append(loss)
+        return losses
+
+    def run() -> Any:
+        losses = step()
+        jtc.sync(losses)
+        return losses
+
+    return run
+
+
+def _forward(w: Any) -> Callable[[], list]:
     arrays = w.inputs()
     constant = w.const(arrays)
     names = [n for n in arrays if n not in constant]
