@@ -77,7 +77,7 @@ class Cache:
         path = self._path(kind, digest)
         try:
             check_seal(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             log.warning("cache entry %s cannot be read (%s); compiling", path, error.strerror)

@@ -240,6 +240,8 @@ def check_writable(output: Path) -> None:
     """Raise InputError where `output` cannot be written, before anything is computed for it."""
     if output.is_dir():
         raise InputError(f"cannot write {output}: it is a directory")
+    if output.exists() and not output.is_file():
+        raise InputError(f"cannot write {output}: it is not a regular file")      # a device or a pipe would be replaced
     if not output.parent.is_dir():
         raise InputError(f"cannot write {output}: there is no directory {output.parent}")
     if not os.access(output.parent, os.W_OK):

@@ -66,6 +66,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[io.BufferedWriter]:
     Raises InputError where the place cannot be written.
     """
     target = Path(path)
+    if target.exists() and not target.is_file():
+        raise InputError(f"cannot write {target}: it is not a regular file")      # a device would be replaced
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     except OSError as error:

@@ -64,3 +64,21 @@ def contraction(n: int = 20, m: int = 24, k: int = 12, name: str = "contraction"
     kernel = Kernel("product", (stage,), reasons=(("c", "it is an output"),))
     buffers = {"a": TensorType(F32, (n, k)), "b": TensorType(F32, (k, m)), "c": TensorType(F32, (n, m))}
     return Program(name, ["a", "b"], ["c"], buffers, [kernel], {}, ["a", "b"], ["c"])
+
+
+def saved(path, graph, **meta):
+    """Write a saved graph; `meta` replaces entries of its description, which can make it wrong."""
+    import json
+    import zipfile
+
+    from jtc.dialects.text import graph_text
+    from jtc.frontend.model_file import Model, write_model
+    arrays = {n.attrs["value"].name: n.data for n in graph.constants()}
+    write_model(Model(graph_text(graph), arrays, graph.name, graph.input_names, graph.output_names), path)
+    if meta:
+        members = {n: zipfile.ZipFile(path).read(n) for n in zipfile.ZipFile(path).namelist()}
+        members["meta.json"] = json.dumps(json.loads(members["meta.json"]) | meta).encode()
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in members.items():
+                archive.writestr(name, data)
+    return path

@@ -117,7 +117,7 @@ CASES = {
     "assignment in place": (lambda x: x.__setitem__(0, 1), "tensors have no item assignment"),
     "write into an array": (lambda x: np.add(X, x, out=X.copy()), "np.add cannot write into an array"),
     "ufunc that jtc lacks": (lambda x: np.gcd(x, x), "np.gcd does not take tensors"),
-    "reduction of a ufunc": (lambda x: np.add.reduce(x), "np.add.reduce does not take tensors"),
+    "outer form of a ufunc": (lambda x: np.add.outer(x, x), "np.add.outer does not take tensors"),
     "float as index": (lambda x: [1, 2][x[0, 0]], "a tensor of float32 cannot be a Python index"),
 }
 
