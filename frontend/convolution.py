@@ -120,7 +120,9 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any 
            groups: int = 1) -> Tensor:
     """Cross-correlation of x [n, c, h, w] with weight [o, c/groups, kh, kw] -> [n, o, h', w']; arguments as in PyTorch.
 
-    stride, padding and dilation are an integer or one for each dimension; padding may be "same" or "valid".
+    stride, padding and dilation are an integer or one for each dimension; padding may be "same" or "valid"; bias [o];
+    the batch may be left out.  Of the common dtype of x and weight.  Raises InputError for channels that do not fit
+    the groups, and for a kernel larger than the padded input.
     """
     return _conv(2, x, weight, bias, stride, padding, dilation, groups)
 
@@ -238,37 +240,45 @@ def _max_pool(rank: int, x: Any, kernel: Any, stride: Any, padding: Any, dilatio
 
 def max_pool1d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
                ceil_mode: bool = False) -> Tensor:
-    """The maximum of windows of x [n, c, l]; stride defaults to the kernel."""
+    """The maximum of windows of x [n, c, l] -> [n, c, l']; arguments as for `max_pool2d`."""
     return _max_pool(1, x, kernel_size, stride, padding, dilation, ceil_mode)
 
 
 def max_pool2d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
                ceil_mode: bool = False) -> Tensor:
-    """The maximum of windows of x [n, c, h, w]; stride defaults to the kernel; padding never wins."""
+    """The maximum of windows of x [n, c, h, w] -> [n, c, h', w'], in the dtype of x; the batch may be left out.
+
+    kernel_size, stride (default: the kernel), padding and dilation are an integer or one for each dimension; padding
+    never wins.  ceil_mode: also windows that are partly outside at the end.  Raises InputError for a kernel larger
+    than the padded input, and for padding larger than half of the kernel.
+    """
     return _max_pool(2, x, kernel_size, stride, padding, dilation, ceil_mode)
 
 
 def max_pool3d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
                ceil_mode: bool = False) -> Tensor:
-    """The maximum of windows of x [n, c, d, h, w]; stride defaults to the kernel."""
+    """The maximum of windows of x [n, c, d, h, w] -> [n, c, d', h', w']; arguments as for `max_pool2d`."""
     return _max_pool(3, x, kernel_size, stride, padding, dilation, ceil_mode)
 
 
 def avg_pool2d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
                count_include_pad: bool = True) -> Tensor:
-    """The mean of windows of x [n, c, h, w]; padding counts as zeros unless count_include_pad is False."""
+    """The mean of windows of x [n, c, h, w] -> [n, c, h', w']; arguments and errors as for `max_pool2d`.
+
+    Padding counts as zeros unless count_include_pad is False.  Raises InputError for integers and bools.
+    """
     return _avg_pool(2, x, kernel_size, stride, padding, ceil_mode, count_include_pad)
 
 
 def avg_pool1d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
                count_include_pad: bool = True) -> Tensor:
-    """The mean of windows of x [n, c, l]."""
+    """The mean of windows of x [n, c, l] -> [n, c, l']; arguments as for `avg_pool2d`."""
     return _avg_pool(1, x, kernel_size, stride, padding, ceil_mode, count_include_pad)
 
 
 def avg_pool3d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
                count_include_pad: bool = True) -> Tensor:
-    """The mean of windows of x [n, c, d, h, w]."""
+    """The mean of windows of x [n, c, d, h, w] -> [n, c, d', h', w']; arguments as for `avg_pool2d`."""
     return _avg_pool(3, x, kernel_size, stride, padding, ceil_mode, count_include_pad)
 
 

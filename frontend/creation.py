@@ -108,7 +108,11 @@ def _number(value: Any, dtype: DType, shape: tuple[int, ...] = ()) -> Node:
 
 
 def full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
-    """A tensor of `shape` filled with one number; its dtype is that of the number unless dtype is given."""
+    """A tensor of `shape` (an integer or a tuple) filled with one number.
+
+    dtype: that of the number (Python's are int64, float32 and bool) unless it is given.  Raises InputError for a
+    negative size, and for a number that does not fit the dtype.
+    """
     _check_device(device)
     if isinstance(fill_value, Tensor):
         from jtc.frontend.manipulation import broadcast_to
@@ -135,19 +139,23 @@ def empty(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
 
 
 def full_like(x: Any, /, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """A tensor of the shape of x, filled with one number; of the dtype of x unless dtype is given."""
     node = to_node(x)
     return full(node.shape, fill_value, dtype=node.dtype if dtype is None else dtype, device=device)
 
 
 def zeros_like(x: Any, /, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """A tensor of the shape of x, of zeros; of the dtype of x unless dtype is given."""
     return full_like(x, 0, dtype=dtype, device=device)
 
 
 def ones_like(x: Any, /, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """A tensor of the shape of x, of ones; of the dtype of x unless dtype is given."""
     return full_like(x, 1, dtype=dtype, device=device)
 
 
 def empty_like(x: Any, /, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """A tensor of the shape of x, whose contents should not be relied on; of the dtype of x unless dtype is given."""
     return zeros_like(x, dtype=dtype, device=device)
 
 
@@ -161,7 +169,11 @@ def iota(shape: Any, axis: int = 0, *, dtype: Any = None) -> Tensor:
 
 
 def arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None) -> Tensor:
-    """start, start + step, ... below stop; int64, or float32 where an argument is a float."""
+    """start, start + step, ... below stop, of shape [count]; int64, or float32 where an argument is a float.
+
+    arange(stop) starts at 0.  Computed in float64 or int64 and then converted.  Raises InputError for step 0, and for
+    numbers that are not finite.
+    """
     _check_device(device)
     if stop is None:
         start, stop = 0, start

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import builtins
 import math
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -79,12 +80,26 @@ def _make(name: str, fn: str, rule: str) -> Callable[..., Tensor]:
         def function(x1: Any, x2: Any, /) -> Tensor:       # type: ignore[misc]
             return apply(fn, rule, x1, x2)
     function.__name__ = function.__qualname__ = name
-    effect = {"float": "  Integers and bools become float32.",
-              "bool": "  Operands become bools first: non-zero is true.",
-              "round": "  Integers are returned as they are.", "test": "  False for integers."}.get(rule, "")
-    names = "a is x" if row.arity == 1 else "a is x1 and b is x2, broadcast against each other"
-    function.__doc__ = f"Elementwise: {row.doc}, where {names}.{effect}"
+    function.__doc__ = _document(fn, rule)
     return function
+
+
+def _document(fn: str, rule: str) -> str:
+    """The docstring of a function, from its row in the op table: what it computes, shapes, dtypes, errors."""
+    row = SCALAR_FUNCTIONS[fn]
+    one = row.arity == 1
+    names = {"a": "x"} if one else {"a": "x1", "b": "x2"}
+    doc = re.sub(r"\b[ab]\b", lambda name: names.get(name[0], name[0]), row.doc)
+    takes = "any shape" if one else "any shapes, broadcast against each other"
+    gives = "bools" if "bool" in (row.result, rule) else "the dtype of x" if one else "the common dtype"
+    effect = {"float": "  Integers and bools become float32.",
+              "bool": "  Operands become bools first: what is not zero is true.",
+              "round": "  Integers and bools are returned as they are.",
+              "test": "  False for integers and bools."}.get(rule, "")
+    refused = [f"{kind}s" for kind in ("bool", "float") if rule == "promote" and kind not in row.kinds]
+    refused += [] if one else ["shapes that do not fit"]
+    raises = f"  Raises InputError for {', and for '.join(refused)}." if refused else ""
+    return f"Elementwise: {doc}.\n\n    Takes {takes}; gives {gives}.{effect}{raises}\n    "
 
 
 globals().update({name: _make(name, *row) for name, row in FUNCTIONS.items()})
@@ -131,7 +146,11 @@ def _power(x: Tensor, n: int) -> Tensor:
 
 
 def where(condition: Any, x1: Any, x2: Any, /) -> Tensor:
-    """x1 where `condition` (bool, or a number that is not zero) holds, else x2; all three are broadcast."""
+    """x1 where `condition` (bool, or a number that is not zero) holds, else x2.
+
+    All three are broadcast against each other; the result has the common dtype of x1 and x2.  Raises InputError for
+    shapes that do not fit.
+    """
     test = _truth(to_node(condition))
     a, b = match([x1, x2])
     shape = broadcast_shapes(test.shape, a.shape)
@@ -139,7 +158,11 @@ def where(condition: Any, x1: Any, x2: Any, /) -> Tensor:
 
 
 def astype(x: Any, dtype: Any, /, *, copy: bool = True) -> Tensor:
-    """x with elements converted to `dtype`: floats to integers towards zero, anything to bool by `!= 0`."""
+    """x with elements converted to `dtype`: floats to integers towards zero, anything to bool by `!= 0`.
+
+    Of the shape of x.  Integers wrap; a float that the integer type cannot hold becomes its smallest.  Raises
+    InputError for what is no dtype.
+    """
     node, to = to_node(x), public_dtype(dtype)
     if node.dtype is to and isinstance(x, Tensor):
         return x
@@ -147,7 +170,10 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = True) -> Tensor:
 
 
 def clip(x: Any, /, min: Any = None, max: Any = None) -> Tensor:
-    """x limited to `min` .. `max` (either may be None), in the dtype of x."""
+    """x limited to `min` .. `max`, numbers or tensors; either may be None.  Of the shape and dtype of x.
+
+    Raises InputError for limits that do not broadcast to the shape of x.
+    """
     node = to_node(x)
     for fn, limit, rule in (("max", min, FIRST_IF_NOT_BELOW), ("min", max, FIRST_IF_NOT_ABOVE)):
         if limit is not None:
@@ -182,7 +208,7 @@ def isfinite(x: Any, /) -> Tensor:
 
 
 def logaddexp(x1: Any, x2: Any, /) -> Tensor:
-    """log(exp(x1) + exp(x2)), without overflow."""
+    """log(exp(x1) + exp(x2)), without overflow; operands as for `add`.  Integers and bools become float32."""
     a, b = _operands("float", (x1, x2))
     high, gap = record("max", [a, b]), record("neg", [record("abs", [record("sub", [a, b])])])
     total = record("add", [high, record("log1p", [record("exp", [gap])])])
@@ -191,7 +217,7 @@ def logaddexp(x1: Any, x2: Any, /) -> Tensor:
 
 
 def hypot(x1: Any, x2: Any, /) -> Tensor:
-    """sqrt(x1**2 + x2**2), without overflow."""
+    """sqrt(x1**2 + x2**2), without overflow; operands as for `add`.  Integers and bools become float32."""
     a, b = (record("abs", [n]) for n in _operands("float", (x1, x2)))
     high, low = record("max", [a, b]), record("min", [a, b])
     one = splat(1, a.dtype, a.shape)

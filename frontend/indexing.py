@@ -148,7 +148,11 @@ def gather_node(node: Node, shape: tuple[int, ...], forms: Sequence[Affine], dim
 
 
 def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Tensor:
-    """x at integer `indices` along `axis`; an index outside of x reads 0."""
+    """x at integer `indices` [...] along `axis`: that dimension is replaced by those of the indices.
+
+    axis may be left out for one dimension.  Negative indices count from the end; one outside of x reads 0.  Raises
+    InputError for indices that are no integers.
+    """
     node = to_node(x)
     if axis is None:
         if len(node.shape) != 1:
@@ -166,7 +170,11 @@ def _index_node(indices: Any) -> Node:
 
 
 def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Tensor:
-    """y[..., i, ...] = x[..., indices[..., i, ...], ...]; the other dimensions are broadcast."""
+    """y[..., i, ...] = x[..., indices[..., i, ...], ...]; the other dimensions are broadcast.
+
+    Negative indices count from the end; one outside of x reads 0.  Raises InputError for indices that are no integers
+    or have not as many dimensions as x.
+    """
     node, index = to_node(x), _index_node(indices)
     a = normalize_axis(axis, len(node.shape))
     if len(index.shape) != len(node.shape):

@@ -73,7 +73,10 @@ def matmul(x1: Any, x2: Any, /) -> Tensor:
 
 
 def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Tensor:
-    """The sum of products along `axis` of two broadcast operands."""
+    """The sum of products along `axis` of two operands, broadcast against each other: [..., n], [..., n] -> [...].
+
+    Of their common dtype.  Raises InputError for shapes that do not fit, and for bools.
+    """
     a, b = to_node(x1), to_node(x2)
     dtype = _product_dtype("vecdot", [a, b])
     shape = broadcast_shapes(a.shape, b.shape)
@@ -83,7 +86,7 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Tensor:
 
 
 def outer(x1: Any, x2: Any, /) -> Tensor:
-    """y[i, j] = x1[i] * x2[j] of the flattened operands."""
+    """y[i, j] = x1[i] * x2[j] of the flattened operands: [m], [n] -> [m, n].  Raises InputError for bools."""
     a, b = to_node(x1), to_node(x2)
     dtype = _product_dtype("outer", [a, b])
     a, b = (convert(reshape_node(n, (n.type.size,)), dtype) for n in (a, b))
@@ -92,7 +95,11 @@ def outer(x1: Any, x2: Any, /) -> Tensor:
 
 
 def tensordot(x1: Any, x2: Any, /, *, axes: Any = 2) -> Tensor:
-    """The sum over pairs of dimensions: the last `axes` of x1 with the first of x2, or two lists of them."""
+    """The sum over pairs of dimensions: the last `axes` of x1 with the first of x2, or two lists of them.
+
+    The result has the other dimensions of x1, then those of x2.  Raises InputError where sizes of a pair differ, and
+    for bools.
+    """
     a, b = to_node(x1), to_node(x2)
     dtype = _product_dtype("tensordot", [a, b])
     if isinstance(axes, int):

@@ -35,7 +35,10 @@ def reshape_node(node: Node, shape: tuple[int, ...]) -> Node:
 
 
 def reshape(x: Any, /, shape: Any, *, copy: bool | None = None) -> Tensor:
-    """The same elements in row-major order under another shape; one size may be -1 and is then computed."""
+    """The same elements in row-major order under another shape; one size may be -1 and is then computed.
+
+    Raises InputError where the number of elements differs.
+    """
     node = to_node(x)
     sizes = list(shape) if isinstance(shape, (tuple, list)) else [shape]
     unknown = [d for d, n in enumerate(sizes) if isinstance(n, (int, np.integer)) and n == -1]
@@ -51,7 +54,7 @@ def reshape(x: Any, /, shape: Any, *, copy: bool | None = None) -> Tensor:
 
 
 def permute_dims(x: Any, /, axes: Sequence[int]) -> Tensor:
-    """Dimension k of the result is dimension axes[k] of x."""
+    """Dimension k of the result is dimension axes[k] of x.  Raises InputError unless axes is a permutation."""
     node = to_node(x)
     if not isinstance(axes, (tuple, list, range)):
         raise input_error(f"axes is a permutation of the dimensions, got {shown(axes)}", "for example (1, 0)")
@@ -79,7 +82,7 @@ def matrix_transpose(x: Any, /) -> Tensor:
 
 
 def swapaxes(x: Any, /, axis1: int, axis2: int) -> Tensor:
-    """Two dimensions exchanged."""
+    """x with two dimensions exchanged.  Raises InputError for a dimension that x does not have."""
     rank = to_node(x).type.rank
     order = list(range(rank))
     a, b = normalize_axis(axis1, rank), normalize_axis(axis2, rank)
@@ -88,7 +91,10 @@ def swapaxes(x: Any, /, axis1: int, axis2: int) -> Tensor:
 
 
 def moveaxis(x: Any, source: Any, destination: Any, /) -> Tensor:
-    """Dimensions `source` moved to the places `destination`; the others keep their order."""
+    """Dimensions `source` moved to the places `destination` (integers or tuples); the others keep their order.
+
+    Raises InputError where there are not as many places as dimensions.
+    """
     rank = to_node(x).type.rank
     sources, places = normalize_axes(source, rank), normalize_axes(destination, rank)
     if len(sources) != len(places):
@@ -100,7 +106,7 @@ def moveaxis(x: Any, source: Any, destination: Any, /) -> Tensor:
 
 
 def broadcast_to(x: Any, /, shape: Any) -> Tensor:
-    """x repeated to `shape` under NumPy's rules."""
+    """x repeated to `shape` under NumPy's rules.  Raises InputError where it does not fit."""
     node, to = to_node(x), normalize_shape(shape)
     if broadcast_shapes(node.shape, to) != to:
         raise input_error(f"cannot broadcast shape {node.shape} to {to}")
@@ -108,7 +114,7 @@ def broadcast_to(x: Any, /, shape: Any) -> Tensor:
 
 
 def broadcast_arrays(*arrays: Any) -> list[Tensor]:
-    """The arguments repeated to their common shape."""
+    """The arguments, each in its dtype, repeated to their common shape.  Raises InputError where there is none."""
     nodes = [to_node(a) for a in arrays]
     shape = broadcast_shapes(*(n.shape for n in nodes))
     return [Tensor.of(expand(n, shape)) for n in nodes]
@@ -125,7 +131,7 @@ def expand_dims(x: Any, /, axis: Any) -> Tensor:
 
 
 def squeeze(x: Any, /, axis: Any = None) -> Tensor:
-    """Dimensions of size 1 removed: those of `axis`, or all."""
+    """Dimensions of size 1 removed: those of `axis`, or all.  Raises InputError for one of another size."""
     node = to_node(x)
     axes = normalize_axes(axis, len(node.shape)) if axis is not None else \
         tuple(d for d, n in enumerate(node.shape) if n == 1)
@@ -212,7 +218,10 @@ def _same_dtype(values: Sequence[Any], name: str) -> list[Node]:
 
 
 def concat(arrays: Sequence[Any], /, *, axis: int | None = 0) -> Tensor:
-    """Tensors joined along an existing axis; axis None joins them flattened."""
+    """Tensors joined along an existing axis, in their common dtype; axis None joins them flattened.
+
+    Raises InputError where other sizes differ, and for tensors without dimensions.
+    """
     nodes = _same_dtype(arrays, "concat")
     if axis is None:
         nodes, axis = [reshape_node(n, (n.type.size,)) for n in nodes], 0
@@ -227,7 +236,7 @@ def concat(arrays: Sequence[Any], /, *, axis: int | None = 0) -> Tensor:
 
 
 def stack(arrays: Sequence[Any], /, *, axis: int = 0) -> Tensor:
-    """Tensors of one shape joined along a new axis."""
+    """Tensors of one shape joined along a new axis, in their common dtype.  Raises InputError where shapes differ."""
     nodes = _same_dtype(arrays, "stack")
     for n in nodes[1:]:
         if n.shape != nodes[0].shape:
@@ -238,7 +247,7 @@ def stack(arrays: Sequence[Any], /, *, axis: int = 0) -> Tensor:
 
 
 def unstack(x: Any, /, *, axis: int = 0) -> tuple[Tensor, ...]:
-    """The slices of x along `axis`, without that axis."""
+    """The slices of x along `axis`, without that axis: as many tensors as its size."""
     node = to_node(x)
     a = normalize_axis(axis, len(node.shape))
     shape = node.shape[:a] + node.shape[a + 1:]
@@ -246,7 +255,10 @@ def unstack(x: Any, /, *, axis: int = 0) -> tuple[Tensor, ...]:
 
 
 def split(x: Any, sections: int | Sequence[int], /, *, axis: int = 0) -> list[Tensor]:
-    """x cut along `axis`: into `sections` equal parts, or before each of the given places, as in NumPy."""
+    """x cut along `axis`: into `sections` equal parts, or before each of the given places, as in NumPy.
+
+    Raises InputError where equal parts are not possible.
+    """
     node = to_node(x)
     a = normalize_axis(axis, len(node.shape))
     size = node.shape[a]
@@ -261,7 +273,11 @@ def split(x: Any, sections: int | Sequence[int], /, *, axis: int = 0) -> list[Te
 
 
 def pad(x: Any, pad_width: Any, /, *, constant_values: Any = 0) -> Tensor:
-    """Constant padding.  pad_width: an integer, (before, after), or one such pair for each dimension, as in NumPy."""
+    """x with `constant_values` (one number) around it.
+
+    pad_width: an integer, (before, after), or one such pair for each dimension, as in NumPy.  Raises InputError for
+    negative widths, and for pairs that are not one for each dimension.
+    """
     node = to_node(x)
     rank = len(node.shape)
     try:
@@ -278,7 +294,7 @@ def pad(x: Any, pad_width: Any, /, *, constant_values: Any = 0) -> Tensor:
 
 
 def tile(x: Any, repetitions: Any, /) -> Tensor:
-    """x repeated `repetitions` times along each dimension."""
+    """x repeated `repetitions` times along each dimension: an integer, or one for each of the last dimensions."""
     node = to_node(x)
     counts = normalize_shape(repetitions)
     rank = max(len(counts), len(node.shape))

@@ -43,12 +43,16 @@ def _accumulator(dtype: DType, wanted: Any) -> DType:
 
 
 def sum(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
-    """The sum; integers and bools are added as int64.  The sum of nothing is 0."""
+    """The sum over `axis`: None for all, an integer, or a tuple; keepdims keeps those dimensions, with size 1.
+
+    Floats keep their dtype; bools and integers are added as int64, unsigned ones as uint64; `dtype` says otherwise.
+    The sum of nothing is 0.  Raises InputError for an axis that x does not have.
+    """
     return _fold("add", x, axis, dtype, keepdims)
 
 
 def prod(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
-    """The product; integers and bools are multiplied as int64.  The product of nothing is 1."""
+    """The product; arguments, dtypes and errors as for `sum`.  The product of nothing is 1."""
     return _fold("mul", x, axis, dtype, keepdims)
 
 
@@ -67,34 +71,46 @@ def _extreme(fn: str, x: Any, axis: Any, keepdims: bool) -> Tensor:
 
 
 def max(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """The largest element; NaN where one is NaN.  Raises InputError over an empty axis."""
+    """The largest element over `axis`, in the dtype of x; NaN where one is NaN.  axis and keepdims as for `sum`.
+
+    Raises InputError over an empty axis.
+    """
     return _extreme("max", x, axis, keepdims)
 
 
 def min(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """The smallest element; NaN where one is NaN.  Raises InputError over an empty axis."""
+    """The smallest element over `axis`, in the dtype of x; NaN where one is NaN.  axis and keepdims as for `sum`.
+
+    Raises InputError over an empty axis.
+    """
     return _extreme("min", x, axis, keepdims)
 
 
 def all(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """Whether all elements are true (not zero)."""
+    """Whether all elements over `axis` are true (not zero): bools.  axis and keepdims as for `sum`."""
     node = _truth(to_node(x))
     return Tensor.of(reduce_node("and", node, normalize_axes(axis, len(node.shape)), keepdims))
 
 
 def any(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """Whether some element is true (not zero)."""
+    """Whether some element over `axis` is true (not zero): bools.  axis and keepdims as for `sum`."""
     node = _truth(to_node(x))
     return Tensor.of(reduce_node("or", node, normalize_axes(axis, len(node.shape)), keepdims))
 
 
 def argmax(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """int64 index of the first largest element along `axis`, or in row-major order of all."""
+    """int64 index of the first largest element along `axis` (one), or in row-major order of all where it is None.
+
+    A NaN counts as the largest.  Raises InputError over an empty axis.
+    """
     return _arg("max", x, axis, keepdims)
 
 
 def argmin(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """int64 index of the first smallest element along `axis`, or in row-major order of all."""
+    """int64 index of the first smallest element along `axis` (one), or in row-major order of all where it is None.
+
+    A NaN counts as the smallest.  Raises InputError over an empty axis.
+    """
     return _arg("min", x, axis, keepdims)
 
 
@@ -124,7 +140,10 @@ def mean_node(node: Node, axes: tuple[int, ...]) -> Node:
 
 
 def mean(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
-    """The arithmetic mean; integers and bools become float32.  NaN over an empty axis."""
+    """The arithmetic mean over `axis`; axis and keepdims as for `sum`.  NaN over an empty axis.
+
+    Floats keep their dtype, integers and bools become float32.  Raises InputError for a dtype that is no float.
+    """
     node = to_node(x)
     node = convert(node, public_dtype(dtype) if dtype is not None else as_float(node.dtype))
     if not node.dtype.is_float:
@@ -140,7 +159,10 @@ def centred(node: Node, axes: tuple[int, ...]) -> Node:
 
 
 def var(x: Any, /, *, axis: Any = None, correction: int | float = 0, keepdims: bool = False) -> Tensor:
-    """The variance: the sum of (x - mean)**2 over (count - correction).  Integers and bools become float32."""
+    """The variance over `axis`: the sum of (x - mean)**2 by count - correction.  axis and keepdims as for `sum`.
+
+    correction 1 gives the unbiased estimate.  Integers and bools become float32.  NaN where count <= correction.
+    """
     node = to_node(x)
     node = convert(node, as_float(node.dtype))
     axes = normalize_axes(axis, len(node.shape))
@@ -152,12 +174,15 @@ def var(x: Any, /, *, axis: Any = None, correction: int | float = 0, keepdims: b
 
 
 def std(x: Any, /, *, axis: Any = None, correction: int | float = 0, keepdims: bool = False) -> Tensor:
-    """The square root of `var`."""
+    """The standard deviation: the square root of `var`, with its arguments."""
     return Tensor.of(record("sqrt", [var(x, axis=axis, correction=correction, keepdims=keepdims).node()]))
 
 
 def logsumexp(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """log(sum(exp(x))), without overflow.  Integers and bools become float32."""
+    """log(sum(exp(x))) over `axis`, without overflow; -inf over an empty axis.  axis and keepdims as for `sum`.
+
+    Integers and bools become float32.
+    """
     node = to_node(x)
     node = convert(node, as_float(node.dtype))
     axes = normalize_axes(axis, len(node.shape))
@@ -171,7 +196,7 @@ def logsumexp(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
 
 
 def count_nonzero(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """int64 number of elements that are not zero."""
+    """int64 number of elements over `axis` that are not zero.  axis and keepdims as for `sum`."""
     return sum(Tensor.of(_truth(to_node(x))), axis=axis, keepdims=keepdims)
 
 

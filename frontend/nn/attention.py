@@ -27,7 +27,7 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
 
 
 def bilinear(x1: Any, x2: Any, weight: Any, bias: Any = None) -> Tensor:
-    """y[..., o] = sum of x1[..., i] * weight[o, i, j] * x2[..., j]."""
+    """y[..., o] = sum of x1[..., i] * weight[o, i, j] * x2[..., j] + bias[o].  Raises InputError for other shapes."""
     from jtc.frontend.linalg import einsum
     y = einsum("...i,oij,...j->...o", x1, weight, x2)
     return y if bias is None else y + bias

@@ -1,4 +1,8 @@
-"""Losses.  reduction: "mean", "sum" or "none"."""
+"""Losses.
+
+reduction: "mean" or "sum" of the losses, a tensor without dimensions, or "none" for one of their shape.  Integers and
+bools become float32.  Raises InputError for shapes that do not fit and an unknown reduction.
+"""
 from __future__ import annotations
 
 from typing import Any
@@ -106,14 +110,14 @@ def _pairwise(x: Any, target: Any, name: str) -> tuple[Node, Node]:
 
 
 def mse_loss(x: Any, target: Any, reduction: str = "mean") -> Tensor:
-    """(x - target)**2."""
+    """The mean ("sum": sum, "none": all) of (x - target)**2; target is broadcast to the shape of x."""
     a, b = _pairwise(x, target, "mse_loss")
     gap = record("sub", [a, b])
     return _reduced(record("mul", [gap, gap]), reduction)
 
 
 def l1_loss(x: Any, target: Any, reduction: str = "mean") -> Tensor:
-    """|x - target|."""
+    """The mean ("sum": sum, "none": all) of |x - target|; target is broadcast to the shape of x."""
     a, b = _pairwise(x, target, "l1_loss")
     return _reduced(record("abs", [record("sub", [a, b])]), reduction)
 
@@ -198,7 +202,7 @@ def kl_div(x: Any, target: Any, reduction: str = "mean", log_target: bool = Fals
 
 
 def one_hot(x: Any, num_classes: int, dtype: Any = None) -> Tensor:
-    """y[..., c] = 1 where x[...] == c, else 0; int64 unless dtype is given."""
+    """y[..., c] = 1 where x[...] == c, else 0: integers [...] -> [..., num_classes]; int64 unless dtype is given."""
     from jtc.frontend.trace import public_dtype
     index = convert(to_node(x), I64)
     shape = (*index.shape, num_classes)

@@ -40,7 +40,10 @@ def _normalise(node: Node, axes: tuple[int, ...], eps: float) -> Node:
 
 def layer_norm(x: Any, normalized_shape: int | Sequence[int], weight: Any = None, bias: Any = None,
                eps: float = 1e-5) -> Tensor:
-    """Normalise over the last dimensions, whose sizes are `normalized_shape`; weight and bias have that shape."""
+    """(x - mean) / sqrt(var + eps) * weight + bias over the last dimensions, whose sizes are `normalized_shape`.
+
+    weight and bias have that shape, or are None.  Raises InputError where sizes do not fit.
+    """
     node, sizes = float_node(x), normalize_shape(normalized_shape)
     first = len(node.shape) - len(sizes)
     if not sizes or first < 0 or node.shape[first:] != sizes:
@@ -50,7 +53,10 @@ def layer_norm(x: Any, normalized_shape: int | Sequence[int], weight: Any = None
 
 
 def rms_norm(x: Any, normalized_shape: int | Sequence[int], weight: Any = None, eps: float | None = None) -> Tensor:
-    """x / sqrt(mean(x**2) + eps) over the last dimensions; eps defaults to that of the dtype."""
+    """x / sqrt(mean(x**2) + eps) * weight over the last dimensions, whose sizes are `normalized_shape`.
+
+    weight has that shape, or is None; eps defaults to that of the dtype.  Raises InputError where sizes do not fit.
+    """
     import numpy as np
     node, sizes = float_node(x), normalize_shape(normalized_shape)
     first = len(node.shape) - len(sizes)
@@ -64,7 +70,10 @@ def rms_norm(x: Any, normalized_shape: int | Sequence[int], weight: Any = None, 
 
 
 def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
-    """Normalise each of `num_groups` groups of channels of x [n, c, ...]; weight and bias have shape [c]."""
+    """(x - mean) / sqrt(var + eps) * weight + bias over each of `num_groups` groups of channels of x [n, c, ...].
+
+    weight and bias have shape [c], or are None.  Raises InputError where c is not divisible.
+    """
     node = float_node(x)
     if len(node.shape) < 2 or num_groups < 1 or node.shape[1] % num_groups:
         raise input_error(f"group_norm in {num_groups} groups does not fit shape {node.shape}")
@@ -74,13 +83,16 @@ def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, ep
 
 
 def instance_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
-    """Normalise each channel of each sample of x [n, c, ...]."""
+    """(x - mean) / sqrt(var + eps) * weight + bias over each channel of each sample of x [n, c, ...].
+
+    weight and bias have shape [c], or are None.
+    """
     return group_norm(x, to_node(x).shape[1], weight, bias, eps)
 
 
 def batch_norm(x: Any, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None,
                training: bool = False, momentum: Any = 0.1, eps: float = 1e-5) -> Tensor:
-    """Normalise each channel of x [n, c, ...].
+    """(x - mean) / sqrt(var + eps) * weight + bias for each channel of x [n, c, ...]; the others have shape [c].
 
     training=False uses the running statistics.  training=True uses those of the batch, and moves running statistics
     that are given towards them: running = (1 - momentum) * running + momentum * batch, with the unbiased variance, as
