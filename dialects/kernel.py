@@ -180,8 +180,9 @@ class Local:
 class Kernel:
     """One launch.  In stages, a shared axis has the name and size given in `shared`.
 
-    shared  (axis, block) outer to inner: the stages run one after the other for each block of these axes.  A shared
-            axis is parallel in every stage but the last, where it may be a reduction.  A buffer in `locals` is indexed
+    shared  (axis, block) outer to inner: the stages run one after the other for each block of these axes.  Where a
+            shared axis is a reduction of a stage, its result is there after the last block: only epilogues of stages
+            that reduce the axis too may read it.  A buffer in `locals` is indexed
             by the other axes and by the place inside the block of a shared axis with block > 1.
     reasons why this kernel ends where it does: (buffer or op, text) pairs that `explain` prints
     """

@@ -61,8 +61,12 @@ def _kernel(kernel: Kernel, program: Program, ready: set[str]) -> Iterator[Probl
             found = next((a for a in stage.axes if a.name == axis.name), None)
             if found is not None and found.size != axis.size:
                 yield Problem(f"the shared axis {axis.name} has size {axis.size}, here {found.size}", stage=stage.name)
-            if found is not None and found.kind == REDUCTION and number < len(kernel.stages) - 1:
-                yield Problem(f"the shared axis {axis.name} is a reduction before the last stage", stage=stage.name)
+            if found is not None and found.kind == REDUCTION:
+                for reader in kernel.stages[number + 1:]:
+                    if axis.name not in reader.reductions and stage.write.buffer in _read(reader, finished=True) \
+                            or stage.write.buffer in _read(reader, finished=False):
+                        yield Problem(f"reads {stage.write.buffer} before the reduction over the shared axis "
+                                      f"{axis.name} is finished", stage=reader.name)
         reads = [*stage.reads, *([stage.write] if stage.accumulate else [])]
         blocks = {axis.name: min(block, axis.size) for axis, block in kernel.shared}
         for what, access in _accesses(stage):
@@ -82,6 +86,12 @@ def _kernel(kernel: Kernel, program: Program, ready: set[str]) -> Iterator[Probl
             if access.buffer in program.inputs or access.buffer in program.constants:
                 yield Problem(f"writes {access.buffer}, an input or a constant", stage=stage.name)
     ready |= written - local.keys()
+
+
+def _read(stage: Stage, finished: bool) -> set[str]:
+    """The buffers that a stage reads: those of its epilogue, once its reduction is finished, or all others."""
+    roots = [stage.epilogue] if finished else [stage.body, *(e for _, a in _accesses(stage) for _, e in a.gather)]
+    return {stage.reads[n].buffer for root in roots for n in reads_of(root) if 0 <= n < len(stage.reads)}
 
 
 def _accesses(stage: Stage) -> Iterator[tuple[str, Access]]:

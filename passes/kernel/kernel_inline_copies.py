@@ -82,7 +82,8 @@ def _inlined(copy: Stage, maker: Kernel) -> Stage | None:
         index = through_reshape(read.index, read.shape, made.write.shape, copy.sizes)
     except NotAffine:
         return None
-    values = {str(a): form for a, form in zip(places, (f for f, n in zip(index, made.write.shape) if n > 1), strict=True)}
+    moving = [form for form, n in zip(index, made.write.shape) if n > 1]
+    values = dict(zip(map(str, places), moving, strict=True))
     made = map_accesses(made, lambda a: rename_access(a, values))
     body = rename_expression(made.body, values)
     if read.guards and not _fills(body, made.reads, read.fill):

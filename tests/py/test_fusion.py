@@ -1,6 +1,7 @@
 """Graphs through the graph passes, against the reference: same values, and as many kernels as they should take."""
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -89,6 +90,30 @@ def layer_norm_of_product(x, w, g, b):
     return F.layer_norm(x @ w + x, 16, g, b)
 
 
+def softmax_backward(x, d):
+    y = jtc.softmax(x, axis=-1)
+    return y * (d - jtc.sum(d * y, axis=-1, keepdims=True))
+
+
+def layer_norm_backward(x, g, d):
+    """Gradients of x, scale and shift."""
+    c = x - jtc.mean(x, axis=1, keepdims=True)
+    r = 1 / jtc.sqrt(jtc.mean(c * c, axis=1, keepdims=True) + 1e-5)
+    y, s = c * r, d * g
+    mean_of = functools.partial(jtc.mean, axis=1, keepdims=True)
+    return r * (s - mean_of(s) - y * mean_of(s * y)), jtc.sum(d * y, axis=0), jtc.sum(d, axis=0)
+
+
+def batch_norm_backward(x, g, d):
+    """Gradients of x, scale and shift, with the batch's statistics."""
+    axes, count = (0, 2, 3), x.size // x.shape[1]
+    c = x - jtc.mean(x, axis=axes, keepdims=True)
+    r = 1 / jtc.sqrt(jtc.mean(c * c, axis=axes, keepdims=True) + 1e-5)
+    scale, shift = jtc.sum(d * c * r, axis=axes, keepdims=True), jtc.sum(d, axis=axes, keepdims=True)
+    dx = jtc.reshape(g, (1, -1, 1, 1)) * r * (d - shift / count - c * r * scale / count)
+    return dx, jtc.reshape(scale, (-1,)), jtc.reshape(shift, (-1,))
+
+
 # name -> (function, inputs, kernels)
 CASES: dict[str, tuple[Callable, tuple[np.ndarray, ...], int]] = {
     "chain": (lambda x, y: jtc.tanh(jtc.exp(x) * y + 1) - x, (normal(4, 5), normal(5)), 1),
@@ -123,6 +148,13 @@ CASES: dict[str, tuple[Callable, tuple[np.ndarray, ...], int]] = {
                                (normal(4, 16, 6, 7), normal(16), normal(16)), 1),
     "cross_entropy": (lambda x, t: jtc.mean(-jtc.take_along_axis(jtc.log_softmax(x, axis=-1), t, axis=-1)),
                       (normal(64, 70), integers(70, 64, 1)), 1),
+    "cross_entropy of classes": (F.cross_entropy, (normal(64, 70), integers(70, 64)), 1),
+    "cross_entropy of pixels": (F.cross_entropy, (normal(4, 20, 7, 7), integers(20, 4, 7, 7)), 1),
+    "softmax backward": (softmax_backward, (normal(64, 30), normal(65, 30)[1:]), 1),
+    "layer_norm backward": (layer_norm_backward, (normal(64, 600), normal(600), normal(65, 600)[1:]), 2),
+    "batch_norm backward": (batch_norm_backward, (normal(4, 16, 6, 7), normal(16), normal(5, 16, 6, 7)[1:]), 1),
+    "sums of columns": (lambda x, y: (jtc.sum(x * y, axis=0), jtc.sum(y, axis=0)),
+                        (normal(600, 60), normal(601, 60)[1:]), 1),
     "cross_entropy with probabilities": (F.cross_entropy, (normal(64, 70), normal(64, 71)[:, 1:].copy()), 1),
     "argmax": (lambda x: jtc.argmax(x, axis=1), (normal(30, 40),), 1),
     "attention": (attention, (normal(2, 16, 8), normal(3, 16, 8)[:2], normal(4, 16, 8)[:2]), 3),
@@ -159,6 +191,44 @@ def test_case(name: str) -> None:
     program = check(function, *inputs)
     assert len(program.kernels) == kernels, [k.name for k in program.kernels]
     assert all(k.reasons for k in program.kernels)
+
+
+# (case, shapes of its inputs, kernels): what is small is one kernel, what is large must spread over threads.
+SIZES = (
+    ("softmax", ((2, 3),), 1), ("softmax", ((4096, 4096),), 1), ("softmax", ((1 << 20, 3),), 1),
+    ("softmax", ((3, 1 << 20),), 3),                # too few rows for the threads: each pass over them is a kernel
+    ("softmax of columns", ((3, 2),), 1), ("softmax of columns", ((512, 4096),), 1),
+    ("log_softmax", ((2, 3),), 1), ("log_softmax", ((32768, 1000),), 1),
+    ("layer_norm", ((2, 40), (40,), (40,)), 1), ("layer_norm", ((65536, 40), (40,), (40,)), 1),
+    ("batch_norm in training", ((2, 3, 2, 2), (3,), (3,)), 1),
+    ("batch_norm in training", ((128, 64, 56, 56), (64,), (64,)), 1),
+    ("cross_entropy of classes", ((2, 3), (2,)), 1), ("cross_entropy of classes", ((65536, 10), (65536,)), 1),
+    ("cross_entropy of classes", ((4096, 50000), (4096,)), 1),
+    ("attention", ((2, 16, 8),) * 3, 3), ("attention", ((16, 2048, 128),) * 3, 3),
+    ("softmax backward", ((2, 3),) * 2, 1), ("softmax backward", ((4096, 4096),) * 2, 1),
+    ("layer_norm backward", ((3, 40), (40,), (3, 40)), 1),
+    ("layer_norm backward", ((9999, 999), (999,), (9999, 999)), 2),
+    ("batch_norm backward", ((2, 3, 2, 2), (3,), (2, 3, 2, 2)), 1),
+    ("batch_norm backward", ((128, 64, 28, 28), (64,), (128, 64, 28, 28)), 1),
+)
+
+
+@pytest.mark.parametrize("name, shapes, kernels", SIZES)
+def test_kernels_at_any_size(name: str, shapes: tuple[tuple[int, ...], ...], kernels: int) -> None:
+    function, inputs, _ = CASES[name]
+    like = [np.broadcast_to(np.zeros((), x.dtype), shape) for x, shape in zip(inputs, shapes, strict=True)]
+    assert len(fused(trace(function, like, name="f").graph, ALL).kernels) == kernels
+
+
+@pytest.mark.parametrize("name", ("cross_entropy of classes", "cross_entropy of pixels", "layer_norm backward",
+                                  "sums of columns"))
+def test_compiled(name: str) -> None:
+    """Axes that are reduced at the end, and columns summed side by side, through code generation."""
+    function, inputs, _ = CASES[name]
+    expected = run_graph(trace(function, inputs, name="f").graph, inputs, precise=True)
+    got = jtc.jit(function)(*inputs)
+    for one, want in zip(got if isinstance(got, tuple) else (got,), expected, strict=True):
+        np.testing.assert_allclose(np.asarray(one), want, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ("softmax", "layer_norm", "batch_norm in training", "cross_entropy", "attention",

@@ -8,8 +8,11 @@ from jtc.dialects.expr import walk
 from jtc.dialects.graph import Graph, Node, TensorType
 from jtc.dialects.kernel import Kernel, Program, Stage
 from jtc.passes.graph.fusion.build import Built
-from jtc.passes.graph.fusion.group import Unit, drop_unread, finish, group
+from jtc.passes.graph.fusion.group import group
+from jtc.passes.graph.fusion.layout import finish
 from jtc.passes.graph.fusion.plan import Plan, is_source, weight_only
+from jtc.passes.graph.fusion.rows import drop_unread
+from jtc.passes.graph.fusion.units import Unit
 
 LABEL_PARTS = 4
 _LABELS = {"add": "sum", "mul": "prod"}
@@ -28,7 +31,7 @@ def assemble(graph: Graph, outputs: Sequence[Node], plan: Plan, built: Mapping[i
     reasons = {names[key]: text for key, text in plan.reasons.items()}
     kernels = []
     for number, unit in enumerate(units):
-        stages, shared, local = finish(unit, types)
+        stages, shared, local = finish(unit.stages, unit.layout, types)
         stages = [replace(s, name=f"s{i}") for i, s in enumerate(stages)]
         hidden = {b.name for b in local}
         why = [(b, reasons[b]) for s in stages for a in (s.write, s.keep) if a for b in [a.buffer] if b not in hidden]

@@ -148,3 +148,68 @@ func.func @small(%v: tensor<512xf32>, %g: tensor<512xf32>, %m: tensor<512xf32>, 
   %4 = "jtc.sub"(%b, %3) : (tensor<512xf32>, tensor<512xf32>) -> tensor<512xf32>
   return %2, %4 : tensor<512xf32>, tensor<512xf32>
 }
+
+// -----
+
+// The mean of a loss: the sum of the rows' losses and the number of samples end after the last row, in one kernel; only
+// the epilogue of the last stage reads the number.
+// CHECK-LABEL: "jtc.program"
+// CHECK-COUNT-1: "jtc.kernel"
+// CHECK: axes = ["i0:50000", "r0:100r"]
+// CHECK: axes = ["i0:50000r"]
+// CHECK: axes = ["i0:50000r", "r0:100r"]
+// CHECK: shared = ["i0:50000 by 1"]
+// CHECK-NOT: "jtc.kernel"
+func.func @mean_of_used(%x: tensor<50000x100xf32>, %used: tensor<50000xf32>) -> tensor<f32> {
+  %n = "jtc.reduce"(%used) {fn = "add", axes = array<i64: 0>} : (tensor<50000xf32>) -> tensor<f32>
+  %0 = "jtc.reduce"(%x) {fn = "max", axes = array<i64: 1>} : (tensor<50000x100xf32>) -> tensor<50000xf32>
+  %1 = "jtc.mul"(%0, %used) : (tensor<50000xf32>, tensor<50000xf32>) -> tensor<50000xf32>
+  %2 = "jtc.broadcast"(%1) {dims = array<i64: 0>} : (tensor<50000xf32>) -> tensor<50000x100xf32>
+  %3 = "jtc.sub"(%x, %2) : (tensor<50000x100xf32>, tensor<50000x100xf32>) -> tensor<50000x100xf32>
+  %4 = "jtc.reduce"(%3) {fn = "add", axes = array<i64: 0, 1>} : (tensor<50000x100xf32>) -> tensor<f32>
+  %5 = "jtc.div"(%4, %n) : (tensor<f32>, tensor<f32>) -> tensor<f32>
+  return %5 : tensor<f32>
+}
+
+// -----
+
+// Refused: every row is divided by the number, so it must be known before.
+// CHECK-LABEL: "jtc.program"
+// CHECK: "jtc.kernel"
+// CHECK: does not join: they share no axis
+// CHECK: "jtc.kernel"
+// CHECK: axes = ["i0:50000", "r0:100r"]
+func.func @number_before(%x: tensor<50000x100xf32>, %used: tensor<50000xf32>) -> tensor<50000xf32> {
+  %n = "jtc.reduce"(%used) {fn = "add", axes = array<i64: 0>} : (tensor<50000xf32>) -> tensor<f32>
+  %0 = "jtc.broadcast"(%n) {dims = array<i64>} : (tensor<f32>) -> tensor<50000xf32>
+  %1 = "jtc.reduce"(%x) {fn = "max", axes = array<i64: 1>} : (tensor<50000x100xf32>) -> tensor<50000xf32>
+  %2 = "jtc.div"(%1, %0) : (tensor<50000xf32>, tensor<50000xf32>) -> tensor<50000xf32>
+  return %2 : tensor<50000xf32>
+}
+
+// -----
+
+// Two sums over the rows of one tensor: 16 rows of 1024 columns at a time, so that memory is read once.
+// CHECK-LABEL: "jtc.program"
+// CHECK-COUNT-1: "jtc.kernel"
+// CHECK: axes = ["i0:2000", "i1:5000r"]
+// CHECK: axes = ["i0:2000", "i1:5000r"]
+// CHECK: shared = ["i0:2000 by 1024", "i1:5000 by 16"]
+// CHECK-NOT: "jtc.kernel"
+func.func @columns_of_two(%x: tensor<5000x2000xf32>, %y: tensor<5000x2000xf32>) -> (tensor<2000xf32>, tensor<2000xf32>) {
+  %0 = "jtc.mul"(%x, %y) : (tensor<5000x2000xf32>, tensor<5000x2000xf32>) -> tensor<5000x2000xf32>
+  %1 = "jtc.reduce"(%0) {fn = "add", axes = array<i64: 0>} : (tensor<5000x2000xf32>) -> tensor<2000xf32>
+  %2 = "jtc.reduce"(%y) {fn = "add", axes = array<i64: 0>} : (tensor<5000x2000xf32>) -> tensor<2000xf32>
+  return %1, %2 : tensor<2000xf32>, tensor<2000xf32>
+}
+
+// -----
+
+// Refused: sums over different axes have different loops.
+// CHECK-LABEL: "jtc.program"
+// CHECK-COUNT-2: "jtc.kernel"
+func.func @rows_and_columns(%x: tensor<5000x2000xf32>) -> (tensor<2000xf32>, tensor<5000xf32>) {
+  %0 = "jtc.reduce"(%x) {fn = "add", axes = array<i64: 0>} : (tensor<5000x2000xf32>) -> tensor<2000xf32>
+  %1 = "jtc.reduce"(%x) {fn = "add", axes = array<i64: 1>} : (tensor<5000x2000xf32>) -> tensor<5000xf32>
+  return %0, %1 : tensor<2000xf32>, tensor<5000xf32>
+}
