@@ -7,7 +7,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from importlib.machinery import ModuleSpec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jtc.dialects.dtypes import DTYPES as _DTYPES
 from jtc.dialects.errors import InputError, InternalError, JtcError, TraceError, UsageError
@@ -34,16 +34,16 @@ _LAZY: dict[str, tuple[str, str]] = {
     "grad", "value_and_grad", "vjp", "jvp", "jacrev", "jacfwd", "hessian", "stop_gradient", "custom_grad")
 } | {name: ("jtc.frontend.activations", name) for name in ("relu", "gelu", "sigmoid", "silu", "softmax", "log_softmax")}
 
-# Modules under their public names: `import jtc.nn` and `from jtc.nn import functional` find these.  Type checkers find
-# them in stubs/, which is installed beside this file.
+# Modules under their public names: `import jtc.nn` and `from jtc.nn import functional` find these.
 _MODULES = {"nn": "jtc.frontend.nn", "optim": "jtc.frontend.optim", "data": "jtc.frontend.data",
             "random": "jtc.frontend.random", "knobs": "jtc.runtime.knobs"}
 
+_EAGER = {name: getattr(module, name)
+          for module in (creation, elementwise, reductions, manipulation, indexing, linalg, meta)
+          for name in module.PUBLIC} | {dtype.public: dtype for dtype in _DTYPES.values()}
+
 methods.attach()
-for _module in (creation, elementwise, reductions, manipulation, indexing, linalg, meta):
-    globals().update({name: getattr(_module, name) for name in _module.PUBLIC})
-for _dtype in _DTYPES.values():
-    globals()["bool" if _dtype.public == "bool" else _dtype.public] = _dtype
+globals().update(_EAGER)
 
 
 class _PublicModules:
@@ -77,19 +77,22 @@ class _Alias:
 sys.meta_path.insert(0, _PublicModules)
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        value = globals()[name] = import_module(_MODULES[name])
+__all__ = ["InputError", "InternalError", "JtcError", "Tensor", "TraceError", "UsageError",
+           "e", "inf", "nan", "newaxis", "pi", *_EAGER, *_LAZY, *_MODULES]             # pyright: ignore
+
+if TYPE_CHECKING:                  # stubs/ is installed beside this file
+    from jtc._public import *
+else:
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            value = globals()[name] = import_module(_MODULES[name])
+            return value
+        if name not in _LAZY:
+            raise AttributeError(f"module 'jtc' has no attribute {name!r}")
+        module, attribute = _LAZY[name]
+        value = globals()[name] = getattr(import_module(module), attribute)
         return value
-    if name not in _LAZY:
-        raise AttributeError(f"module 'jtc' has no attribute {name!r}")
-    module, attribute = _LAZY[name]
-    value = globals()[name] = getattr(import_module(module), attribute)
-    return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY, *_MODULES})
-
-
-__all__ = ["InputError", "InternalError", "JtcError", "Tensor", "TraceError", "UsageError", *_LAZY]  # pyright: ignore
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
