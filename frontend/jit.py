@@ -218,25 +218,25 @@ def _output_names(form: Form, sources: list[Source], count: int) -> list[str]:
 class Program:
     """One compiled signature: how to call it, and whether what it was traced with still holds.
 
-    epoch  `trace.epoch` when the static state of modules and optimisers was last found unchanged
+    epoch  the item of `trace.epoch` when the static state of modules and optimisers was last found unchanged
     """
 
     def __init__(self, traced: Traced, arguments: Sequence[Any]):
         self.traced = traced
         self.types = [node.type for node in traced.graph.inputs]
-        self.epoch: object = None
+        self.epoch: list[object] = [None]
         self.runnable = execute.build(traced.graph) if traced.graph.outputs else None
         # Signatures name objects by their id, which stays theirs as long as they live.
         self.objects = [leaf for leaf in arguments if is_container(leaf) and not isinstance(leaf, Tensor)]
 
     def changed(self) -> str | None:
         """What has changed of the modules and optimisers that the function used, None where nothing has."""
-        if self.epoch is not epoch[0]:
+        if self.epoch[0] is not epoch[0]:
             now = epoch[0]
             for owner, then in self.traced.static:
                 if owner.static_state() != then:
                     return owner.static_change(then)
-            self.epoch = now
+            self.epoch[0] = now
         return None
 
     def tensors(self, arguments: Sequence[Any]) -> list[Tensor] | None:
@@ -357,17 +357,29 @@ class Jit(Dispatcher):
         return "with other arguments"
 
     def _register(self, program: Program, args: tuple, kwargs: dict[str, Any]) -> None:
-        """Let the native dispatcher take this signature, where nothing in Python has to be looked up for a call."""
+        """Let the native dispatcher take this signature, unless a call needs Python code.
+
+        It looks tensors up in their places, passes over the signature where a module or optimiser may have changed,
+        and stores new values into captured tensors.
+        """
         executable = getattr(program.runnable, "executable", None)
         traced = program.traced
-        direct = all(place is None for _, place in traced.captured) and not traced.writes
-        direct = direct and not traced.static and not self.options and knobs.code_overrides.get() is None
+        number = {id(tensor): k for k, (tensor, _) in enumerate(traced.captured)}
+        direct = not self.options and knobs.code_overrides.get() is None \
+            and all(place is None or place.kind != "argument" for _, place in traced.captured) \
+            and all(source.kind == "output" and id(target) in number for target, source in traced.writes)
         if executable is None or not direct or kwargs or not all(_is_plain(a) for a in args):
             return
         if any(s.kind == "input" for s in traced.sources):
             return
+        program.changed()                                    # so that the guard holds from the next call on
         row = [("tensor",) if tensor_type(a) else ("value", a) for a in args]
-        self.add(row, executable, [tensor for tensor, _ in traced.captured], _wrap(traced))
+        captured = [tensor if place is None else (place.kind, place.holder, place.key, place.path)
+                    for tensor, place in traced.captured]
+        results = 1 + max((s.number for s in traced.sources if s.kind == "output"), default=-1)
+        self.add(row, executable, captured, _wrap(traced),
+                 writes=[(number[id(target)], source.number) for target, source in traced.writes],
+                 guard=(program.epoch, epoch) if traced.static else None, results=results)
 
     def graph(self, *args: Any, **kwargs: Any) -> Graph:
         """The graph of the function for these arguments."""

@@ -13,11 +13,27 @@ struct Argument {
     nb::object object;       // to compare with otherwise
 };
 
+// A tensor that is no argument: an object, or a place that is looked up in every call.
+struct Captured {
+    enum Root { object, cell, dict } root;
+    nb::object holder, key;                           // key: in the dict
+    std::vector<std::pair<bool, nb::object>> path;  // steps from the root: (whether it is an attribute, name or key)
+
+    nb::object find() const;  // invalid where the way no longer exists
+};
+
 struct Signature {
     std::vector<Argument> arguments;
     std::shared_ptr<Executable> executable;
-    std::vector<nb::object> captured;
+    std::vector<Captured> captured;
+    std::vector<std::pair<size_t, size_t>> writes;  // (number of a captured tensor, of the output it gets)
+    nb::object held, current;                       // lists of one item each, or nothing
+    size_t results;                                 // outputs that the caller sees
     nb::object wrap;
+
+    bool guarded() const {
+        return held.is_valid() && PyList_GET_ITEM(held.ptr(), 0) != PyList_GET_ITEM(current.ptr(), 0);
+    }
 };
 
 class Dispatcher {
@@ -28,8 +44,8 @@ public:
             if (!PyContextVar_CheckExact(variable.ptr())) throw nb::type_error("bypass takes context variables");
     }
 
-    void add(nb::sequence arguments, std::shared_ptr<Executable> executable, std::vector<nb::object> captured,
-             nb::object wrap);
+    void add(nb::sequence arguments, std::shared_ptr<Executable> executable, nb::sequence captured, nb::object wrap,
+             std::vector<std::pair<size_t, size_t>> writes, nb::object guard, nb::object results);
     PyObject* call(PyObject* args, PyObject* kwargs);
 
     nb::object slow, tensor_type, make;
@@ -45,6 +61,7 @@ private:
 PyTypeObject* buffer_type = nullptr;
 PyTypeObject* array_type = nullptr;
 PyObject* buffer_name = nullptr;
+PyObject* node_name = nullptr;
 
 // The Buffer in a tensor's `_buffer`, or an empty one.
 Buffer buffer_of(PyObject* tensor) {
@@ -82,14 +99,60 @@ bool same_value(PyObject* a, PyObject* b) {
     return PyObject_RichCompareBool(a, b, Py_EQ) == 1;
 }
 
-void Dispatcher::add(nb::sequence arguments, std::shared_ptr<Executable> executable, std::vector<nb::object> captured,
-                     nb::object wrap) {
+nb::object Captured::find() const {
+    nb::object value = holder;
+    if (root == cell) {
+        value = nb::steal(PyCell_Get(holder.ptr()));
+    } else if (root == dict) {
+        value = nb::borrow(PyDict_GetItemWithError(holder.ptr(), key.ptr()));
+    }
+    for (const auto& [attribute, name] : path) {
+        if (!value.is_valid()) break;
+        value = nb::steal(attribute ? PyObject_GetAttr(value.ptr(), name.ptr())
+                                    : PyObject_GetItem(value.ptr(), name.ptr()));
+    }
+    PyErr_Clear();
+    return value;
+}
+
+Captured captured_of(nb::handle entry) {
+    if (!PyTuple_CheckExact(entry.ptr())) return {Captured::object, nb::borrow(entry), {}, {}};
+    const auto [kind, holder, key, steps] = nb::cast<std::tuple<std::string, nb::object, nb::object, nb::sequence>>(entry);
+    Captured result{Captured::object, holder, key, {}};
+    if (kind == "cell" && PyCell_Check(holder.ptr())) {
+        result.root = Captured::cell;
+    } else if (kind == "global" && PyDict_CheckExact(holder.ptr())) {
+        result.root = Captured::dict;
+    } else if (kind != "object") {
+        throw nb::value_error(("unknown kind of place: " + kind).c_str());
+    }
+    for (nb::handle step : steps)
+        result.path.emplace_back(nb::cast<std::string>(step[0]) == "attr", nb::object(step[1]));
+    return result;
+}
+
+void Dispatcher::add(nb::sequence arguments, std::shared_ptr<Executable> executable, nb::sequence captured,
+                     nb::object wrap, std::vector<std::pair<size_t, size_t>> writes, nb::object guard,
+                     nb::object results) {
     auto signature = std::make_shared<Signature>();
-    size_t tensors = captured.size();
+    for (nb::handle entry : captured) signature->captured.push_back(captured_of(entry));
+    for (const auto& [target, output] : writes)
+        if (target >= signature->captured.size() || output >= executable->outputs.size())
+            throw nb::value_error("a write names a captured tensor or an output that is not there");
+    signature->writes = std::move(writes);
+    signature->results = results.is_none() ? executable->outputs.size() : nb::cast<size_t>(results);
+    if (signature->results > executable->outputs.size()) throw nb::value_error("more results than outputs");
+    if (!guard.is_none()) {
+        std::tie(signature->held, signature->current) = nb::cast<std::pair<nb::object, nb::object>>(guard);
+        for (const nb::object& list : {signature->held, signature->current})
+            if (!PyList_CheckExact(list.ptr()) || PyList_GET_SIZE(list.ptr()) != 1)
+                throw nb::type_error("a guard is two lists of one item each");
+    }
+    size_t tensors = signature->captured.size();
     for (nb::handle entry : arguments) {
         const auto kind = nb::cast<std::string>(entry[0]);
         if (kind == "tensor") {
-            const size_t number = tensors++ - captured.size();
+            const size_t number = tensors++ - signature->captured.size();
             if (number >= executable->inputs.size()) break;
             signature->arguments.push_back(
                 {Argument::tensor, executable->buffers[size_t(executable->inputs[number])].type, {}});
@@ -104,7 +167,6 @@ void Dispatcher::add(nb::sequence arguments, std::shared_ptr<Executable> executa
         throw InputError(executable->name + " takes " + std::to_string(executable->inputs.size()) +
                          " inputs, the signature has " + std::to_string(tensors));
     signature->executable = std::move(executable);
-    signature->captured = std::move(captured);
     signature->wrap = std::move(wrap);
     signatures.insert(signatures.begin(), std::move(signature));
 }
@@ -122,7 +184,7 @@ bool Dispatcher::bypassed() const {
 }
 
 bool Dispatcher::matches(const Signature& signature, PyObject* args, const std::vector<Buffer>& buffers) const {
-    if (signature.arguments.size() != buffers.size()) return false;
+    if (signature.arguments.size() != buffers.size() || signature.guarded()) return false;
     for (size_t i = 0; i < buffers.size(); i++) {
         const Argument& argument = signature.arguments[i];
         PyObject* given = PyTuple_GET_ITEM(args, Py_ssize_t(i));
@@ -173,13 +235,24 @@ PyObject* Dispatcher::run(const Signature& signature, std::vector<Buffer>& buffe
         }
     buffers.resize(count);
     const Executable& executable = *signature.executable;
-    for (const nb::object& tensor : signature.captured) {
+    std::vector<nb::object> found;
+    for (const Captured& captured : signature.captured) {
+        nb::object tensor = captured.find();
+        if (!tensor.is_valid() || PyObject_IsInstance(tensor.ptr(), tensor_type.ptr()) != 1) return nullptr;
         buffers.push_back(buffer_of(tensor.ptr()));
         if (buffers.back().type != executable.buffers[size_t(executable.inputs[count])].type) return nullptr;
+        found.push_back(std::move(tensor));
         count++;
     }
     std::vector<Buffer> results = executable.run(buffers.data(), count);
     buffers.clear();
+    for (const auto& [target, output] : signature.writes) {
+        nb::object value = nb::cast(results[output]);
+        if (PyObject_SetAttr(found[target].ptr(), node_name, Py_None) ||
+            PyObject_SetAttr(found[target].ptr(), buffer_name, value.ptr()))
+            throw nb::python_error();
+    }
+    results.resize(signature.results);
     nb::object tensors = nb::steal(PyTuple_New(Py_ssize_t(results.size())));
     for (size_t i = 0; i < results.size(); i++) {
         nb::object result = nb::cast(std::move(results[i]));
@@ -217,9 +290,14 @@ int each_object(Dispatcher& self, Visit visit) {
     for (auto& signature : self.signatures) {
         for (Argument& argument : signature->arguments)
             if (int result = visit(argument.object)) return result;
-        for (nb::object& object : signature->captured)
-            if (int result = visit(object)) return result;
-        if (int result = visit(signature->wrap)) return result;
+        for (Captured& captured : signature->captured) {
+            for (nb::object* object : {&captured.holder, &captured.key})
+                if (int result = visit(*object)) return result;
+            for (auto& step : captured.path)
+                if (int result = visit(step.second)) return result;
+        }
+        for (nb::object* object : {&signature->wrap, &signature->held, &signature->current})
+            if (int result = visit(*object)) return result;
     }
     return 0;
 }
@@ -271,18 +349,27 @@ void bind_dispatcher(nb::module_& m) {
     array_type =
         reinterpret_cast<PyTypeObject*>(nb::object(nb::module_::import_("numpy").attr("ndarray")).release().ptr());
     buffer_name = PyUnicode_InternFromString("_buffer");
+    node_name = PyUnicode_InternFromString("_node");
     nb::class_<Dispatcher>(m, "Dispatcher", nb::type_slots(slots), nb::is_weak_referenceable(), doc)
         .def(nb::init<nb::object, nb::object, nb::object, std::vector<nb::object>>(), nb::arg("slow"),
              nb::arg("tensor_type"), nb::arg("make"), nb::arg("bypass") = std::vector<nb::object>())
         .def("add", &Dispatcher::add, nb::arg("arguments"), nb::arg("executable"),
-             nb::arg("captured") = std::vector<nb::object>(), nb::arg("wrap") = nb::none(),
+             nb::arg("captured") = nb::tuple(), nb::arg("wrap") = nb::none(),
+             nb::arg("writes") = std::vector<std::pair<size_t, size_t>>(), nb::arg("guard") = nb::none(),
+             nb::arg("results") = nb::none(),
              "Register an executable for calls whose positional arguments fit `arguments`, a sequence with one of\n"
              "(\"tensor\",), (\"value\", v) (same type and equal: int, bool, float, str, None), (\"identity\", object) "
              "for each.\n"
              "The executable's inputs are the tensor arguments in order, then the values of the tensors in `captured`, "
              "read\n"
-             "anew in every call.  Outputs go through `make`; `wrap(tuple of them)` is the result; None: the only one, "
-             "or the tuple.")
+             "anew in every call: tensors, or places (\"cell\" | \"global\" | \"object\", holder, key, path), where "
+             "path is\n"
+             "((\"attr\" | \"item\", name), ...) and holder the cell, dict or object that it starts from.\n"
+             "Outputs go through `make`; `wrap(tuple of them)` is the result; None: the only one, or the tuple.\n"
+             "writes   (number of a captured tensor, number of an output) pairs: the tensor's `_buffer` becomes the "
+             "output, its `_node` None\n"
+             "guard    two lists of one item; while their items are different objects the signature fits nothing\n"
+             "results  how many of the outputs, from the first, are results (None: all)")
         .def(
             "clear",
             [](Dispatcher& self) {

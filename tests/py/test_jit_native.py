@@ -65,6 +65,41 @@ def test_a_named_captured_tensor_is_looked_up_in_every_call(slow_calls):
     assert f.compiles == 1
 
 
+def test_state_is_found_and_stored_without_python(slow_calls):
+    """In closures, globals, attributes and items; a module that changes is seen; so is another tensor in a place."""
+    class Model(jtc.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = [{"w": jtc.array(normal(8))}]
+
+        def forward(self, x):
+            w = self.layers[0]["w"]
+            w.assign(w + x)
+
+    model, x = Model(), normal(8, seed=1)
+    step = jtc.jit(lambda x: model(x))
+    for n in range(1, 4):
+        assert step(x) is None
+        same(model.layers[0]["w"], normal(8) + np.float32(n) * x, rtol=1e-6)
+    assert len(slow_calls) == 1 and len(step) == 1
+    model.layers[0]["w"] = jtc.zeros(8)
+    jtc.sync(model.layers[0]["w"])
+    step(x)
+    same(model.layers[0]["w"], x)
+    assert len(slow_calls) == 1
+    model.eval()                                       # `training` may have been read: traced again
+    step(x)
+    model.train()
+    step(x)                                            # the first program fits again, and is guarded anew
+    before = len(slow_calls)
+    step(x)
+    same(model.layers[0]["w"], 4 * x)
+    assert len(slow_calls) == before == 3 and step.compiles == 2
+    del model.layers[0]["w"]
+    with pytest.raises(KeyError):
+        step(x)
+
+
 def test_inside_another_trace_the_function_is_traced(slow_calls):
     f = jtc.jit(lambda x, y: x + y)
     x, y = normal(8), normal(8, seed=1)

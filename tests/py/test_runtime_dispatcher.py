@@ -23,7 +23,7 @@ KERNEL(both) { for (int64_t i = begin; i < end; i++) { F(1)[i] = F(0)[i] + 1; F(
 
 
 class Tensor:
-    __slots__ = ("_buffer",)
+    __slots__ = ("_buffer", "_node", "me")
 
     def __init__(self, values):
         self._buffer = Buffer.from_numpy(np.asarray(values, np.float32)) if values is not None else None
@@ -74,6 +74,36 @@ def test_a_known_signature_takes_the_fast_path(executables):
     assert type(result) is Tensor and result.values == [4, 6]
     assert jit(Tensor([1, 2]), np.array([3, 4], np.float32)).values == [4, 6]
     assert len(jit.calls) == 1 and len(jit) == 1
+
+
+def test_places_writes_and_guards(executables):
+    """Captured tensors are looked up where they are, get outputs as their values, and a guard closes the path."""
+    jit, here, now = Jit(), [object()], [None]
+    now[0] = here[0]
+    state = {"w": [Tensor([1, 1])]}
+    jit.add([("tensor",)], executables[2], captured=[("global", state, "w", (("item", 0),))], writes=[(0, 0)],
+            guard=(here, now), results=0)
+    for expected in ([2, 3], [3, 5]):
+        assert jit(Tensor([1, 2])) == () and state["w"][0].values == expected
+    state["w"][0] = Tensor([0, 0])
+    assert jit(Tensor([1, 2])) == () and state["w"][0].values == [1, 2]
+    state["w"][0] = "no tensor"
+    assert jit(Tensor([1, 2])) == "slow"
+    state["w"].clear()
+    assert jit(Tensor([1, 2])) == "slow"
+    state["w"].append(Tensor([0, 0]))
+    here[0] = object()
+    assert jit(Tensor([1, 2])) == "slow" and state["w"][0].values == [0, 0]
+    w = Tensor([5, 5])
+    cell = (lambda: w).__closure__[0]
+    jit.add([("tensor",)], executables[2], captured=[("cell", cell, None, (("attr", "me"),))])
+    assert jit(Tensor([1, 2])) == "slow"
+    w.me = w
+    assert jit(Tensor([1, 2])).values == [6, 7]
+    for wrong in ({"writes": [(1, 0)]}, {"writes": [(0, 1)]}, {"guard": ([], [])}, {"results": 2},
+                  {"captured": [("list", state, "w", ())]}):
+        with pytest.raises((ValueError, TypeError)):
+            jit.add([("tensor",)], executables[2], **{"captured": [w], **wrong})
 
 
 def test_everything_else_takes_the_slow_path(executables):
