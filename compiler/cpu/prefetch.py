@@ -93,12 +93,14 @@ def _share(tile: Tile, frame: Frame, operand: Operand) -> Share | None:
                          if split_term(t)[:2] == (tile.vector, "//"))
     axis = list(tile.reduction_extents)[-1]
     factor = tile.factor(axis)
+    if operand.memory.count < 2 * stride:
+        return None         # there is one panel
     if form.steps.get(tile.vector) != 1 or form.steps.get(axis) != width or tile.reduction_extents[axis] == factor:
         return None         # the innermost loop does not run through one panel, line by line
     lines = -(-factor * width // size)
-    rows, tiles = _tiles_of_a_panel(tile, operand)
-    each = -(-lines // tiles)
-    start, place = frame.values[form], tile.places.get(rows)
+    rows = _rows_of_a_panel(tile, operand)
+    each = -(-lines // prod(count for _, _, count in rows))
+    start = frame.values[form]
     if start.ssa is None:
         ahead = code.index(stride if start.const + 2 * stride <= operand.memory.count else -start.const)
     else:       # behind the last panel comes the first one
@@ -106,25 +108,28 @@ def _share(tile: Tile, frame: Frame, operand: Operand) -> Share | None:
         more = code.op(f"arith.cmpi ule, {code.offset(at, 2 * stride)}, {code.index(operand.memory.count)} : index")
         back = code.op(f"arith.subi {code.index(0)}, {at} : index")
         ahead = code.select(more, code.index(stride), back, "index")
-    if place is not None and place.ssa is not None and each < lines:
-        turn = code.op(f"arith.divui {place.ssa}, {code.index(tile.tile_step(rows))} : index")
+    turn: str | None = None
+    for axis, step, count in rows:      # the tile's number among those of the panel
+        place = tile.places[axis]
+        turn = None if turn is None else code.product(turn, count)
+        if place.ssa is not None and count > 1 and each < lines:
+            turn = code.sum(turn, code.op(f"arith.divui {place.ssa}, {code.index(step)} : index"))
+    if turn is not None:
         turn = code.op(f"arith.remui {turn}, {code.index(-(-lines // each))} : index")
         ahead = code.op(f"arith.addi {ahead}, {code.product(turn, each * size)} : index")
     return Share(operand, ahead, each)
 
 
-def _tiles_of_a_panel(tile: Tile, operand: Operand) -> tuple[str, int]:
-    """The innermost axis along which tiles share a panel, and how many follow each other there."""
-    loops = list(tile.schedule.loops)
-    last = max(i for i, (axis, _) in enumerate(loops) if axis == tile.vector)
+def _rows_of_a_panel(tile: Tile, operand: Operand) -> list[tuple[str, int, int]]:
+    """(axis, extent of a tile, tiles) of the loops inside of the panels' loop, whose tiles share a panel."""
+    loops, extents, found = list(tile.schedule.loops), dict(tile.stage.sizes), []
+    last = max(number for number, (axis, _) in enumerate(loops) if axis == tile.vector)
     used = {axis_of(term) for term in operand.form.terms}
-    inside = [axis for axis, _ in loops[last + 1:] if axis in tile.stage.parallel and axis not in used]
-    if not inside:
-        return "", 1
-    rows = inside[-1]
-    steps = [step for axis, step in loops if axis == rows]
-    block = steps[-2] if len(steps) > 1 else tile.stage.sizes[rows]
-    return rows, -(-min(block, tile.stage.sizes[rows]) // steps[-1])
+    for number, (axis, step) in enumerate(loops):
+        if number > last and axis in tile.stage.parallel and axis not in used:
+            found.append((axis, step, -(-extents[axis] // step)))
+        extents[axis] = min(extents[axis], step)
+    return found
 
 
 def fetch_panels(tile: Tile, frame: Frame, shares: Sequence[Share]) -> None:

@@ -174,10 +174,6 @@ class Tile:
         """How many steps of a reduction axis (not one on the lanes) one iteration takes."""
         return min(dict(self.schedule.unroll).get(axis, 1), self.reduction_extents[axis])
 
-    def tile_step(self, axis: str) -> int:
-        """Extent of a parallel axis in a whole tile."""
-        return [step for a, step in self.schedule.loops if a == axis][-1]
-
     def _reduce(self, order: list[str], frame: Frame, offsets: Mapping[str, int], accs: Accumulators,
                 shares: Sequence[Share]) -> Accumulators:
         if not order:
@@ -196,10 +192,10 @@ class Tile:
         if whole:
             def body(value: str, carried: Accumulators) -> Accumulators:
                 inner = frame.moved(axis, value, whole - factor)
-                if not rest:
-                    fetch_panels(self, inner, shares)
                 for u in range(factor):
                     carried = self._reduce(rest, inner, {**offsets, axis: u}, carried, shares)
+                if not rest:
+                    fetch_panels(self, inner, shares)
                 return carried
             accs = self._loop(whole, factor, body, accs)
         for place in range(whole, extent):

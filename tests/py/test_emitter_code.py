@@ -60,7 +60,7 @@ def test_the_inner_loop_of_a_contraction_is_loads_and_fused_multiply_adds(target
     assert len(loop) <= 4 * (rows * columns + rows + columns) + 6, "addresses are not folded into the loads"
 
 
-@pytest.mark.parametrize("rows,tiles,each", [(48, 6, 2), (96, 12, 1), (8, 1, 12)])
+@pytest.mark.parametrize("rows,tiles,each", [(48, 6, 2), (96, 12, 1), (16, 2, 6)])
 def test_the_tiles_of_one_panel_share_the_prefetches_of_the_next(rows, tiles, each):
     loops = (("k", 256), ("i", rows), ("j", 48), ("i", 8))
     packs = (Pack(1, ("k", 256), ("j//", "k", "j%")),)

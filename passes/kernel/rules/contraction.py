@@ -36,7 +36,7 @@ COPY, COPY_TRANSPOSED = 0.15, 1.0          # cycles per element of a copy
 L2_BYTE, L3_BYTE, MEMORY_BYTE = 1 / 40, 1 / 12, 1 / 4      # cycles per byte that comes from there
 L3 = 8 << 20                   # bytes of a shared cache that one kernel may count on
 SAME_SET = 1024                # bytes; pixels of a copy this far apart crowd a few sets of the first-level cache
-SHARES = 12                    # tiles of a panel that can fetch the next one without getting into each other's way
+SPARE = 26                     # accumulators next to which LLVM also keeps the addresses of prefetches (measured)
 TILE_STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 16, 28)
 
 
@@ -297,8 +297,9 @@ def _orders(view: View, tile: Tile, wide: tuple[int, Operand], narrow: tuple[int
                     return
                 packs.append(Pack(number, loop, way.pack, way.pad))
         offered = view.threads([*lead, *(a for a, _ in loops[:threads])])
-        far = panels > 1 and tiles >= SHARES and wide_bytes > view.target.l2 / 2
-        prefetch = (wide_number,) if wide_way.packed and far else ()
+        several = panels > 1 and wide_loop != (tile.vector, width)
+        spare = tile.vectors * tile.inner * tile.outer <= SPARE
+        prefetch = (wide_number,) if wide_way.packed and several and spare else ()
         yield Candidate(cost, Schedule(tile.vector, view.lanes, tuple(loops), reductions, unroll, tuple(packs), split,
                                        offered, prefetch=prefetch), copies)
 
