@@ -1,16 +1,18 @@
-"""The wheel: what it adds to site-packages, and that it works from there."""
+"""The source distribution, and the wheel made from it: what they hold, and that the wheel works from its place."""
 from __future__ import annotations
 
 import configparser
 import re
 import subprocess
 import sys
+import tarfile
 import textwrap
-import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from jtc import __version__ as VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("frontend", "dialects", "passes", "compiler", "runtime", "tools")
@@ -19,16 +21,35 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> zipfile.ZipFile:
+def source(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("source")
+    build = "import sys; from scikit_build_core.build import build_sdist; build_sdist(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", build, folder], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    file, = folder.iterdir()
+    return file
+
+
+@pytest.fixture(scope="module")
+def wheel(source, tmp_path_factory) -> zipfile.ZipFile:
     folder = tmp_path_factory.mktemp("wheel")
     subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps",
-                    "--wheel-dir", folder, ROOT], check=True)
+                    "--wheel-dir", folder, source], check=True)
     file, = folder.glob("*.whl")
     return zipfile.ZipFile(file)
 
 
+def test_source_distribution(source):
+    top = f"jtc-{VERSION}"
+    assert source.name == f"{top}.tar.gz"
+    with tarfile.open(source) as archive:
+        names = {name.removeprefix(f"{top}/") for name in archive.getnames()}
+    assert {"CMakeLists.txt", "pyproject.toml", "README.md", "runtime/native/module.cpp", "runtime/py.typed"} <= names
+    assert {name.partition("/")[0] for name in names} >= set(FOLDERS)
+    assert not [name for name in names if name.endswith((".so", ".o", ".pyc")) or name.startswith(("tests/", ".ci"))]
+
+
 def test_only_jtc_is_added(wheel):
-    assert {name.partition("/")[0] for name in wheel.namelist()} == {"jtc", "jtc-0.1.0.dist-info"}
+    assert {name.partition("/")[0] for name in wheel.namelist()} == {"jtc", f"jtc-{VERSION}.dist-info"}
 
 
 def test_every_module_is_there_and_no_native_source(wheel):
@@ -46,9 +67,9 @@ def test_every_module_is_there_and_no_native_source(wheel):
 
 def test_commands_and_metadata(wheel):
     entry = configparser.ConfigParser()
-    entry.read_string(wheel.read("jtc-0.1.0.dist-info/entry_points.txt").decode())
+    entry.read_string(wheel.read(f"jtc-{VERSION}.dist-info/entry_points.txt").decode())
     assert dict(entry["console_scripts"]) == {"jtc": "jtc.tools.cli:main", "jtc-opt": "jtc.tools.opt:main"}
-    metadata = wheel.read("jtc-0.1.0.dist-info/METADATA").decode()
+    metadata = wheel.read(f"jtc-{VERSION}.dist-info/METADATA").decode()
     assert "Requires-Python: >=3.11" in metadata and "Requires-Dist: torch-mlir==20261001" in metadata
     for extra in ("test", "examples", "cuda", "bench", "onnx"):
         assert f"Provides-Extra: {extra}\n" in metadata
@@ -88,10 +109,9 @@ def test_type_checkers_see_public_modules(wheel, tmp_path):
 
 def test_it_works_from_its_place(wheel, tmp_path):
     wheel.extractall(tmp_path)
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     script = (f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
               "import jtc, jtc.runtime.engine as engine\n"
-              f"assert jtc.__file__.startswith({str(tmp_path)!r}) and jtc.__version__ == {version!r}\n"
+              f"assert jtc.__file__.startswith({str(tmp_path)!r}) and jtc.__version__ == {VERSION!r}\n"
               f"assert engine._native.__file__.startswith({str(tmp_path)!r})\n"
               "heavy = {'torch_mlir', 'mlir', 'llvmlite', 'rich', 'hypothesis', 'safetensors'} & set(sys.modules)\n"
               "assert not heavy, heavy\n")
