@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import ast
+import functools
+import graphlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,29 +25,36 @@ LATER = ("torch_mlir", "mlir", "llvmlite", "rich", "hypothesis", "jtc.compiler",
 EXCEPT = {"dialects/mlir.py", "dialects/dialect.py", "dialects/reader.py", "dialects/decode.py"}
 
 
-def imports(folder: str, *, at_once: bool = False) -> Iterator[tuple[str, str]]:
-    """(place, name) of every import in a folder; at_once: only those that importing the module runs."""
+@functools.cache
+def statements(folder: str) -> list[tuple[str, ast.Import | ast.ImportFrom, bool]]:
+    """(place, import, whether importing the module runs it) of every import in a folder."""
+    found = []
     for path in sorted((ROOT / folder).rglob("*.py")):
         name = path.relative_to(ROOT).as_posix()
-        if at_once and name in EXCEPT:
-            continue
-        for node in _statements(ast.parse(path.read_text()), at_once):
-            place = f"{name}:{node.lineno}"
-            if isinstance(node, ast.Import):
-                yield from ((place, alias.name) for alias in node.names)
-            elif isinstance(node, ast.ImportFrom):
-                assert node.level == 0 and node.module, f"{place}: relative import"
-                yield from ((place, f"{node.module}.{alias.name}") for alias in node.names)
+        found += [(f"{name}:{node.lineno}", node, at_once) for node, at_once in _below(ast.parse(path.read_text()))]
+    return found
 
 
-def _statements(node: ast.AST, at_once: bool) -> Iterator[ast.stmt]:
+def _below(node: ast.AST, at_once: bool = True) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
     for child in ast.iter_child_nodes(node):
-        if at_once and (isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)) or
-                        isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+        if isinstance(child, (ast.Import, ast.ImportFrom)):
+            yield child, at_once
+        elif isinstance(child, (ast.stmt, ast.ExceptHandler)):
+            late = isinstance(child, ast.FunctionDef) or \
+                isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+            yield from _below(child, at_once and not late)
+
+
+def imports(folder: str, *, at_once: bool = False) -> Iterator[tuple[str, str]]:
+    """(place, name) of every import in a folder; at_once: only those that importing the module runs."""
+    for place, node, now in statements(folder):
+        if at_once and (not now or place.partition(":")[0] in EXCEPT):
             continue
-        if isinstance(child, ast.stmt):
-            yield child
-        yield from _statements(child, at_once)
+        if isinstance(node, ast.Import):
+            yield from ((place, alias.name) for alias in node.names)
+        else:
+            assert node.level == 0 and node.module, f"{place}: relative import"
+            yield from ((place, f"{node.module}.{alias.name}") for alias in node.names)
 
 
 def within(name: str, package: str) -> bool:
@@ -76,3 +85,17 @@ def test_one_module_names_the_wheel_of_mlir():
     named = {place.partition(":")[0] for folder in MAY_IMPORT for place, name in imports(folder)
              if within(name, "torch_mlir")}
     assert named <= {"dialects/mlir.py"}
+
+
+def test_no_module_needs_itself():
+    """Imports made when a module is imported run in no circle."""
+    names = {f"jtc.{path.relative_to(ROOT).with_suffix('').as_posix().replace('/', '.')}".removesuffix(".__init__")
+             for folder in MAY_IMPORT for path in (ROOT / folder).rglob("*.py")}
+    needs: dict[str, set[str]] = {}
+    for place, imported in (pair for folder in MAY_IMPORT for pair in imports(folder, at_once=True)):
+        module = f"jtc.{place.partition('.py')[0].replace('/', '.')}".removesuffix(".__init__")
+        found = imported if imported in names else imported.rpartition(".")[0]
+        if found in names and not within(module, found):         # a package runs before what is in it
+            needs.setdefault(module, set()).add(found)
+    assert len(needs) > 100
+    graphlib.TopologicalSorter(needs).prepare()
