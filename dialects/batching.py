@@ -50,7 +50,7 @@ def _scalar(node: Node, args: Sequence[Node], flags: Sequence[bool], size: int) 
 
 
 def _same(node: Node, args: Sequence[Node], flags: Sequence[bool], size: int) -> Node:
-    return make(node.op, args, {}, _wide(node, size))
+    return make(node.op, args, node.attrs, _wide(node, size))
 
 
 def _broadcast(node: Node, args: Sequence[Node], flags: Sequence[bool], size: int) -> Node:

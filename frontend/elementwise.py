@@ -170,9 +170,9 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = True) -> Tensor:
 
 
 def clip(x: Any, /, min: Any = None, max: Any = None) -> Tensor:
-    """x limited to `min` .. `max`, numbers or tensors; either may be None.  Of the shape and dtype of x.
+    """x limited to `min` .. `max`, numbers or tensors, in the dtype of x; either may be None.
 
-    Raises InputError for limits that do not broadcast to the shape of x.
+    All are broadcast against each other.  Raises InputError for shapes that do not fit.
     """
     node = to_node(x)
     for fn, limit, rule in (("max", min, FIRST_IF_NOT_BELOW), ("min", max, FIRST_IF_NOT_ABOVE)):
