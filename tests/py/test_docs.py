@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from documents import DOCUMENTS, ROOT, Session, Step, difference, steps, tokens
+from documents import DOCUMENTS, ROOT, Session, Step, difference, steps, tables, tokens
+from test_layering import MAY_IMPORT
 
 import jtc
 from jtc.compiler.cpu import machine
@@ -74,6 +75,28 @@ def test_tables_are_those_of_the_code(document):
     text = (ROOT / document).read_text()
     assert text.count("<!-- table: ") == len(PLACE.findall(text)), "a table has no `<!-- end -->`"
     assert fill(text) == text, "run python -m jtc.tools.tables docs/*.md"
+
+
+PLACE_IN_PROJECT = re.compile(r"(?:frontend|dialects|passes|compiler|runtime|tools|tests|examples|docs)/[a-z0-9_./*-]+")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_files_are_where_it_says(document):
+    """Paths in `code` (capitals stand for what the reader puts there)."""
+    named = [c.content for t in tokens(ROOT / document) for c in t.children or () if c.type == "code_inline"]
+    missing = [name for name in named if PLACE_IN_PROJECT.fullmatch(name) and not any(ROOT.glob(name.rstrip("/")))]
+    assert not missing
+
+
+def test_documents_named_in_the_code_exist():
+    sources = [path for folder in MAY_IMPORT for path in (ROOT / folder).rglob("*.py")]
+    named = {name for path in sources for name in re.findall(r"docs/[\w-]+\.md", path.read_text())}
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_folders_may_import_what_the_architecture_says():
+    rows = {row[0].strip("`/"): row for table in tables(ROOT / "docs" / "architecture.md") for row in table}
+    assert {name: set(filter(None, rows[name][1].split(", "))) for name in MAY_IMPORT} == MAY_IMPORT
 
 
 def commands(document: Path) -> list[str]:
