@@ -229,6 +229,11 @@ def test_dropout_and_random_numbers():
         assert u.min() >= 0 and u.max() < 1 and abs(u.mean() - 0.5) < 0.03 and len(np.unique(u)) > 3990
         n = jtc.random.normal((4000,), 1, 2, dtype=dtype).numpy()
         assert abs(n.mean() - 1) < 0.15 and abs(n.std() - 2) < 0.15 and n.dtype == dtype.numpy
+    for short, full in ((jtc.random.rand, jtc.random.uniform), (jtc.random.randn, jtc.random.normal)):
+        jtc.random.seed(5)
+        got = short(3, 4, dtype=jtc.float64)
+        jtc.random.seed(5)
+        same(got, full((3, 4), dtype=jtc.float64).numpy())
     i = jtc.random.randint(-2, 3, (1000,)).numpy()
     assert set(i) == {-2, -1, 0, 1, 2}
     assert abs(jtc.random.bernoulli(0.2, (4000,)).numpy().mean() - 0.2) < 0.04
