@@ -12,6 +12,7 @@ from jtc.dialects.graph import Graph, Node, TensorType
 from jtc.dialects.kernel import Program
 from jtc.dialects.optable import REDUCTIONS, SCALAR_FUNCTIONS
 from jtc.passes.base import Pass
+from jtc.passes.graph.fusion.plan import contraction_bases
 from jtc.passes.graph.maps import compose, leaves, projection
 from jtc.passes.graph.rewriting import Interned, is_splat, make, need_graph, number_of, rebuild, splat
 
@@ -249,9 +250,9 @@ def _reduce_nothing(node: Node) -> Node | None:
 
 
 def _reduce_again(node: Node) -> Node | None:
-    """Two reductions with one function are one."""
+    """Two reductions with one function are one, but a contraction stays: its kernel is the fastest that there is."""
     x = node.args[0]
-    if x.op != "reduce" or x.attrs["fn"] != node.attrs["fn"]:
+    if x.op != "reduce" or x.attrs["fn"] != node.attrs["fn"] or contraction_bases(x) is not None:
         return None
     rest = [d for d in range(x.args[0].type.rank) if d not in x.attrs["axes"]]
     axes = tuple(sorted((*x.attrs["axes"], *(rest[a] for a in node.attrs["axes"]))))

@@ -79,3 +79,22 @@ func.func @maps(%x: tensor<4x5xf32>, %y: tensor<4xf32>) -> tensor<5xf32> {
   %3 = "jtc.reindex_reduce"(%2) {fn = "add", map = affine_map<(d0, d1) -> (d1)>} : (tensor<4x5xf32>) -> tensor<5xf32>
   return %3 : tensor<5xf32>
 }
+
+// -----
+
+// Two sums are one, unless the first is a contraction: a matrix product, whose rows are summed.
+// CHECK-LABEL: func.func @sums
+// CHECK-NEXT: [[S:%.*]] = "jtc.reduce"(%arg0) {fn = "add", axes = array<i64: 0, 1>} : (tensor<4x5x6xf32>) -> tensor<6xf32>
+// CHECK: [[P:%.*]] = "jtc.reduce"({{%.*}}) {fn = "add", axes = array<i64: 1>} : (tensor<4x5x6xf32>) -> tensor<4x6xf32>
+// CHECK-NEXT: [[R:%.*]] = "jtc.reduce"([[P]]) {fn = "add", axes = array<i64: 0>} : (tensor<4x6xf32>) -> tensor<6xf32>
+// CHECK-NEXT: return [[S]], [[R]]
+func.func @sums(%x: tensor<4x5x6xf32>, %a: tensor<4x5xf32>, %b: tensor<5x6xf32>) -> (tensor<6xf32>, tensor<6xf32>) {
+  %0 = "jtc.reduce"(%x) {fn = "add", axes = array<i64: 1>} : (tensor<4x5x6xf32>) -> tensor<4x6xf32>
+  %1 = "jtc.reduce"(%0) {fn = "add", axes = array<i64: 0>} : (tensor<4x6xf32>) -> tensor<6xf32>
+  %2 = "jtc.broadcast"(%a) {dims = array<i64: 0, 1>} : (tensor<4x5xf32>) -> tensor<4x5x6xf32>
+  %3 = "jtc.broadcast"(%b) {dims = array<i64: 1, 2>} : (tensor<5x6xf32>) -> tensor<4x5x6xf32>
+  %4 = "jtc.mul"(%2, %3) : (tensor<4x5x6xf32>, tensor<4x5x6xf32>) -> tensor<4x5x6xf32>
+  %5 = "jtc.reduce"(%4) {fn = "add", axes = array<i64: 1>} : (tensor<4x5x6xf32>) -> tensor<4x6xf32>
+  %6 = "jtc.reduce"(%5) {fn = "add", axes = array<i64: 0>} : (tensor<4x6xf32>) -> tensor<6xf32>
+  return %1, %6 : tensor<6xf32>, tensor<6xf32>
+}
