@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from jtc.dialects.build import located, make, splat
 from jtc.dialects.errors import InputError
-from jtc.dialects.gradients import STOP, Cotangents, cotangents, zeros
+from jtc.dialects.gradients import RULES, STOP, Cotangents, cotangents, zeros
 from jtc.dialects.graph import Node, TensorType
 from jtc.frontend.tensor import Tensor
 from jtc.frontend.trace import input_error
@@ -96,11 +96,17 @@ def reverse(outputs: Sequence[Node], given: Sequence[Node | None], wrt: Sequence
                 gs = [sums.get(id(n)) for n in made.data.outputs]
                 found = made.data.backward(gs) if any(x is not None for x in gs) else ()
             else:
-                found = cotangents(made, g, node) if g is not None and made.data is not STOP and made.args else ()
+                found = _passed_on(made, g, node) if g is not None and made.data is not STOP and made.args else ()
         for parent, part in zip(parents(node), found):
             if part is not None and id(parent) in useful:
                 arrived[id(parent)].append(part)
     return [sums.get(id(n)) for n in wrt]
+
+
+def _passed_on(made: Node, g: Node, value: Node) -> Cotangents:
+    if made.op not in RULES:
+        raise input_error(f"{made.op} has no gradient rule", "add one to dialects/gradients.py")
+    return cotangents(made, g, value)
 
 
 def _first_outputs(order: Sequence[Node]) -> dict[int, Node]:
