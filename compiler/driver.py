@@ -266,7 +266,7 @@ class _Run:
     def __init__(self, program: Graph | Program, phase: str, tree: str | None, request: _Request):
         self.program, self.phase, self.tree, self.request = program, phase, tree, request
         self.embed, self.timings, self.progress = request.embed, request.timings, request.progress
-        self.dump = _Dump(knobs.get("dump_dir"))
+        self.dump = Dump(knobs.get("dump_dir"))
         self.settings = settings_for(request.target, self._watch)
         self.names: dict[str, str] = {}                  # symbol -> the first kernel that has it
         self.cache = request.cache
@@ -374,7 +374,7 @@ class _Run:
                 self.dump.code("asm", symbol, to_assembly(value, self.settings).data)
 
 
-class _Dump:
+class Dump:
     """Writes what compilation passes through into a directory: NN-PASS.mlir, and PHASE/SYMBOL.SUFFIX for kernels."""
 
     def __init__(self, folder: Path | None):

@@ -58,6 +58,8 @@ def array(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | No
 
 def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Tensor:
     """A tensor with a copy of any object that offers DLPack."""
+    if not hasattr(x, "__dlpack__"):
+        raise input_error(f"{type(x).__name__} does not offer DLPack: {shown(x)}", "use jtc.asarray")
     return asarray(np.from_dlpack(x), device=device)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from jtc.frontend import creation, elementwise, indexing, linalg, manipulation, reductions
 from jtc.frontend.promotion import is_scalar
 from jtc.frontend.tensor import Tensor, is_tensor_like
-from jtc.frontend.trace import trace_error
+from jtc.frontend.trace import input_error, shown, trace_error
 from jtc.frontend.tree import map_leaves, tensors_in
 
 _BINARY = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "floor_divide",
@@ -15,7 +15,7 @@ _BINARY = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divid
            "pow": "pow", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
            "lshift": "bitwise_left_shift", "rshift": "bitwise_right_shift"}
 _COMPARE = {"eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal"}
-_UNARY = {"neg": "negative", "pos": "positive", "abs": "abs", "invert": "bitwise_invert", "round": "round"}
+_UNARY = {"neg": "negative", "pos": "positive", "abs": "abs", "invert": "bitwise_invert"}
 _METHODS = {
     elementwise: ("astype", "exp", "log", "sqrt", "rsqrt", "sin", "cos", "tanh", "abs", "sign", "floor", "ceil",
                   "round", "square",
@@ -106,8 +106,14 @@ def _ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, **options: Any) 
     return function(*inputs)
 
 
+# NumPy's functions that need no values.
+_ABOUT = {"shape": lambda x: x.shape, "ndim": lambda x: x.ndim, "size": lambda x: x.size}
+
+
 def _array_function(self: Tensor, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
     """NumPy's other functions get the values as arrays; while `jit` traces there are none."""
+    if function.__name__ in _ABOUT and len(args) == 1 and not kwargs:
+        return _ABOUT[function.__name__](args[0])
     traced = next((t for t in tensors_in((args, kwargs)) if t._tracer is not None), None)
     if traced is not None:
         name = function.__name__
@@ -120,6 +126,18 @@ def _array_function(self: Tensor, function: Any, types: Any, args: Any, kwargs: 
 
 def _divmod(self: Tensor, other: Any) -> tuple[Tensor, Tensor]:
     return elementwise.apply("floordiv", "promote", self, other), elementwise.apply("mod", "promote", self, other)
+
+
+def _rdivmod(self: Tensor, other: Any) -> tuple[Tensor, Tensor]:
+    return elementwise.apply("floordiv", "promote", other, self), elementwise.apply("mod", "promote", other, self)
+
+
+def _round(self: Tensor, ndigits: int | None = None) -> Tensor:
+    """round(x): to whole numbers, halves to even."""
+    if ndigits:
+        raise input_error(f"round to {shown(ndigits)} digits: a tensor is rounded to whole numbers",
+                          "scale it: jtc.round(x * 10) / 10")
+    return elementwise.apply("round", "round", self)
 
 
 def attach() -> None:
@@ -136,6 +154,7 @@ def attach() -> None:
         for name in names:
             setattr(Tensor, name, _method(getattr(home, name)))
     for name, function in {"__getitem__": indexing.getitem, "__setitem__": _setitem, "__divmod__": _divmod,
+                           "__rdivmod__": _rdivmod, "__round__": _round,
                            "__delitem__": _delitem, "__contains__": _contains, "__array_ufunc__": _ufunc,
                            "__array_function__": _array_function,
                            "reshape": _shape_argument(manipulation.reshape),

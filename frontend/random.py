@@ -15,7 +15,7 @@ from jtc.dialects.graph import Node, TensorType
 from jtc.frontend import values
 from jtc.frontend.activations import with_number
 from jtc.frontend.creation import asarray
-from jtc.frontend.operands import convert, expand, normalize_shape, to_node
+from jtc.frontend.operands import convert, expand, need_integer, normalize_shape, to_node
 from jtc.frontend.tensor import Tensor
 from jtc.frontend.trace import current_tracer, input_error, public_dtype, record, trace_error, untraced
 from jtc.runtime import knobs
@@ -135,6 +135,7 @@ def randint(low: int, high: int | None = None, shape: Any = (), *, dtype: Any = 
     The range holds at most 2**31 integers; no integer is more likely than another by more than one part in 2**32.
     """
     low, high = (0, low) if high is None else (low, high)
+    low, high = need_integer(low, "low"), need_integer(high, "high")
     width = high - low
     if not 0 < width <= 1 << 31:
         raise input_error(f"randint from {low} to {high}: the range must hold between 1 and {1 << 31} integers")

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +56,37 @@ def run(arguments: argparse.Namespace) -> int:
             return _module(arguments, output)
         from jtc.tools.models import open_source
         source = open_source(arguments.model, arguments.start)
-        settings = driver.settings_for(target)
-        from jtc.tools.progress import size_text
-        value = phases.advance(source.value, source.phase, end.name, settings)
+        from jtc.tools.progress import progress, size_text, timings_text
+        with progress(f"compiling {Path(arguments.model).name}") as report:
+            value, timings = _advance(source, end.name, target, report)
         _write(value, end.name, output)
         if str(output) != "-":
             print(f"{output}: {size_text(output.stat().st_size)}, {end.doc}", file=sys.stderr)
+        if arguments.timings:
+            print(timings_text(timings), file=sys.stderr)
     return 0
+
+
+def _advance(source: Any, end: str, target: Any, report: Callable[[str, int, int], None]) -> tuple[Any, Any]:
+    """(program at phase `end`, Timings), dumped on the way where the knob says so."""
+    from jtc.compiler import driver
+    timings, dump, start = driver.Timings(), driver.Dump(knobs.get("dump_dir")), time.perf_counter()
+
+    def watch(kind: str, name: str, seconds: float, made: Any) -> None:
+        report(name, 0, 0)
+        if kind == "pass":
+            timings.steps.append((name, seconds))
+            dump.value(name, made)
+        else:
+            timings.kernels.append((name, seconds))
+            dump.code("loops" if name.startswith("emit ") else name.partition(" ")[0], made.symbol, made.data)
+    if source.phase in ("graph", "kernel", "schedule"):
+        dump.value(source.phase, source.value)
+    value = phases.advance(source.value, source.phase, end, driver.settings_for(target, watch))
+    if timings.kernels:
+        timings.steps.append(("kernels", time.perf_counter() - start - timings.total))
+        timings.distinct = timings.compiled = len(value)
+    return value, timings
 
 
 def _refuse_same(model: str, output: Path) -> None:

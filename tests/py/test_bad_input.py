@@ -110,6 +110,10 @@ CASES = {
     "reindex inverse": (lambda x: jtc.reindex(x, (2, 2), lambda i, j: (2 // i, j)), "index 2 divided by (d0)"),
     "reindex None": (lambda x: jtc.reindex(x, (2, 2), lambda i, j: None), "the index function returns None"),
     "reindex overflow": (lambda x: jtc.reindex(x, (2, 2), lambda i, j: (i * 2**62, j)), "64-bit integers"),
+    "digits": (lambda x: round(x, 1), "round to 1 digits: a tensor is rounded to whole numbers"),
+    "random range": (lambda x: jtc.random.randint(5, 2), "randint from 5 to 2"),
+    "random limit": (lambda x: jtc.random.randint((2,), 5), "low is an integer, got (2,)"),
+    "DLPack": (lambda x: jtc.from_dlpack("a"), "str does not offer DLPack: 'a'"),
     "masking": (lambda x: x[x > 0], "cannot index with a bool mask of shape (3, 4)"),
     "index": (lambda x: x[7], "index 7 is out of range for dimension 0 of shape (3, 4)"),
     "index of a string": (lambda x: x["a"], "cannot index with str: 'a'"),
@@ -255,6 +259,7 @@ def test_numpy_functions_on_tensors():
     angle = jtc.jit(lambda x: np.arctan2(np.exp(x), X))(X)
     np.testing.assert_allclose(angle.numpy(), np.arctan2(np.exp(X), X), rtol=1e-5)
     np.testing.assert_allclose(np.sum(x, axis=0), X.sum(0), rtol=1e-5)
+    assert jtc.jit(lambda x: x * np.ndim(x) * np.shape(x)[0])(X).numpy()[2, 3] == X[2, 3] * 6
     assert isinstance(np.concatenate([x, X]), np.ndarray) and (X[0, 0] in x) and 99.0 not in x
     y = X.copy()
     with pytest.raises(jtc.TraceError, match="write y = y"):

@@ -28,6 +28,13 @@ def test_help(call):
     assert all(f"  {name} " in call("compile", "--help")[1] for name in PHASES)
 
 
+def test_help_by_name_and_examples(call):
+    assert call("help", "compile") == call("compile", "--help")
+    for name in ("compile", "run", "explain", "bench", "cache", "opt"):
+        assert f"\nexamples:\n  jtc {name}" in call(name, "--help")[1], name
+    assert "--kernel-split " in call("opt", "--help")[1]
+
+
 def test_help_imports_no_compiler():
     program = ("import sys; from jtc.tools.cli import main; main(['--help']); main(['compile', '--help'])\n"
                "bad = [m for m in sys.modules if m.startswith(('torch_mlir', 'llvmlite', 'rich'))]\n"
@@ -61,6 +68,19 @@ def test_from_loops_to_object(call, tmp_path):
     assert call("compile", "k.mlir", "--emit", "obj", "-o", "-")[0] == 2
 
 
+def test_dump_and_go_on_from_any_of_it(call, mm, tmp_path):
+    code, _, err = call("compile", mm, "--emit", "asm", "--dump-dir", "dump", "--timings")
+    assert code == 0 and "mm.s: " in err and "kernels" in err and "total" in err
+    wanted = (tmp_path / "mm.s").read_text()
+    files = sorted((tmp_path / "dump").rglob("*"))
+    assert {p.name for p in files if p.is_dir()} == {"loops", "llvm", "asm"}
+    starts = [p for p in files if p.suffix in (".mlir", ".ll")]
+    assert len(starts) > 5
+    for start in (starts[0], starts[len(starts) // 2], *(p for p in starts if p.parent.name != "dump")):
+        assert call("compile", start, "--emit", "asm", "-o", "again.s")[0] == 0
+        assert (tmp_path / "again.s").read_text() == wanted, start
+
+
 def test_opt_upstream_passes(call, mm, monkeypatch):
     text = mm.read_text()
     line = next(row for row in text.splitlines() if "jtc.mul" in row)
@@ -84,6 +104,10 @@ def test_cache_verbs(call, tmp_path):
     assert "removed 0" in call("cache", "clear")[1]
     saved(tmp_path / "m.jtc", chain())
     assert "no programs" in call("cache", "why", "m.jtc")[1]
+    assert call("cache", "list") == (0, "", "")
+    assert call("compile", "m.jtc")[0] == 0
+    row, = call("cache", "list")[1].splitlines()
+    assert " KB  chain(" in row and row.endswith(".so")
 
 
 def test_reading_inputs(tmp_path):
@@ -119,6 +143,8 @@ def test_reading_inputs(tmp_path):
     assert not (tmp_path / "o.npy").exists()
     scores = np.array([[0, 5, 1, 2, 3, 4]], np.float32)
     assert "top 5: class 1 (5), class 5 (4)" in summary("c", scores)
+    assert summary("c", scores, list("abcdef"), 2).endswith("top 2: b (5), f (4)")
+    assert "class 1 (5)" in summary("c", scores, ["of another model"])
     assert "1 not finite" in summary("c", np.array([np.nan, 1], np.float32))
     assert "empty" in summary("c", np.zeros((0, 3)))
 
@@ -127,7 +153,7 @@ def test_images(tmp_path):
     image = pytest.importorskip("PIL.Image")
     from jtc.dialects.errors import InputError
     from jtc.runtime.module import TensorInfo
-    from jtc.tools.arrays import DEVIATION, MEAN, read_inputs
+    from jtc.tools.arrays import DEVIATION, MEAN, ImageOptions, read_inputs
     pixels = np.zeros((40, 80, 3), np.uint8)
     pixels[:, :, 0] = 255
     pixels[:, :20] = 9                                  # cut away when the middle is taken
@@ -135,9 +161,17 @@ def test_images(tmp_path):
     file = str(tmp_path / "red.png")
     got, = read_inputs([file], [TensorInfo("x", "f32", (1, 3, 20, 20))])
     assert got.shape == (1, 3, 20, 20) and got.dtype == np.float32
-    np.testing.assert_allclose(got[0, :, 10, 10], (np.float32([1, 0, 0]) - MEAN) / DEVIATION, atol=1e-5)
+    np.testing.assert_allclose(got[0, :, 10, 10], (np.array([1, 0, 0]) - MEAN) / DEVIATION, atol=1e-5)
     grey, = read_inputs([file], [TensorInfo("x", "f32", (1, 1, 8, 8))])
     assert 0 < grey.min() and grey.max() < 1
+    last, = read_inputs([file], [TensorInfo("x", "f32", (1, 20, 20, 3))])
+    np.testing.assert_array_equal(last, got.transpose(0, 2, 3, 1))
+    plain, = read_inputs([file], [TensorInfo("x", "f32", (3, 20, 20))], ImageOptions((0.5,), (0.25, 0.5, 1.0)))
+    np.testing.assert_allclose(plain[:, 10, 10], [2, -1, -0.5])
+    square = TensorInfo("x", "f32", (1, 3, 8, 3))
+    for layout, place in (("nchw", (0, slice(None), 4, 1)), ("nhwc", (0, 1, 4, slice(None)))):
+        both, = read_inputs([file], [square], ImageOptions((0.0,), (1.0,), layout))
+        np.testing.assert_allclose(both[place], [1, 0, 0])
     with pytest.raises(InputError, match="an image fits a float32 input"):
         read_inputs([file], [TensorInfo("x", "f32", (10,))])
     (tmp_path / "bad.png").write_bytes(b"no image")
