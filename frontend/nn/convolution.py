@@ -59,19 +59,31 @@ class _Forward(_Conv):
 
 
 class Conv1d(_Forward):
-    """Cross-correlation of [n, in, l] -> [n, out, l']."""
+    """Cross-correlation of [n, in, l] -> [n, out, l']; options as in nn.functional.conv1d.
+
+    weight  [out_channels, in_channels / groups, k], kaiming_uniform with a = sqrt(5)
+    bias    [out_channels], uniform within 1 / sqrt(fan_in), or None
+    """
 
     rank, function = 1, staticmethod(F.conv1d)
 
 
 class Conv2d(_Forward):
-    """Cross-correlation of [n, in, h, w] -> [n, out, h', w']."""
+    """Cross-correlation of [n, in, h, w] -> [n, out, h', w']; options as in nn.functional.conv2d.
+
+    weight  [out_channels, in_channels / groups, kh, kw], kaiming_uniform with a = sqrt(5)
+    bias    [out_channels], uniform within 1 / sqrt(fan_in), or None
+    """
 
     rank, function = 2, staticmethod(F.conv2d)
 
 
 class Conv3d(_Forward):
-    """Cross-correlation of [n, in, d, h, w] -> [n, out, d', h', w']."""
+    """Cross-correlation of [n, in, d, h, w] -> [n, out, d', h', w']; options as in nn.functional.conv3d.
+
+    weight  [out_channels, in_channels / groups, kd, kh, kw], kaiming_uniform with a = sqrt(5)
+    bias    [out_channels], uniform within 1 / sqrt(fan_in), or None
+    """
 
     rank, function = 3, staticmethod(F.conv3d)
 
@@ -93,19 +105,31 @@ class _Transposed(_Conv):
 
 
 class ConvTranspose1d(_Transposed):
-    """The transpose of Conv1d: [n, in, l] -> [n, out, l']."""
+    """The transpose of Conv1d: [n, in, l] -> [n, out, l']; options as in nn.functional.conv_transpose1d.
+
+    weight  [in_channels, out_channels / groups, k], kaiming_uniform with a = sqrt(5)
+    bias    [out_channels], uniform within 1 / sqrt(fan_in), or None
+    """
 
     rank, function = 1, staticmethod(F.conv_transpose1d)
 
 
 class ConvTranspose2d(_Transposed):
-    """The transpose of Conv2d: [n, in, h, w] -> [n, out, h', w']."""
+    """The transpose of Conv2d: [n, in, h, w] -> [n, out, h', w']; options as in nn.functional.conv_transpose2d.
+
+    weight  [in_channels, out_channels / groups, kh, kw], kaiming_uniform with a = sqrt(5)
+    bias    [out_channels], uniform within 1 / sqrt(fan_in), or None
+    """
 
     rank, function = 2, staticmethod(F.conv_transpose2d)
 
 
 class ConvTranspose3d(_Transposed):
-    """The transpose of Conv3d: [n, in, d, h, w] -> [n, out, d', h', w']."""
+    """The transpose of Conv3d: [n, in, d, h, w] -> [n, out, d', h', w']; options as in nn.functional.conv_transpose3d.
+
+    weight  [in_channels, out_channels / groups, kd, kh, kw], kaiming_uniform with a = sqrt(5)
+    bias    [out_channels], uniform within 1 / sqrt(fan_in), or None
+    """
 
     rank, function = 3, staticmethod(F.conv_transpose3d)
 
@@ -130,19 +154,19 @@ class _MaxPool(Module):
 
 
 class MaxPool1d(_MaxPool):
-    """The maximum of windows of [n, c, l]; stride defaults to the kernel."""
+    """The maximum of windows of [n, c, l] -> [n, c, l']; see nn.functional.max_pool1d."""
 
     function = staticmethod(F.max_pool1d)
 
 
 class MaxPool2d(_MaxPool):
-    """The maximum of windows of [n, c, h, w]; stride defaults to the kernel."""
+    """The maximum of windows of [n, c, h, w] -> [n, c, h', w']; see nn.functional.max_pool2d."""
 
     function = staticmethod(F.max_pool2d)
 
 
 class MaxPool3d(_MaxPool):
-    """The maximum of windows of [n, c, d, h, w]; stride defaults to the kernel."""
+    """The maximum of windows of [n, c, d, h, w] -> [n, c, d', h', w']; see nn.functional.max_pool3d."""
 
     function = staticmethod(F.max_pool3d)
 
@@ -165,19 +189,19 @@ class _AvgPool(Module):
 
 
 class AvgPool1d(_AvgPool):
-    """The mean of windows of [n, c, l]; padding counts as zeros unless count_include_pad is False."""
+    """The mean of windows of [n, c, l] -> [n, c, l']; see nn.functional.avg_pool1d."""
 
     function = staticmethod(F.avg_pool1d)
 
 
 class AvgPool2d(_AvgPool):
-    """The mean of windows of [n, c, h, w]; padding counts as zeros unless count_include_pad is False."""
+    """The mean of windows of [n, c, h, w] -> [n, c, h', w']; see nn.functional.avg_pool2d."""
 
     function = staticmethod(F.avg_pool2d)
 
 
 class AvgPool3d(_AvgPool):
-    """The mean of windows of [n, c, d, h, w]; padding counts as zeros unless count_include_pad is False."""
+    """The mean of windows of [n, c, d, h, w] -> [n, c, d', h', w']; see nn.functional.avg_pool3d."""
 
     function = staticmethod(F.avg_pool3d)
 

@@ -1,4 +1,7 @@
-"""Losses as modules.  reduction: "mean", "sum" or "none"."""
+"""Losses as modules, called with a prediction and a target.  reduction: "mean", "sum" or "none".
+
+Shapes, dtypes and errors are those of the functions of nn.functional that they name.
+"""
 from __future__ import annotations
 
 from typing import Any
@@ -70,14 +73,14 @@ class BCELoss(_Loss):
 
 
 class MSELoss(_Loss):
-    """(x - target)**2."""
+    """The mean of (x - target)**2; see nn.functional.mse_loss."""
 
     def forward(self, x: Any, target: Any) -> Tensor:
         return F.mse_loss(x, target, self.reduction)
 
 
 class L1Loss(_Loss):
-    """|x - target|."""
+    """The mean of |x - target|; see nn.functional.l1_loss."""
 
     def forward(self, x: Any, target: Any) -> Tensor:
         return F.l1_loss(x, target, self.reduction)

@@ -77,7 +77,11 @@ class BatchNorm3d(_BatchNorm):
 
 
 class LayerNorm(Module):
-    """Normalise over the last dimensions, whose sizes are `normalized_shape`; weight and bias have that shape."""
+    """(x - mean) / sqrt(var + eps) * weight + bias over the last dimensions, whose sizes are `normalized_shape`.
+
+    weight  [*normalized_shape], ones; None unless elementwise_affine
+    bias    [*normalized_shape], zeros; None unless elementwise_affine and bias
+    """
 
     def __init__(self, normalized_shape: int | Sequence[int], eps: float = 1e-5, elementwise_affine: bool = True,
                  bias: bool = True, dtype: Any = None):
@@ -95,7 +99,11 @@ class LayerNorm(Module):
 
 
 class RMSNorm(Module):
-    """x / sqrt(mean(x**2) + eps) * weight over the last dimensions; eps defaults to that of the dtype."""
+    """x / sqrt(mean(x**2) + eps) * weight over the last dimensions, whose sizes are `normalized_shape`.
+
+    weight  [*normalized_shape], ones; None unless elementwise_affine
+    eps     None is that of the dtype
+    """
 
     def __init__(self, normalized_shape: int | Sequence[int], eps: float | None = None,
                  elementwise_affine: bool = True, dtype: Any = None):
@@ -112,7 +120,10 @@ class RMSNorm(Module):
 
 
 class GroupNorm(Module):
-    """Normalise each of `num_groups` groups of channels of x [n, num_channels, ...]."""
+    """(x - mean) / sqrt(var + eps) * weight + bias over each group of channels of x [n, num_channels, ...].
+
+    weight, bias  [num_channels], ones and zeros; None unless affine
+    """
 
     def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, dtype: Any = None):
         super().__init__()
