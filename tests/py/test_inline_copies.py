@@ -1,4 +1,4 @@
-"""Copies that compute: random makers of a buffer and random copies of it, against the same program with both kernels."""
+"""Copies that compute: random makers of a buffer and copies of it, against the same program with both kernels."""
 from __future__ import annotations
 
 from dataclasses import replace
