@@ -64,6 +64,23 @@ def read_labels(path: str) -> list[str]:
         raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
 
 
+def read_weights(path: str) -> dict[str, np.ndarray]:
+    """The arrays of a saved graph (.jtc), a .safetensors or an .npz, by name.  Raises InputError."""
+    from jtc.frontend import model_file
+    suffix = Path(path).suffix
+    if suffix == ".jtc":
+        return dict(model_file.read_model(path).weights)
+    if suffix == ".npz":
+        return dict(_read(path, None, ImageOptions()))
+    if suffix != ".safetensors":
+        raise InputError(f"{path}: weights are not read from {suffix or 'such'} files",
+                         hint="one of .jtc, .safetensors, .npz")
+    try:
+        return model_file.read_weights(Path(path).read_bytes(), path)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+
+
 def read_inputs(files: Sequence[str], wanted: Sequence[TensorInfo],
                 images: ImageOptions = ImageOptions()) -> list[np.ndarray]:                       # noqa: B008
     """The arrays for a model's inputs: by name where a file says names (`x=file`, an npz), else in order.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    from jtc.tools.run import add_module_options
     parser.epilog = """Inputs are standard normal floats, and zeros for integers and bools.
 
 examples:
@@ -24,8 +25,7 @@ examples:
   jtc bench model.jtc --threads 1 --seconds 10"""
     parser.add_argument("model", help="compiled module (.so) or saved graph (.jtc)")
     parser.add_argument("--seconds", type=float, default=2.0, metavar="S", help="how long to measure (default: 2)")
-    parser.add_argument("--threads", metavar="N", help="threads to run with (default: all)")
-    parser.add_argument("--target", default="cpu", help="for a saved graph: as for `jtc compile`")
+    add_module_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not 0 < arguments.seconds < math.inf:
         raise UsageError(f"--seconds {arguments.seconds:g}: more than 0")
     with knobs.use(**({"threads": arguments.threads} if arguments.threads else {})):
-        module = open_module(arguments.model, arguments.target)
+        module = open_module(arguments.model, arguments.target, arguments.weights)
         inputs = random_inputs(module)
         measure(module, inputs, 2)
         times: list[float] = []

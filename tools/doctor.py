@@ -74,6 +74,8 @@ def _try(what: str, action: Callable[[], str]) -> Check:
     start = time.perf_counter()
     try:
         found = action()
+    except OSError as error:
+        return Check(what, f"{error.filename or 'failed'}: {error.strerror or error}", False)
     except Exception as error:
         return Check(what, (str(error).splitlines() or [type(error).__name__])[0], False)
     return Check(what, f"{found} ({time.perf_counter() - start:.2f} s)", True)

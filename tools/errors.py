@@ -20,7 +20,8 @@ def guarded(command: Callable[[], int]) -> int:
     try:
         driver_log.start()
         code = command()
-        sys.stdout.flush()
+        if sys.stdout is not None:                 # it is None where the caller has closed it
+            sys.stdout.flush()
         return code
     except JtcError as error:
         if isinstance(error, InternalError):

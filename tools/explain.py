@@ -5,6 +5,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from jtc.dialects.errors import InputError, near
+
 if TYPE_CHECKING:
     from jtc.compiler.explain import Report
 
@@ -23,7 +25,11 @@ In Python, jtc.explain(f, *args) says the same of a function."""
 def run(arguments: argparse.Namespace) -> int:
     report = make(arguments.model, arguments.target)
     if arguments.kernel:
+        names = [k.name for k in report.kernels]
         report.kernels = [k for k in report.kernels if arguments.kernel in k.name]
+        if not report.kernels:
+            raise InputError(f"no kernel of {arguments.model} has a name with {arguments.kernel!r} in it",
+                             hint=near(arguments.kernel, names))
     print(json.dumps(report.to_json(), indent=1) if arguments.json else report)
     return 0
 

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from jtc.dialects.errors import UsageError
+from jtc.dialects.errors import InputError, UsageError
 from jtc.runtime import knobs
 
 
@@ -24,6 +24,7 @@ examples:
   jtc run model.so --input a=a.npy --input b=b.npy --output y.npz
   jtc run resnet50.so --input photo.jpg --labels imagenet.txt
   jtc run net.so --input digit.png --image-mean 0 --image-std 1
+  jtc run small.so --weights model.jtc --input x.npy      a module compiled with --no-weights
   jtc run model.jtc --input x.npz --repeat 20             compile (or find it in the cache), run and time"""
     parser.add_argument("model", help="compiled module (.so) or saved graph (.jtc)")
     parser.add_argument("--input", action="append", default=[], metavar="[NAME=]FILE",
@@ -38,6 +39,13 @@ examples:
     parser.add_argument("--labels", metavar="FILE", help="names of the classes, one a line, for printing the best")
     parser.add_argument("--top", type=int, default=TOP, metavar="K", help=f"print the K best classes (default: {TOP})")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="run N times and print the times")
+    add_module_options(parser)
+
+
+def add_module_options(parser: argparse.ArgumentParser) -> None:
+    """Options that `open_module` serves, and the number of threads."""
+    parser.add_argument("--weights", metavar="FILE", help="weights of a module compiled with --no-weights: the saved "
+                                                          "graph (.jtc), a .safetensors or an .npz with their names")
     parser.add_argument("--threads", metavar="N", help="threads to run with (default: all)")
     parser.add_argument("--target", default="cpu", help="for a saved graph: as for `jtc compile`")
 
@@ -56,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_output(Path(arguments.output), arguments.model)
     with knobs.use(**({"threads": arguments.threads} if arguments.threads else {})):
         start = time.perf_counter()
-        module = open_module(arguments.model, arguments.target)
+        module = open_module(arguments.model, arguments.target, arguments.weights)
         opened = time.perf_counter()
         if arguments.output:
             check_output(Path(arguments.output), arguments.model, len(module.outputs))
@@ -78,9 +86,10 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def open_module(path: str, target: str = "cpu") -> Any:
-    """The Module of a file; a saved graph is compiled into the cache.  Raises InputError."""
+def open_module(path: str, target: str = "cpu", weights: str | None = None) -> Any:
+    """The Module of a file, with its weights bound; a saved graph is compiled into the cache.  Raises InputError."""
     from jtc.runtime.module import load_module
+    from jtc.tools.arrays import read_weights
     from jtc.tools.models import compile_model, is_module
     if is_module(path):
         module = load_module(path)
@@ -88,6 +97,13 @@ def open_module(path: str, target: str = "cpu") -> Any:
         from jtc.tools.progress import progress
         with progress(f"compiling {Path(path).name}") as report:
             module = load_module(compile_model(path, target, progress=report))
+    if module.constants:
+        if weights is None:
+            raise InputError(f"{path} was compiled without its weights",
+                             hint="give --weights FILE: the .jtc it was compiled from, a .safetensors or an .npz")
+        module.bind(read_weights(weights))
+    elif weights is not None:
+        raise InputError(f"{path} has its weights in it", hint="leave --weights out")
     return module
 
 

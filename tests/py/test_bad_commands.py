@@ -169,6 +169,32 @@ def test_inputs_and_outputs_of_a_module(call, tmp_path):
             assert code == 1 and name in err and one_line(err), err
 
 
+def test_weights_of_a_module(call, tmp_path):
+    weights = np.ones((12, 24), np.float32)
+    saved(tmp_path / "mm.jtc", matmul(weights=weights))
+    assert call("compile", "mm.jtc", "--no-weights")[0] == 0
+    np.save("a.npy", A)
+    np.savez("b.npz", b=weights)
+    np.savez("other.npz", c=weights)
+    np.savez("shape.npz", b=weights[:3])
+    (tmp_path / "bad.safetensors").write_bytes(b"bad")
+    for argv, words in (([], "compiled without its weights"), (["--weights", "other.npz"], "the weight 'b' is missing"),
+                        (["--weights", "shape.npz"], "float32[12, 24]"), (["--weights", "absent.npz"], "no such file"),
+                        (["--weights", "a.npy"], "weights are not read from .npy"),
+                        (["--weights", "bad.safetensors"], "its weights cannot be read")):
+        code, out, err = call("run", "mm.so", "--input", "a.npy", "--output", "y.npz", *argv)
+        assert code == 1 and words in err and out == "" and one_line(err), err
+    assert not (tmp_path / "y.npz").exists()
+    for file in ("mm.jtc", "b.npz"):
+        code, out, err = call("run", "mm.so", "--weights", file, "--input", "a.npy", "--output", "y.npz")
+        assert code == 0, err
+        np.testing.assert_allclose(np.load("y.npz")["c"], A @ weights, rtol=1e-5)
+    code, _, err = call("run", "mm.jtc", "--weights", "b.npz", "--input", "a.npy")
+    assert code == 1 and "mm.jtc has its weights in it" in err
+    code, _, err = call("explain", "mm.jtc", "--kernel", "zzz")
+    assert code == 1 and "no kernel of mm.jtc has a name with 'zzz' in it" in err
+
+
 @pytest.mark.parametrize("options,code,words", [
     (["--image-mean", "1,2"], 2, "--image-mean has 2 numbers, the image 3 channels"),
     (["--image-std", "0"], 2, "no number may be 0"),
