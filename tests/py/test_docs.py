@@ -77,6 +77,12 @@ def test_tables_are_those_of_the_code(document):
     assert fill(text) == text, "run python -m jtc.tools.tables docs/*.md"
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_lines_stay_within_120_columns(document):
+    lines = enumerate((ROOT / document).read_text().splitlines(), 1)
+    assert [number for number, line in lines if len(line) > 120 and not line.startswith("|")] == []
+
+
 PLACE_IN_PROJECT = re.compile(r"(?:frontend|dialects|passes|compiler|runtime|tools|tests|examples|docs)/[a-z0-9_./*-]+")
 
 
