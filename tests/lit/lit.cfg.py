@@ -8,7 +8,7 @@ import sys
 import lit.formats
 
 sys.path.insert(0, os.path.dirname(__file__))
-import warm     # noqa: E402
+import warm  # noqa: E402
 
 config.name = "jtc"                                                 # noqa: F821  (lit defines `config`)
 config.test_format = lit.formats.ShTest(execute_external=False)     # noqa: F821  (lit's own shell has `not`)
