@@ -140,6 +140,8 @@ def _fresh(name: str, taken: Container[str]) -> str:
 def constant_buffers(program: Program) -> set[str]:
     """Buffers known when weights are bound: constants, and what kernels make that read only such buffers."""
     known = set(program.constants)
+    if not known:
+        return known
     for kernel in program.kernels:
         scatters = any(s.accumulate for s in kernel.stages)     # starts from what its buffer held
         if kernel.read and not scatters and all(b in known for b in kernel.read):

@@ -19,7 +19,7 @@ Costs are those of the op table, in vector instructions; each tensor read beyond
 """
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from jtc.dialects.affine import Affine
@@ -44,6 +44,7 @@ COST_EXPANDED = 2.0         # one or two instructions hide behind the load they 
 COST_REPEATS = 8.0          # a value read 1.2 times on average may cost 40
 READ_COST = 0.5
 MAX_DEPTH = 48              # ops from a kernel's root to its reads
+MAX_SIZE = 192              # ops in one kernel's stage
 MAX_LEAVES = 24             # tensors that one kernel reads
 MAX_PATHS = 6               # readers are told apart up to this number
 WEIGHTS_ONLY = "it depends on weights only: computed once"
@@ -57,11 +58,13 @@ class Facts:
     open    the reduction that is not finished in it, None where there is none
     leaves  ids of the tensors that computing it reads
     depth   ops between it and its leaves
+    size    ops to compute it, each counted once
     """
 
     open: Node | None = None
     leaves: frozenset[int] = frozenset()
     depth: int = 0
+    size: int = 0
 
 
 @dataclass
@@ -180,8 +183,11 @@ class _Planner:
     def join(self, node: Node) -> Facts:
         parts = [self.facts[id(a)] for a in node.args]
         opened = node if id(node) in self.reducing else next((p.open for p in parts if p.open is not None), None)
+        size = sum(p.size for p in parts)
+        if size >= MAX_SIZE:            # perhaps some are counted twice
+            size = sum(not self.plan.has_buffer(n) for n in self.below(*node.args))
         return Facts(opened, frozenset().union(*(p.leaves for p in parts)),
-                     1 + max((p.depth for p in parts), default=0))
+                     1 + max((p.depth for p in parts), default=0), 1 + size)
 
     def rules(self, node: Node) -> None:
         if node.op in MOVEMENT:
@@ -257,30 +263,46 @@ class _Planner:
                 self.cut(base, WEIGHTS_ONLY)
 
     def limits(self, node: Node) -> None:
-        """Kernels of bounded size: the deepest and the widest arguments get buffers."""
+        """Kernels of bounded size: the deepest, the largest and the widest arguments get buffers."""
         while self.join(node).depth > MAX_DEPTH:
-            self.cut(max(node.args, key=lambda a: self.facts[id(a)].depth), f"its kernel is {MAX_DEPTH} ops deep")
+            self.part(max(node.args, key=lambda a: self.facts[id(a)].depth), f"its kernel is {MAX_DEPTH} ops deep")
+        while self.join(node).size > MAX_SIZE:
+            self.part(max(node.args, key=lambda a: self.facts[id(a)].size), f"its kernel has {MAX_SIZE} ops")
         while len(self.join(node).leaves) > MAX_LEAVES:
             widest = max(node.args, key=lambda a: len(self.facts[id(a)].leaves))
             if len(self.facts[id(widest)].leaves) <= 1:
                 return
             self.cut(widest, f"its kernel reads {MAX_LEAVES} tensors")
 
-    def cost(self, node: Node) -> float:
-        """Instructions to compute one element again, without what has a buffer; 0 for mere movement."""
+    def part(self, node: Node, reason: str) -> None:
+        """Cut, or where only movement is left above a tensor, give the moved value itself a buffer."""
+        if self.plan.has_buffer(self.base(node)) or is_splat(self.base(node)):
+            self.plan.reasons[id(node)] = reason
+            self.facts[id(node)] = Facts(leaves=frozenset([id(node)]))
+            self.refresh(node)
+        else:
+            self.cut(node, reason)
+
+    def below(self, *nodes: Node) -> Iterator[Node]:
+        """The nodes and what they are computed from, down to what has a buffer or will probably have one; each once."""
         seen: set[int] = set()
-        leaves = total = 0.0
-        stack = [node]
+        stack = list(nodes)
         while stack:
             value = stack.pop()
-            if id(value) in seen:
-                continue
-            seen.add(id(value))
-            if self.plan.has_buffer(value) or id(value) in self.guess and value is not node:
+            if id(value) not in seen:
+                seen.add(id(value))
+                yield value
+                if not self.plan.has_buffer(value) and (value in nodes or id(value) not in self.guess):
+                    stack += value.args
+
+    def cost(self, node: Node) -> float:
+        """Instructions to compute one element again, without what has a buffer; 0 for mere movement."""
+        leaves = total = 0.0
+        for value in self.below(node):
+            if self.plan.has_buffer(value) or value is not node and id(value) in self.guess:
                 leaves += 1
-                continue
-            total += _op_cost(value)
-            stack += value.args
+            else:
+                total += _op_cost(value)
         return total + READ_COST * max(0.0, leaves - 1)
 
     # -------------------------------------------------------------------------------------------- backward
