@@ -49,11 +49,10 @@ class Units:
             for b in unit.read:
                 self.readers.setdefault(b, set()).add(n)
         self.before: dict[int, int] = {}
-        self.last = -1                  # the unit entered last
 
     def enter(self, n: int) -> None:
         """Units are entered by number, each before it is asked about."""
-        self.last, self.before[n] = n, 0
+        self.before[n] = 0
         for p in self.producers(n):
             self.before[n] |= self.before[p] | 1 << p
 
@@ -77,8 +76,7 @@ class Units:
             self.owner[b] = second
         for b in unit.read:
             self.readers[b] = self.readers.get(b, set()) - {first} | {second}
-        for n in range(first + 1, self.last + 1):       # what depends on a unit has a larger number
-            needs = self.before.get(n, 0)
+        for n, needs in self.before.items():
             if n != second and needs & (1 << first | 1 << second):
                 self.before[n] = (needs | before | 1 << second) & ~(1 << first)
 
