@@ -89,6 +89,10 @@ class Module:
         """Buffers in, Buffers out, which may not be ready yet.  Raises InputError where an input does not fit."""
         return self.executable.run(list(inputs))
 
+    def profile(self, *args: Any) -> list[float]:
+        """Run on arrays, tensors or Buffers, one launch after another: the seconds that each of plan.launches took."""
+        return [t * 1e-9 for t in self.executable.profile([to_buffer(value, copy=False) for value in args])]
+
     def __call__(self, *args: Any) -> Any:
         """Arrays, tensors or Buffers in; the results put together as the traced function returned them."""
         results = [self.wrap(b) for b in self.run([to_buffer(value, copy=False) for value in args])]

@@ -22,9 +22,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 examples:
   jtc bench model.so
-  jtc bench model.jtc --threads 1 --seconds 10"""
+  jtc bench model.jtc --threads 1 --seconds 10
+  jtc bench model.so --kernels"""
     parser.add_argument("model", help="compiled module (.so) or saved graph (.jtc)")
     parser.add_argument("--seconds", type=float, default=2.0, metavar="S", help="how long to measure (default: 2)")
+    parser.add_argument("--kernels", action="store_true", help="also show how long each kernel takes")
     add_module_options(parser)
 
 
@@ -49,7 +51,25 @@ def run(arguments: argparse.Namespace) -> int:
               f"{len(times)} runs, {threads} thread{'s' * (threads != 1)}")
         print(f"{launches} launch{'es' * (launches != 1)}, {flops / median / 1e9:.1f} G operations/s, "
               f"{moved / median / 1e9:.1f} GB/s")
+        if arguments.kernels:
+            show_kernels(module, inputs, arguments.seconds)
     return 0
+
+
+def show_kernels(module: Module, inputs: list[np.ndarray], seconds: float) -> None:
+    """Print the median time of every launch, the slowest first; launches run one after another, not side by side."""
+    runs = []
+    end = time.perf_counter() + seconds
+    while not runs or time.perf_counter() < end:
+        runs.append(module.profile(*inputs))
+    rows = sorted(((statistics.median(t), launch) for t, launch in zip(zip(*runs), module.plan.launches, strict=True)),
+                  key=lambda row: -row[0])
+    total = sum(t for t, _ in rows)
+    print("\n      ms  share  G operations/s   GB/s  kernel")
+    for t, launch in rows:
+        rate = 1e-9 / max(t, 1e-9)
+        print(f"{t * 1e3:8.3f} {t / total:6.1%} {launch.flops * rate:15.1f} {launch.bytes * rate:6.1f}  "
+              f"{launch.kernel}")
 
 
 def random_inputs(module: Module) -> list[np.ndarray]:

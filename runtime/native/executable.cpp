@@ -3,6 +3,7 @@
 #include <Python.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 
 #include "threads.h"
@@ -58,11 +59,12 @@ Buffer copy(const Buffer& source) {
 Schedule::Schedule(const std::vector<LaunchSpec>& specs, const std::vector<BufferSpec>& buffers) {
     size_t slot = 0;
     int wave = -1;
-    for (const LaunchSpec& spec : specs) {
+    for (size_t number = 0; number < specs.size(); number++) {
+        const LaunchSpec& spec = specs[number];
         if (spec.units <= 0) continue;
         if (waves.empty() || spec.wave != wave) waves.push_back({launches.size(), launches.size(), 0});
         wave = spec.wave;
-        launches.push_back({spec.entry, slot, spec.units, std::max<int64_t>(spec.nanoseconds, 1)});
+        launches.push_back({spec.entry, slot, number, spec.units, std::max<int64_t>(spec.nanoseconds, 1)});
         waves.back().end++;
         waves.back().nanoseconds += launches.back().nanoseconds;
         nanoseconds += launches.back().nanoseconds;
@@ -75,33 +77,41 @@ Schedule::Schedule(const std::vector<LaunchSpec>& specs, const std::vector<Buffe
 }
 
 void Schedule::run(void* const* pointers) const {
+    for (const Wave& wave : waves) run(wave, pointers);
+}
+
+void Schedule::profile(void* const* pointers, std::vector<int64_t>& times) const {
+    for (size_t i = 0; i < launches.size(); i++) {
+        const auto start = std::chrono::steady_clock::now();
+        run(Wave{i, i + 1, launches[i].nanoseconds}, pointers);
+        times[launches[i].number] += std::chrono::nanoseconds(std::chrono::steady_clock::now() - start).count();
+    }
+}
+
+void Schedule::run(const Wave& wave, void* const* pointers) const {
     ThreadPool& pool = ThreadPool::instance();
-    const int64_t threads = pool.threads();
-    for (const Wave& wave : waves) {
-        const int64_t useful = std::min(threads, wave.nanoseconds / thread_ns);
-        if (useful <= 1) {
-            for (size_t i = wave.begin; i < wave.end; i++) {
-                const Launch& launch = launches[i];
-                launch.entry(pointers + launch.slot, jtc::workspace(workspace), 0, launch.units);
-            }
-            continue;
-        }
-        thread_local std::vector<Chunk> chunks;
-        chunks.clear();
+    const int64_t useful = std::min(int64_t(pool.threads()), wave.nanoseconds / thread_ns);
+    if (useful <= 1) {
         for (size_t i = wave.begin; i < wave.end; i++) {
             const Launch& launch = launches[i];
-            // Threads in proportion to its share of the wave, rounded up.
-            int64_t share = std::min(useful, launch.nanoseconds * useful / wave.nanoseconds + 1);
-            if (wave.end - wave.begin == 1) share = useful;
-            int64_t count =
-                launch.units >= share * chunks_per_thread * 2 && share > 1 ? share * chunks_per_thread : share;
-            count = std::min(count, launch.units);
-            for (int64_t k = 0; k < count; k++)
-                chunks.push_back({&launch, launch.units * k / count, launch.units * (k + 1) / count});
+            launch.entry(pointers + launch.slot, jtc::workspace(workspace), 0, launch.units);
         }
-        jtc::Wave context{&chunks, pointers, workspace};
-        pool.run(run_chunk, &context, int64_t(chunks.size()), int(useful));
+        return;
     }
+    thread_local std::vector<Chunk> chunks;
+    chunks.clear();
+    for (size_t i = wave.begin; i < wave.end; i++) {
+        const Launch& launch = launches[i];
+        // Threads in proportion to its share of the wave, rounded up.
+        int64_t share = std::min(useful, launch.nanoseconds * useful / wave.nanoseconds + 1);
+        if (wave.end - wave.begin == 1) share = useful;
+        int64_t count = launch.units >= share * chunks_per_thread * 2 && share > 1 ? share * chunks_per_thread : share;
+        count = std::min(count, launch.units);
+        for (int64_t k = 0; k < count; k++)
+            chunks.push_back({&launch, launch.units * k / count, launch.units * (k + 1) / count});
+    }
+    jtc::Wave context{&chunks, pointers, workspace};
+    pool.run(run_chunk, &context, int64_t(chunks.size()), int(useful));
 }
 
 Executable::Executable(std::string name, std::vector<BufferSpec> buffers, std::vector<int> inputs,
@@ -112,7 +122,7 @@ Executable::Executable(std::string name, std::vector<BufferSpec> buffers, std::v
     : name(std::move(name)), buffers(std::move(buffers)), inputs(std::move(inputs)), outputs(std::move(outputs)),
       input_names(std::move(input_names)), output_names(std::move(output_names)), constants(std::move(constants)),
       prepare_(prepare, this->buffers), schedule_(launches, this->buffers), arena_(arena), prepared_(prepared),
-      scratch_(scratch), code_(std::move(code)), needed_(this->constants.size()) {
+      scratch_(scratch), launches_(launches.size()), code_(std::move(code)), needed_(this->constants.size()) {
     for (const auto& operand : schedule_.operands)
         if (operand.kind == Kind::constant) needed_.at(size_t(operand.place)) = true;
     for (int output : this->outputs)
@@ -170,11 +180,44 @@ void Executable::check(const Buffer* values, size_t count) const {
     }
 }
 
-std::vector<Buffer> Executable::run(const Buffer* values, size_t count) const {
+std::shared_ptr<const Executable::Bound> Executable::constants_or_throw() const {
     std::shared_ptr<const Bound> bound = std::atomic_load(&bound_);
     if (!bound)
         throw InputError(name + " has no weights yet",
                          "bind its " + std::to_string(constants.size()) + " constants first");
+    return bound;
+}
+
+std::vector<Buffer> Executable::results(const Bound& bound, const Buffer* values) const {
+    std::vector<Buffer> results(outputs.size());
+    for (size_t i = 0; i < outputs.size(); i++) {
+        const BufferSpec& spec = buffers[size_t(outputs[i])];
+        const size_t place = size_t(spec.place);
+        if (spec.kind == Kind::output)
+            results[i] = place == i ? Buffer{spec.type, allocate(spec.type->bytes)} : results[place];
+        else if (spec.kind == Kind::input)
+            results[i] = values[place].storage->borrowed ? copy(values[place]) : values[place];
+        else
+            results[i] = bound.constants[place];
+    }
+    return results;
+}
+
+std::vector<int64_t> Executable::profile(const Buffer* values, size_t count) const {
+    std::shared_ptr<const Bound> bound = constants_or_throw();
+    WithoutGil released(true);
+    for (size_t i = 0; i < count; i++)
+        if (const EventRef& producer = values[i].storage->producer) {
+            producer->wait();
+            producer->check();
+        }
+    std::vector<int64_t> times(launches_);
+    execute(*bound, values, results(*bound, values), &times);
+    return times;
+}
+
+std::vector<Buffer> Executable::run(const Buffer* values, size_t count) const {
+    std::shared_ptr<const Bound> bound = constants_or_throw();
     const Async async = settings.async.load(std::memory_order_relaxed);
     bool late = async == Async::always || (async == Async::automatic && schedule_.nanoseconds >= inline_ns);
     std::vector<EventRef> after;
@@ -189,18 +232,7 @@ std::vector<Buffer> Executable::run(const Buffer* values, size_t count) const {
     for (size_t i = 0; i < count; i++)
         if (values[i].storage->borrowed) late = false;
 
-    std::vector<Buffer> results(outputs.size());
-    for (size_t i = 0; i < outputs.size(); i++) {
-        const BufferSpec& spec = buffers[size_t(outputs[i])];
-        const size_t place = size_t(spec.place);
-        if (spec.kind == Kind::output)
-            results[i] = place == i ? Buffer{spec.type, allocate(spec.type->bytes)} : results[place];
-        else if (spec.kind == Kind::input)
-            results[i] = values[place].storage->borrowed ? copy(values[place]) : values[place];
-        else
-            results[i] = bound->constants[place];
-    }
-
+    std::vector<Buffer> results = this->results(*bound, values);
     if (!late) {
         WithoutGil released(!after.empty() || schedule_.nanoseconds >= gil_ns);
         for (const EventRef& event : after) {
@@ -224,7 +256,8 @@ std::vector<Buffer> Executable::run(const Buffer* values, size_t count) const {
     return results;
 }
 
-void Executable::execute(const Bound& bound, const Buffer* values, const std::vector<Buffer>& results) const {
+void Executable::execute(const Bound& bound, const Buffer* values, const std::vector<Buffer>& results,
+                         std::vector<int64_t>* times) const {
     StorageRef arena;
     if (arena_) arena = allocate(arena_);
     thread_local std::vector<void*> pointers;
@@ -240,7 +273,10 @@ void Executable::execute(const Bound& bound, const Buffer* values, const std::ve
             default: pointer = static_cast<char*>(arena->data) + place; break;
         }
     }
-    schedule_.run(pointers.data());
+    if (times)
+        schedule_.profile(pointers.data(), *times);
+    else
+        schedule_.run(pointers.data());
 }
 
 }  // namespace jtc

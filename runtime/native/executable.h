@@ -35,7 +35,8 @@ struct LaunchSpec {
 struct Schedule {
     struct Launch {
         Entry entry;
-        size_t slot;  // its first operand
+        size_t slot;    // its first operand
+        size_t number;  // in the plan
         int64_t units, nanoseconds;
     };
     struct Wave {
@@ -55,6 +56,11 @@ struct Schedule {
 
     Schedule(const std::vector<LaunchSpec>& launches, const std::vector<BufferSpec>& buffers);
     void run(void* const* pointers) const;
+    // As `run`, one launch after another; adds the nanoseconds that launch i of the plan took to times[i].
+    void profile(void* const* pointers, std::vector<int64_t>& times) const;
+
+private:
+    void run(const Wave& wave, void* const* pointers) const;
 };
 
 enum class Async { never, always, automatic };
@@ -79,6 +85,8 @@ public:
     // Runs the program, now or on the current stream; the results may not be ready yet.  Inputs have been checked.
     // Gives the GIL back while it runs or waits, if it holds it and the program is not tiny.
     std::vector<Buffer> run(const Buffer* inputs, size_t count) const;
+    // Runs the program at once, one launch after another; returns the nanoseconds that each launch of the plan took.
+    std::vector<int64_t> profile(const Buffer* inputs, size_t count) const;
 
     const std::string name;
     const std::vector<BufferSpec> buffers;
@@ -98,13 +106,17 @@ private:
     };
 
     const Schedule prepare_, schedule_;
-    const size_t arena_, prepared_, scratch_;
+    const size_t arena_, prepared_, scratch_, launches_;  // bytes, and launches of the plan
     const std::shared_ptr<void> code_;  // keeps the kernel functions loaded
     std::shared_ptr<const Bound> bound_;
     std::mutex bind_mutex_;
     std::vector<bool> needed_;  // constants that are still read after binding
 
-    void execute(const Bound& bound, const Buffer* inputs, const std::vector<Buffer>& results) const;
+    std::shared_ptr<const Bound> constants_or_throw() const;
+    std::vector<Buffer> results(const Bound& bound, const Buffer* inputs) const;
+    // times: where to add what each launch takes; null while nobody asks.
+    void execute(const Bound& bound, const Buffer* inputs, const std::vector<Buffer>& results,
+                 std::vector<int64_t>* times = nullptr) const;
 };
 
 }  // namespace jtc

@@ -111,7 +111,14 @@ void bind_executable(nb::module_& m) {
                 self.check(inputs.data(), inputs.size());
                 return self.run(inputs.data(), inputs.size());
             },
-            nb::arg("inputs"), "Run on Buffers; returns the output Buffers, which may not be ready yet.");
+            nb::arg("inputs"), "Run on Buffers; returns the output Buffers, which may not be ready yet.")
+        .def(
+            "profile",
+            [](const Executable& self, const std::vector<Buffer>& inputs) {
+                self.check(inputs.data(), inputs.size());
+                return self.profile(inputs.data(), inputs.size());
+            },
+            nb::arg("inputs"), "Run on Buffers, launch after launch; returns the nanoseconds that each one took.");
 }
 
 }  // namespace jtc

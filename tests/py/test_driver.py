@@ -168,7 +168,8 @@ def test_explain_bench_cache_commands(place, capsys):
         assert code == 0 and "user.py:7" in out and "schedule:" in out
     data = json.loads(run(capsys, "explain", "mm.so", "--json")[1])
     assert data["name"] == "matmul" and data["kernels"][0]["flops"] > 0
-    code, out, _ = run(capsys, "bench", "mm.so", "--seconds", "0.01", "--threads", "1")
+    code, out, _ = run(capsys, "bench", "mm.so", "--seconds", "0.01", "--threads", "1", "--kernels")
+    assert "G operations/s   GB/s  kernel" in out
     assert code == 0 and "median" in out and "G operations/s" in out
 
 

@@ -57,6 +57,13 @@ def module(path):
     return loaded
 
 
+def test_profile(module):
+    """A time for every launch of a run, and for none that prepares constants."""
+    times = module.profile(X)
+    assert len(times) == len(module.plan.launches) == 2 and all(0 < t < 1 for t in times)
+    np.testing.assert_allclose(module(X), EXPECTED, rtol=1e-6)
+
+
 def test_calls(module):
     assert repr(module) == "<Module affine(x: float32[8]) -> (y: float32[8])>"
     assert (module(X) == EXPECTED).all()
