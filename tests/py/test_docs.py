@@ -66,8 +66,17 @@ def test_links_lead_somewhere(document):
              if child.type == "link_open"]
     for link in links:
         if not link.startswith(("http:", "https:")):
-            target = (ROOT / document).parent / link.partition("#")[0]
+            file, _, heading = link.partition("#")
+            target = (ROOT / document).parent / file if file else ROOT / document
             assert target.exists(), f"{document} links to {link}, which is not there"
+            assert not heading or heading in headings(target), f"{document} links to {link}: there is no such heading"
+
+
+def headings(document: Path) -> set[str]:
+    """The anchors of a document's headings, as GitHub makes them."""
+    blocks = tokens(document)
+    titles = [text.content for block, text in zip(blocks, blocks[1:]) if block.type == "heading_open"]
+    return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)
