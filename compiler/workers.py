@@ -160,13 +160,22 @@ class _Pool:
         with self.lock:
             if self.closed:
                 raise CancelledError
-            try:
-                worker = self.idle.get_nowait()
-            except queue.Empty:
+            worker = self._waiting()
+            if worker is None:
                 worker = _Worker()
                 self.all.append(worker)
             worker.owner = owner
             return worker
+
+    def _waiting(self) -> _Worker | None:
+        """A worker that waits for requests; those that something has ended meanwhile are dropped."""
+        while not self.idle.empty():
+            worker = self.idle.get_nowait()
+            if worker.process.poll() is None:
+                return worker
+            self.all.remove(worker)
+            worker.stop()
+        return None
 
     def abandon(self, owner: Objects) -> None:
         """End the workers that are at requests of `owner`."""
@@ -230,7 +239,14 @@ def stop() -> None:
         _pool = None
 
 
+def _forget() -> None:
+    """In the child of a fork: the workers, and the lock that another thread may have held, are the parent's."""
+    global _pool, _pool_lock
+    _pool, _pool_lock = None, threading.Lock()
+
+
 atexit.register(stop)
+os.register_at_fork(after_in_child=_forget)
 
 
 # ---------------------------------------------------------------------------------------------------- the worker's side

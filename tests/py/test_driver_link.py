@@ -132,10 +132,14 @@ def test_a_workers_error_and_crash_have_reproducers(tmp_path):
                 worker.process.kill()
             objects.results()
         assert "scale" in open(caught.value.reproducer).read()
-    with workers.Objects(settings, 2) as objects:                           # and the next compilation works
-        for n in range(1, 5):
-            objects.submit(scale(n))
-        assert len(objects.results()) == 4
+    for _ in range(2):                                                      # and the next compilation works,
+        with workers.Objects(settings, 2) as objects:
+            for n in range(1, 5):
+                objects.submit(scale(n))
+            assert len(objects.results()) == 4
+        for worker in workers._pool.all:                                    # also when idle workers were killed
+            worker.process.kill()
+            worker.process.wait()
     workers.stop()
 
 
