@@ -375,6 +375,8 @@ def _region(op: Any, number: int, reads: list[TensorType], acc: DType | None, wh
     values: dict[Any, Expr] = dict(zip(block.arguments, leaves, strict=True))
     offsets: list[Expr] = []
     for inner in (o.operation for o in block.operations):
+        if any(a not in values for a in inner.operands):
+            raise DecodeError(f"the {what} uses a value from outside of its region", inner)
         args = [values[a] for a in inner.operands]
         if inner.name == "jtc.yield":
             if len(args) != (number < 2):
