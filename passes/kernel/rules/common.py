@@ -73,6 +73,16 @@ class View:
         return [a.flat for a in self.stage.reads]
 
     @cached_property
+    def read_axes(self) -> list[set[str]]:
+        """The axes that each read moves along."""
+        return [form.axes for form in self.strides]
+
+    @cached_property
+    def written(self) -> Affine:
+        """Strides of the write."""
+        return self.stage.write.flat
+
+    @cached_property
     def body_reads(self) -> list[int]:
         return reads_of(self.stage.body)
 

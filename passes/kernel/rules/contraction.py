@@ -3,66 +3,32 @@
 One operand takes the lanes (the vector operand), the other is broadcast (the scalar operand).  The register tile is
 lanes along one axis of the vector operand times points of one or two axes that it lacks.  The rule enumerates
 
-    vector axis  x  tile axes  x  tile sizes     ranked by cycles in the inner loop, tails counted exactly
-    how each operand is read  x  loop order      ranked by the bytes moved between the caches and the copies made
+    vector axis  x  tile axes  x  tile sizes     the few with the least cycles in the tiles alone, then for each
+    how each operand is read  x  loop order      cycles with copies, and with the bytes moved between caches
 
-and adds the two.  Operands that are constant are packed ahead for nothing; guarded ones are read from a padded copy.
+and offers as many loops to threads as give each of them equal shares.  Costs are in contraction_cost.py.  Operands that
+are constant are packed ahead for nothing; guarded ones are read from a padded copy.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from math import prod
 
-from jtc.dialects.affine import Affine
 from jtc.dialects.kernel import Access, Pack, Schedule
-from jtc.passes.kernel.rules.common import Candidate, Copy, View, round_up
+from jtc.passes.kernel.rules.common import SMALL_KERNEL, Candidate, Copy, View, round_up
+from jtc.passes.kernel.rules.contraction_cost import COPY, COPY_TURNED, L3, Nest, Operand, Tile, tile_cycles
 
-LATENCY = 4.0                  # cycles of one fused multiply-add: a step of the reduction takes at least these
-FROM_L2 = 2.0                  # extra cycles per vector load that misses the first-level cache
-PAGE = 1024                    # bytes; rows this far apart miss in the first-level cache and its address cache
-PAGES = 64                     # entries of the address cache
-PAGE_COST = 8.0                # cycles per such row and tile
-SPLIT_LOAD = 1.0               # cycles per vector load that is not aligned and so touches two cache lines
-LOAD_PORT = 0.2                # cycles per load that do not overlap with the arithmetic
-LINE_COST = 2.0                # cycles per scalar whose next one in the reduction lies in another cache line
-SET_BYTES = 4096               # rows of the scalar operand this far apart share one set of the first-level cache
-SET_COST = 4.0                 # cycles per cache line of such rows
-STORE, STORE_SCATTERED = 1.0, 40.0         # cycles per accumulator
-STORE_TRANSPOSED = 72.0        # cycles per block of lanes x lanes that is turned, full or not
-DEPTH = 768                    # steps of the reduction after which a longer tile gains less than its share of cache
-TILE_START = 30.0              # cycles to enter and leave one register tile
-COPY, COPY_TRANSPOSED = 0.15, 1.0          # cycles per element of a copy
-L2_BYTE, L3_BYTE, MEMORY_BYTE = 1 / 40, 1 / 12, 1 / 4      # cycles per byte that comes from there
-L3 = 8 << 20                   # bytes of a shared cache that one kernel may count on
+COPY_KERNEL = 1.0              # cycles per element of a copy that is turned in a kernel of its own
+LAUNCH = 5_000.0               # cycles to start one more kernel on several threads
+DEPTH = 768                    # steps of the reduction in one block: more gain less than their share of the cache costs
 SAME_SET = 1024                # bytes; pixels of a copy this far apart crowd a few sets of the first-level cache
-SPARE = 26                     # accumulators next to which LLVM also keeps the addresses of prefetches (measured)
 TILE_STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 16, 28)
+TILES = 4                      # register tiles that are tried with every order of loops
+SPARE = 26                     # accumulators next to which LLVM also keeps the addresses of prefetches (measured)
+PARTS = 4                      # of the units, in which each thread takes them
+UNITS = 64                     # shares of a kernel that are enough for any number of threads
 
-
-@dataclass(frozen=True)
-class Tile:
-    """A register tile: `vectors` vectors along `vector`, `inner` points along the last of `axes`, `outer` along the
-    first where there are two."""
-
-    cost: float
-    vector: str
-    vectors: int
-    axes: tuple[str, ...]
-    inner: int
-    outer: int
-
-
-@dataclass(frozen=True)
-class Operand:
-    """One way to read an operand: in place, packed in a loop, or from a copy.  cost: cycles of making copies."""
-
-    cost: float = 0.0
-    pack: tuple[str, ...] = ()      # order of a pack inside the blocking loop
-    copy: tuple[str, ...] = ()      # order of a copy kernel
-    pad: int = 0
-    packed: bool = False            # panels in the order of the tile
-    split: bool = False             # guards stay, loops are cut at their boundaries
+Loops = list[tuple[str, int]]
 
 
 def propose(view: View) -> Iterator[Candidate]:
@@ -73,25 +39,17 @@ def propose(view: View) -> Iterator[Candidate]:
         holders = [i for i in factors if vector in view.strides[i].axes]
         if len(holders) == 2 and not all(view.strides[i][vector] == 1 for i in holders):
             continue
-        tiles = sorted(_tiles(view, vector, holders[0], factors), key=lambda t: t.cost)
-        for tile in _best(tiles):
-            yield from _variants(view, tile, holders[0], factors)
-
-
-def _best(tiles: list[Tile], count: int = 3) -> list[Tile]:
-    """The cheapest tiles, one for each number of vectors."""
-    found: list[Tile] = []
-    for tile in tiles:
-        if tile.cost <= 1.5 * tiles[0].cost and all((t.vectors, t.axes) != (tile.vectors, tile.axes) for t in found):
-            found.append(tile)
-    return found[:count]
+        wide = holders[0]
+        narrow = factors[0] if wide == factors[1] else factors[1]
+        found = (c for tile in _best(view, list(_tiles(view, vector, wide, narrow)), wide, narrow)
+                 for c in _variants(view, tile, wide, narrow))
+        yield from {(c.schedule, c.copies): c for c in found}.values()
 
 
 # ------------------------------------------------------------------------------------------------ register tile
-def _tiles(view: View, vector: str, wide: int, factors: tuple[int, int]) -> Iterator[Tile]:
-    narrow = factors[0] if wide == factors[1] else factors[1]
-    write = view.stage.write.flat
-    reuse = sorted((a for a in view.parallel if a != vector and a not in view.strides[wide].axes),
+def _tiles(view: View, vector: str, wide: int, narrow: int) -> Iterator[Tile]:
+    write = view.written
+    reuse = sorted((a for a in view.parallel if a != vector and a not in view.read_axes[wide]),
                    key=lambda a: -abs(write[a]))
     choices = [tuple(reuse[-2:])]
     if write[vector] != 1 and len(reuse) > 2:
@@ -106,46 +64,29 @@ def _tiles(view: View, vector: str, wide: int, factors: tuple[int, int]) -> Iter
         for vectors in range(1, min(7, -(-view.free[vector] // view.lanes) + 1)):
             for inner in inner_sizes:
                 for outer in outer_sizes:
-                    if vectors * inner * outer <= _budget(view, vectors):
-                        tile = Tile(0.0, vector, vectors, axes, inner, outer)
-                        yield Tile(_tile_cost(view, tile, wide, narrow), vector, vectors, axes, inner, outer)
+                    if vectors * inner * outer <= view.target.registers - _spare(view, vectors, narrow):
+                        yield Tile(vector, vectors, axes, inner, outer)
 
 
-def _budget(view: View, vectors: int) -> int:
-    """Accumulators that fit next to loaded vectors, broadcasts and what LLVM's scheduler holds ahead (measured)."""
-    return view.target.registers - (4 if vectors <= 2 else 7)
+def _spare(view: View, vectors: int, narrow: int) -> int:
+    """Registers for loaded vectors, broadcasts and what LLVM's scheduler holds ahead: more of them where the broadcast
+    scalars lie side by side in panels (measured: beyond this it spills)."""
+    if vectors > 2:
+        return 7
+    return 6 if _fixed(view, narrow) and not any(_in_window(view, narrow, a) for a in view.read_axes[narrow]) else 4
 
 
-def _tile_cost(view: View, tile: Tile, wide: int, narrow: int) -> float:
-    """Cycles of all register tiles, the smaller ones at the edges included, without copies and cache misses."""
+def _best(view: View, tiles: list[Tile], wide: int, narrow: int) -> list[Tile]:
+    """The cheapest tiles, one for each number of vectors."""
     depth = prod(view.free[r] for r in view.reductions)
-    write, lanes, axes = view.stage.write.flat, view.lanes, tile.axes
-    straight, turned = write[tile.vector] == 1, bool(axes) and write[axes[-1]] == 1
-    in_narrow = [a in view.strides[narrow].axes for a in axes]
-    in_wide = [a in view.strides[wide].axes for a in axes]
-    far = depth * tile.vectors * lanes * 4 > view.target.l1 * 0.75
-
-    def one(vectors: int, inner: int, outer: int) -> float:
-        count = vectors * inner * outer
-        extents = (outer, inner) if len(axes) > 1 else (inner,)
-        scalars = prod(n for n, used in zip(extents, in_narrow) if used)
-        loads = vectors * prod(n for n, used in zip(extents, in_wide) if used)
-        step = max(count / 2, (scalars + loads) / 2, LATENCY) + LOAD_PORT * (scalars + loads)
-        if far:
-            step += FROM_L2 * max(0.0, loads - count / 8)
-        store = STORE * count if straight else STORE_SCATTERED * count
-        if turned and not straight:
-            store = STORE_TRANSPOSED * vectors * outer * -(-inner // lanes)
-        return step * depth + TILE_START + store + count * 0.5 * view.work
-
-    def along(size: int, step: int, cost: Callable[[int], float]) -> float:
-        return size // step * cost(step) + (cost(size % step) if size % step else 0.0)
-
-    outer_size = view.free[axes[0]] if len(axes) > 1 else 1
-    inner_size = view.free[axes[-1]] if axes else 1
-    total = along(view.free[tile.vector], tile.vectors * lanes, lambda n: along(
-        inner_size, tile.inner, lambda i: along(outer_size, tile.outer, lambda o: one(-(-n // lanes), i, o))))
-    return total * prod(n for a, n in view.free.items() if a in view.parallel and a != tile.vector and a not in axes)
+    blocks = -(-depth // DEPTH)
+    costs = {t: tile_cycles(view, t, wide, narrow, -(-depth // blocks), blocks) for t in tiles}
+    found: list[Tile] = []
+    for tile in sorted(tiles, key=lambda t: costs[t]):
+        if costs[tile] <= 1.5 * min(costs.values()) and all(
+                (t.vectors, t.axes) != (tile.vectors, tile.axes) for t in found):
+            found.append(tile)
+    return found[:TILES]
 
 
 def _in_window(view: View, number: int, axis: str) -> bool:
@@ -154,12 +95,12 @@ def _in_window(view: View, number: int, axis: str) -> bool:
 
 
 # ------------------------------------------------------------------------------------------------ operands
-def _variants(view: View, tile: Tile, wide: int, factors: tuple[int, int]) -> Iterator[Candidate]:
-    narrow = factors[0] if wide == factors[1] else factors[1]
+def _variants(view: View, tile: Tile, wide: int, narrow: int) -> Iterator[Candidate]:
     reductions = _order(view, wide, narrow)
     for vector_way in _vector_ways(view, tile, wide, reductions):
         for scalar_way in _scalar_ways(view, tile, narrow, reductions):
-            yield from _orders(view, tile, (wide, vector_way), (narrow, scalar_way), reductions)
+            for loops, in_wide, in_narrow in _nests(view, tile, vector_way, scalar_way, reductions):
+                yield from _candidate(view, tile, vector_way, scalar_way, reductions, loops, in_wide, in_narrow)
 
 
 def _order(view: View, wide: int, narrow: int) -> tuple[str, ...]:
@@ -208,22 +149,29 @@ def _volume(view: View, number: int) -> float:
     return float(prod(view.free.get(a, 1) for a in view.strides[number].axes))
 
 
+def _copied(view: View, number: int, each: float) -> float:
+    """Cycles of a kernel that copies a read."""
+    return LAUNCH * (view.target.threads > 1) + _volume(view, number) * each
+
+
 def _vector_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...]) -> Iterator[Operand]:
     read, strides = view.stage.reads[number], view.strides[number]
     contiguous, order = strides[tile.vector] == 1, _panel_order(view, number, (tile.vector,), reductions)
     window = any(_in_window(view, number, a) for a in strides.axes)
     if _fixed(view, number) and _can_hoist(view, number) and not read.guards:
-        yield Operand(copy=order, packed=True)
+        yield Operand(number, copy=order, packed=True)
         return
     if contiguous and not read.guards:
-        yield Operand()
+        yield Operand(number)
     if contiguous and read.guards:
-        yield Operand(cost=0.1 * view.points / view.lanes, split=True)
+        yield Operand(number, cost=0.1 * view.points / view.lanes, split=True)
         if _is_box(view, number) and _can_hoist(view, number):
             size = prod(high - low + 1 for low, high in (f.range(view.stage.sizes) for f in read.index))
-            yield Operand(cost=size * COPY, copy=tuple(map(str, range(len(read.index)))))
+            yield Operand(number, cost=size * COPY, copy=tuple(map(str, range(len(read.index)))))
     if not window and not (_outside(read) and read.guards):
-        yield Operand(cost=_volume(view, number) * (COPY if contiguous else COPY_TRANSPOSED), pack=order, packed=True)
+        yield Operand(number, pack=order, packed=True)
+        if view.target.threads > 1 and contiguous and _can_hoist(view, number) and not read.guards:
+            yield Operand(number, cost=_copied(view, number, COPY), copy=order, packed=True)
 
 
 def _outside(read: Access) -> bool:
@@ -235,7 +183,7 @@ def _scalar_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
     read, strides = view.stage.reads[number], view.strides[number]
     window = any(_in_window(view, number, a) for a in strides.axes)
     if _fixed(view, number) and _can_hoist(view, number) and not read.guards and not window:
-        yield Operand(copy=_panel_order(view, number, tile.axes, reductions), packed=True)
+        yield Operand(number, copy=_panel_order(view, number, tile.axes, reductions), packed=True)
         return
     if read.guards:
         if _is_box(view, number) and _can_hoist(view, number):
@@ -244,143 +192,134 @@ def _scalar_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
             order = _box_order(view, number, reductions[-1] if reductions else "")
             low, high = ranges[int(order[-1])]
             pad = view.lanes if (high - low + 1) * read.dtype.bytes % SAME_SET == 0 else 0
-            yield Operand(cost=size * COPY_TRANSPOSED, copy=order, pad=pad)
-            yield Operand(cost=size * COPY, copy=tuple(map(str, range(len(read.index)))))
+            yield Operand(number, cost=size * COPY_KERNEL, copy=order, pad=pad)
+            yield Operand(number, cost=size * COPY, copy=tuple(map(str, range(len(read.index)))))
         else:
-            yield Operand(cost=view.points / view.lanes, split=True)
+            yield Operand(number, cost=view.points / view.lanes, split=True)
         return
-    yield Operand()
+    yield Operand(number)
     if not window and tile.axes and tile.axes[0] in strides.axes:
         outer = [a for a in view.stage.parallel if a in strides.axes]
         order = (*outer, *(r for r in reductions if r in strides.axes))
-        straight = bool(reductions) and strides[reductions[-1]] == 1
-        yield Operand(cost=_volume(view, number) * (COPY if straight else COPY_TRANSPOSED), pack=order, pad=view.lanes,
-                      packed=True)
+        yield Operand(number, pack=order, pad=view.lanes, packed=True)
+        if view.target.threads > 1 and _can_hoist(view, number):
+            each = COPY if strides[order[-1]] == 1 else COPY_TURNED
+            yield Operand(number, cost=_copied(view, number, each), copy=order, pad=view.lanes, packed=True)
 
 
 # ------------------------------------------------------------------------------------------------ loops
-def _orders(view: View, tile: Tile, wide: tuple[int, Operand], narrow: tuple[int, Operand],
-            reductions: tuple[str, ...]) -> Iterator[Candidate]:
-    (wide_number, wide_way), (narrow_number, narrow_way) = wide, narrow
-    width, free = tile.vectors * view.lanes, view.free
-    rows = [(tile.axes[0], tile.outer), (tile.axes[-1], tile.inner)] if len(tile.axes) > 1 else \
-        [(tile.axes[0], tile.inner)] if tile.axes else []
-    copies = tuple(Copy(n, w.copy, w.pad) for n, w in (wide, narrow) if w.copy)
-    split = tuple(dict.fromkeys(a for n, w in (wide, narrow) if w.split for g in view.stage.reads[n].guards
-                                for a in g.index.axes if a in view.parallel))[:2]
-    depth = prod(free[r] for r in view.reductions)
-    lead = [a for a in view.parallel if a != tile.vector and a not in tile.axes]
-    batch = prod(free[a] for a in lead)
-    row_points = prod(free[a] for a, _ in rows)
-    wide_bytes = depth * free[tile.vector] * 4
-    narrow_lead = prod(free[a] for a in lead if a in view.strides[narrow_number].axes)
-    narrow_bytes = int(_volume(view, narrow_number) * 4 / narrow_lead)
-    panels, tiles = -(-free[tile.vector] // width), -(-row_points // (tile.inner * tile.outer))
-    base = tile.cost + wide_way.cost + narrow_way.cost
-    steps = depth * panels * tiles * batch
-    base += _access_cost(view, tile, wide, narrow, reductions, steps)
-    if not narrow_way.packed and not narrow_way.copy and rows and rows[-1][1] >= 4:
-        stride = view.strides[narrow_number][rows[-1][0]] * 4
-        base += SET_COST * batch * panels * narrow_bytes / 64 if stride and stride % SET_BYTES == 0 else 0.0
-    unroll = _unroll(view, tile, wide_number, reductions)
-    blocked, big = _reduction_blocks(view, depth, width, reductions)
-
-    def moved(size: float, passes: float) -> float:
-        return size * passes * (L2_BYTE if size <= view.target.l2 * 0.6 else L3_BYTE if size <= L3 else MEMORY_BYTE)
-
-    def candidate(cost: float, loops: list[tuple[str, int]], threads: int, wide_loop: tuple[str, int] | None,
-                  narrow_loop: tuple[str, int] | None) -> Iterator[Candidate]:
-        packs = []
-        for number, way, loop in ((wide_number, wide_way, wide_loop), (narrow_number, narrow_way, narrow_loop)):
-            if way.pack:
-                if loop is None:
-                    return
-                packs.append(Pack(number, loop, way.pack, way.pad))
-        offered = view.threads([*lead, *(a for a, _ in loops[:threads])])
-        several = panels > 1 and wide_loop != (tile.vector, width)
-        spare = tile.vectors * tile.inner * tile.outer <= SPARE
-        prefetch = (wide_number,) if wide_way.packed and several and spare else ()
-        yield Candidate(cost, Schedule(tile.vector, view.lanes, tuple(loops), reductions, unroll, tuple(packs), split,
-                                       offered, prefetch=prefetch), copies)
-
-    # panels of the vector operand outermost: each is used by all rows before the next one is touched
-    inner = [(big, blocked)] if blocked else []
-    first = [(tile.vector, width), *inner]
-    yield from candidate(base + batch * moved(narrow_bytes, panels) + batch * moved(wide_bytes, 1),
-                         [*first, *rows], 1, first[-1], None)
-    if not rows:
-        return
-    # one slice of rows outermost: it stays near while all panels pass by
-    outer_axis, outer_step = rows[0]
-    slices = -(-free[outer_axis] // outer_step)
-    if len(rows) > 1 and not wide_way.pack:
-        yield from candidate(base + batch * moved(wide_bytes, slices) + batch * moved(narrow_bytes, 1),
-                             [rows[0], (tile.vector, width), *rows[1:]], 1, None, None)
-    # blocks of both: a block of rows stays in the second-level cache, panels of the vector operand pass by
-    kc = blocked or (free[big] if big else 1)
-    per_row = max(1, narrow_bytes // max(1, free[outer_axis])) * (kc if blocked else 1) // (free[big] if blocked else 1)
-    block = max(outer_step, int(view.target.l2 * 0.4) // max(per_row, 1) // outer_step * outer_step)
-    block = min(block, round_up(free[outer_axis], outer_step))
-    even = round_up(-(-free[outer_axis] // -(-free[outer_axis] // block)), outer_step)
-    passes = -(-free[outer_axis] // even)
-    if big:
-        columns = round_up(min(free[tile.vector], max(width, L3 // (4 * max(1, depth // free[big]) * kc))), width)
-        loops = [(tile.vector, columns), (big, kc), (outer_axis, even), (tile.vector, width), *rows]
-        loops = [loop for i, loop in enumerate(loops) if loop not in loops[:i]]
-        if [a for a, _ in loops].count(outer_axis) > 1 and even == outer_step:
-            return
-        again = (-(-free[tile.vector] // columns) - 1) * narrow_way.cost
-        if wide_way.pack and columns * kc * 4 > view.target.l2:      # written, and read back from further away
-            again += 2 * batch * moved(wide_bytes, 1)
-        results = row_points * free[tile.vector] * 4
-        cost = base + again + batch * (moved(narrow_bytes / passes, panels * passes) + moved(wide_bytes, passes)
-                                       + moved(results, 2 * (-(-free[big] // kc) - 1)))
-        yield from candidate(cost, loops, 1, (big, kc), (outer_axis, even))
+Anchored = tuple[Loops, tuple[str, int] | None, tuple[str, int] | None]
 
 
-def _access_cost(view: View, tile: Tile, wide: tuple[int, Operand], narrow: tuple[int, Operand],
-                 reductions: tuple[str, ...], steps: int) -> float:
-    """Cycles lost to rows in other pages, to cache lines used for one element, and to loads across two lines."""
-    cost, depth = 0.0, prod(view.free[r] for r in view.reductions)
-    for number, way in (wide, narrow):
-        in_order = not way.copy or way.copy == tuple(map(str, range(len(way.copy))))
-        if not way.packed and in_order and _stride_bytes(view, number) >= PAGE and depth > PAGES:
-            cost += PAGE_COST * steps
-    number, way = narrow
-    if not way.packed and reductions and _last_stride(view, number, way, reductions[-1]) >= 16:
-        cost += LINE_COST * steps
-    number, way = wide
-    strides = view.strides[number]
-    if not way.packed and (way.copy or any(c % view.lanes for a, c in strides.terms.items() if a != tile.vector)):
-        cost += SPLIT_LOAD * tile.vectors * steps
-    return cost
+def _nests(view: View, tile: Tile, wide: Operand, narrow: Operand, reductions: tuple[str, ...]) -> Iterator[Anchored]:
+    """Orders of loops, each with the loops inside of which the vector and the scalar operand are packed."""
+    width, free, rows = tile.vectors * view.lanes, view.free, tile.rows
+    panel = (tile.vector, width)
+    for big, block in _reduction_blocks(view, width, reductions):
+        blocked = [(big, block)] if block < free.get(big, 0) else []
+        # panels of the vector operand outermost: each is used by all rows before the next one is touched
+        first = [panel, *blocked]
+        yield [*first, *rows], first[-1], None
+        if not rows:
+            continue
+        # one slice of rows outermost: it stays near while all panels pass by
+        if len(rows) > 1 and not blocked:
+            yield [rows[0], panel, *rows[1:]], None, rows[0]
+        # blocks of rows, panels of the vector operand pass by; whole columns first where its copy is used by all
+        axis, step = rows[0]
+        per_row = max(1, 4 * int(_volume(view, narrow.number) // free[axis] // max(1, free.get(big, 1)) * block))
+        shares = [int(view.target.l2 * 0.4) // per_row // step * step]
+        if view.target.threads > 1:
+            shares.append(free[axis] // (4 * view.target.threads) // step * step)
+        for share in dict.fromkeys(min(max(step, s), round_up(free[axis], step)) for s in shares):
+            parts = -(-free[axis] // share)
+            even = (axis, round_up(-(-free[axis] // parts), step))
+            if even[1] > step or len(rows) == 1 and even[1] == step:
+                inner = rows if even[1] > step else rows[1:]
+                yield [even, *blocked, panel, *inner], (blocked or [even])[-1], even
+            if big and even[1] > step:
+                deep = prod(free[r] for r in view.reductions) // free[big] * block
+                columns = (tile.vector, round_up(min(free[tile.vector], max(width, L3 // (4 * deep))), width))
+                yield [columns, *blocked, even, panel, *rows], (blocked or [columns])[-1], even
 
 
-def _last_stride(view: View, number: int, way: Operand, axis: str) -> int:
-    """Elements between neighbours along a reduction axis, as the operand is read."""
-    index = view.stage.reads[number].index
-    if way.copy and axis in index[int(way.copy[-1])].axes:
-        return abs(index[int(way.copy[-1])][axis])
-    return abs(view.strides[number][axis])
-
-
-def _stride_bytes(view: View, number: int) -> int:
-    strides: Affine = view.strides[number]
-    return max((abs(strides[r]) * 4 for r in view.reductions), default=0)
-
-
-def _reduction_blocks(view: View, depth: int, width: int, reductions: tuple[str, ...]) -> tuple[int, str]:
-    """Block of the longest reduction axis (0: none needed), so that one panel takes little of the second-level cache,
-    and the axis."""
+def _reduction_blocks(view: View, width: int, reductions: tuple[str, ...]) -> list[tuple[str, int]]:
+    """Blocks of the longest reduction axis to try: the whole, and where that is long, so much that one panel takes
+    little of the second-level cache."""
     inner = [r for r in reductions if r in view.free]
     if not inner:
-        return 0, ""
-    big = max(inner, key=lambda r: view.free[r])
+        return [("", 1)]
+    big, depth = max(inner, key=lambda r: view.free[r]), prod(view.free[r] for r in view.reductions)
     limit = min(view.target.l2 // 8 // (width * 4), DEPTH)
     if depth <= limit * 1.25:
-        return 0, big
-    parts = -(-depth // limit)
-    return round_up(-(-view.free[big] // parts), 4), big
+        return [(big, view.free[big])]
+    return [(big, round_up(-(-view.free[big] // -(-depth // limit)), 4)), (big, view.free[big])]
+
+
+def _candidate(view: View, tile: Tile, wide: Operand, narrow: Operand, reductions: tuple[str, ...], loops: Loops,
+               in_wide: tuple[str, int] | None, in_narrow: tuple[str, int] | None) -> Iterator[Candidate]:
+    anchors = [(way, loop) for way, loop in ((wide, in_wide), (narrow, in_narrow)) if way.pack]
+    if any(loop is None for _, loop in anchors):
+        return
+    wanted = [loop for _, loop in anchors if loop is not None]
+    kept, moved = _useful(view, tile, loops, wanted)
+    packed = tuple((way, moved[loop]) for way, loop in anchors if loop is not None)
+    lead = [(a, 1) for a in view.stage.parallel if all(a != b for b, _ in kept)]
+    ahead = _fetched_ahead(view, tile, wide, dict(packed).get(wide))
+    nest = Nest(view, tile, wide, narrow, (*lead, *kept), reductions, packed, ahead)
+    threads, share, copies = _shares(view, nest)
+    ways = (wide, narrow)
+    split = tuple(dict.fromkeys(a for w in ways if w.split for g in view.stage.reads[w.number].guards
+                                for a in g.index.axes if a in view.parallel))[:2]
+    cost = (nest.cycles - nest.copied(1)) * share + nest.copied(copies)
+    schedule = Schedule(tile.vector, view.lanes, tuple(kept), reductions, _unroll(view, tile, wide.number, reductions),
+                        tuple(Pack(w.number, loop, w.pack, w.pad) for w, loop in packed), split, threads,
+                        prefetch=(wide.number,) if ahead else ())
+    yield Candidate(cost, schedule, tuple(Copy(w.number, w.copy, w.pad) for w in ways if w.copy))
+
+
+def _fetched_ahead(view: View, tile: Tile, wide: Operand, loop: tuple[str, int] | None) -> bool:
+    """Whether the next panel of the vector operand is there to be fetched, and registers for its address."""
+    width = tile.vectors * view.lanes
+    several = wide.packed and view.free[tile.vector] > width and loop != (tile.vector, width)
+    return several and prod((tile.vectors, *(step for _, step in tile.rows))) <= SPARE
+
+
+def _useful(view: View, tile: Tile, loops: Loops, wanted: list[tuple[str, int]]
+            ) -> tuple[Loops, dict[tuple[str, int], tuple[str, int]]]:
+    """The loops without those that run once and are not register tiles, and where packs inside of them go instead.
+
+    Such a loop would only keep threads out.  A pack goes to the next loop around, or to one over all columns.
+    """
+    extents, kept, moved = dict(view.free), Loops(), {}
+    for number, (axis, step) in enumerate(loops):
+        loop, once = (axis, step), step >= extents.get(axis, 1) or (axis, step) in kept
+        tiled = axis in view.parallel and all(a != axis for a, _ in loops[number + 1:])
+        extents[axis] = min(extents.get(axis, 1), step)
+        if loop not in kept and (tiled or not once):
+            kept.append(loop)
+        elif loop in wanted and not kept:
+            kept.append((tile.vector, round_up(view.free[tile.vector], tile.vectors * view.lanes)))
+        if kept:
+            moved[loop] = kept[-1]
+    return kept, moved
+
+
+def _shares(view: View, nest: Nest) -> tuple[int, float, int]:
+    """How many loops threads share; how much longer than an equal share the largest one is; how often a pack around
+    the loops that they share is made again."""
+    threads = view.target.threads
+    if view.points * max(view.work, 1) < SMALL_KERNEL or view.kernel.shared:
+        return 0, 1.0, 1
+    count, units = 0, 1
+    for (axis, _), trips in zip(nest.loops, nest.trips):
+        if axis in view.reductions or units >= UNITS:
+            break
+        count, units = count + 1, units * trips
+    share = -(-units // threads) * threads / units
+    inside = [nest.loops.index(loop) + 1 for _, loop in nest.packed]
+    again = threads > 1 and any(depth < count for depth in inside)
+    return count, share, min(units, PARTS * threads) if again else 1
 
 
 def _unroll(view: View, tile: Tile, wide: int, reductions: tuple[str, ...]) -> tuple[tuple[str, int], ...]:

@@ -1,0 +1,265 @@
+"""What a contraction costs under one order of loops, in cycles of one core.
+
+    the register tiles      arithmetic, loads and stores; smaller tiles at the edges counted exactly
+    the loops around them   copies made in them, and the bytes that they fetch from beyond the second-level cache
+
+The constants are measured on one AVX-512 core (see docs/schedules.md).
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from math import gcd, prod
+
+from jtc.dialects.affine import Affine
+from jtc.passes.kernel.rules.common import View
+
+LATENCY = 4.0                  # cycles of one fused multiply-add: a step of the reduction takes at least these
+SCALAR = 0.12                  # cycles per broadcast that do not overlap with the arithmetic
+FROM_L2 = 0.4                  # the same per vector load from a panel that does not stay in the first-level cache
+L1_SHARE = 0.6                 # of the first-level cache: the largest panel that stays there
+PAGE = 1024                    # bytes; rows this far apart crowd the first-level cache and its address cache
+PAGES = 64                     # entries of the address cache
+FAR_LOAD, FAR_STEP = 1.0, 8.0  # cycles per vector load, per step with broadcasts, where rows are so far apart
+SPLIT_LOAD = 0.6               # cycles per vector load that is not aligned and so touches two cache lines
+LINE_COST = 2.0                # cycles per cache line of scalars, where the next step of the reduction takes others
+LINE, SETS, WAYS = 64, 64, 8   # bytes of a cache line; sets and ways of the first-level cache
+SET_COST = 4.0                 # cycles per cache line of rows of the scalar operand that crowd a few sets
+TILE_START = 20.0              # cycles to enter and leave one register tile
+STORE, STORE_SCATTERED = 0.5, 20.0         # cycles per accumulator
+STORE_TURNED = 110.0           # cycles per block of lanes x lanes that is turned, full or not
+RELOAD, RELOAD_TURNED = 1.5, 9.0           # cycles per accumulator that a later block of the reduction takes up again
+EPILOGUE = 0.9                 # cycles per instruction of the epilogue and accumulator
+COPY, COPY_TURNED = 0.1, 0.7   # cycles per element of a copy
+COPY_RUN = 4.0                 # cycles to begin one contiguous run of a copy
+L2_SHARE, PACK_SHARE = 0.7, 0.4            # of the second-level cache: what stays there; the largest copy that does
+L3_BYTE, MEMORY_BYTE = 0.05, 0.2           # cycles per byte that comes from there
+WAITING = 3.0                  # how much longer where the inner loop waits for it again and again, not fetched ahead
+L3 = 8 << 20                   # bytes of a shared cache that one kernel may count on
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A register tile: `vectors` vectors along `vector`, `inner` points along the last of `axes`, `outer` along the
+    first where there are two."""
+
+    vector: str
+    vectors: int
+    axes: tuple[str, ...]
+    inner: int
+    outer: int
+
+    @property
+    def rows(self) -> list[tuple[str, int]]:
+        """(axis, extent), outer to inner, without the vector axis."""
+        return [*zip(self.axes, (self.outer, self.inner) if len(self.axes) > 1 else (self.inner,))]
+
+
+@dataclass(frozen=True)
+class Operand:
+    """One way to read an operand: in place, packed in a loop, or from a copy.
+
+    number  of the read;  cost: cycles of a copy made by a kernel of its own
+    pack    order of a pack inside a loop;  copy: order of a copy kernel;  pad: of either
+    packed  whether the tile finds panels in its own order
+    split   guards stay, loops are cut at their boundaries
+    """
+
+    number: int
+    cost: float = 0.0
+    pack: tuple[str, ...] = ()
+    copy: tuple[str, ...] = ()
+    pad: int = 0
+    packed: bool = False
+    split: bool = False
+
+
+def tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: int, blocks: int = 1) -> float:
+    """Cycles of all register tiles.  The reduction runs in `blocks` blocks of `depth` steps.
+
+    wide, narrow  numbers of the reads that are loaded as vectors and broadcast
+    """
+    write, lanes, axes = view.written, view.lanes, tile.axes
+    straight, turned = write[tile.vector] == 1, bool(axes) and write[axes[-1]] == 1
+    in_narrow = [a in view.read_axes[narrow] for a in axes]
+    in_wide = [a in view.read_axes[wide] for a in axes]
+    near = depth * min(tile.vectors * lanes, view.free[tile.vector]) * 4 <= view.target.l1 * L1_SHARE
+
+    def one(vectors: int, inner: int, outer: int) -> float:
+        count = vectors * inner * outer
+        extents = (outer, inner) if len(axes) > 1 else (inner,)
+        scalars = prod(n for n, used in zip(extents, in_narrow) if used)
+        loads = vectors * prod(n for n, used in zip(extents, in_wide) if used)
+        step = max(count / 2, (scalars + loads) / 2, LATENCY) + SCALAR * scalars + (0.0 if near else FROM_L2 * loads)
+        store = (STORE if straight else STORE_SCATTERED) * count
+        reload = (RELOAD_TURNED if turned and not straight else RELOAD) * count
+        if turned and not straight:
+            store = STORE_TURNED * vectors * outer * -(-inner // lanes)
+        return blocks * (step * depth + TILE_START + store) + (blocks - 1) * reload + count * EPILOGUE * view.work
+
+    def along(size: int, step: int, cost: Callable[[int], float]) -> float:
+        return size // step * cost(step) + (cost(size % step) if size % step else 0.0)
+
+    outer_size = view.free[axes[0]] if len(axes) > 1 else 1
+    inner_size = view.free[axes[-1]] if axes else 1
+    total = along(view.free[tile.vector], tile.vectors * lanes, lambda n: along(
+        inner_size, tile.inner, lambda i: along(outer_size, tile.outer, lambda o: one(-(-n // lanes), i, o))))
+    return total * prod(n for a, n in view.free.items() if a in view.parallel and a != tile.vector and a not in axes)
+
+
+@dataclass(frozen=True)
+class Nest:
+    """A register tile, how its operands are read, and the loops around it, those without a step first.
+
+    loops       (axis, step), outer to inner
+    reductions  reduction axes in the tile, outer to inner
+    packed      (operand, the loop it is packed in)
+    ahead       whether panels of the vector operand are fetched ahead
+    """
+
+    view: View
+    tile: Tile
+    wide: Operand
+    narrow: Operand
+    loops: tuple[tuple[str, int], ...]
+    reductions: tuple[str, ...] = ()
+    packed: tuple[tuple[Operand, tuple[str, int]], ...] = ()
+    ahead: bool = False
+
+    @cached_property
+    def trips(self) -> list[int]:
+        """How often each loop runs inside one iteration of those around it."""
+        extents, trips = dict(self.view.free), []
+        for axis, step in self.loops:
+            trips.append(-(-extents.get(axis, 1) // step))
+            extents[axis] = min(extents.get(axis, 1), step)
+        return trips
+
+    def extents(self, depth: int) -> dict[str, int]:
+        """Axis -> its extent inside the first `depth` loops."""
+        found = dict(self.view.free)
+        for axis, step in self.loops[:depth]:
+            found[axis] = min(found.get(axis, 1), step)
+        return found
+
+    @cached_property
+    def cycles(self) -> float:
+        """Of the whole stage on one core."""
+        reductions = set(self.view.reductions)
+        blocks = prod(t for (a, _), t in zip(self.loops, self.trips) if a in reductions)
+        inner = self.extents(len(self.loops))
+        depth = prod(inner[r] for r in reductions)
+        cycles = tile_cycles(self.view, self.tile, self.wide.number, self.narrow.number, depth, blocks)
+        return cycles + self._reads(depth) + self._fetched() + self.copied(1) + self.wide.cost + self.narrow.cost
+
+    def copied(self, parts: int) -> float:
+        """Cycles of the packs where `parts` threads or shares of the outer loops each make their own."""
+        total = 0.0
+        for operand, loop in self.packed:
+            depth = self.loops.index(loop) + 1
+            inside = self.extents(depth)
+            elements = prod(inside[a] for a in self.view.read_axes[operand.number] if a in inside)
+            last = operand.pack[-1].rstrip("/%")
+            run = self.tile.vectors * self.view.lanes if operand is self.wide else inside.get(last, 1)
+            straight = self.view.strides[operand.number][last] == 1
+            each = COPY + COPY_RUN / run if straight else COPY_TURNED
+            if elements * 4 > self.view.target.l2 * PACK_SHARE:      # written, and read back from further away
+                each += 8 * L3_BYTE
+            total += elements * each * (prod(self.trips[:depth]) + parts - 1)
+        return total
+
+    def _reads(self, depth: int) -> float:
+        """Cycles lost to rows in other pages, to cache lines used for one element, and to loads across two lines."""
+        view, tile, lanes = self.view, self.tile, self.view.lanes
+        runs = prod(-(-view.free[a] // n) for a, n in tile.rows)
+        runs *= prod(n for a, n in view.free.items() if a in view.parallel and a not in (tile.vector, *tile.axes))
+        steps = prod(view.free[r] for r in view.reductions) * runs
+        panels = -(-view.free[tile.vector] // (tile.vectors * lanes))
+        loads, strides, cost = tile.vectors * steps * panels, view.strides[self.wide.number], 0.0
+        if not self.wide.packed:
+            if _in_order(self.wide) and _reach(view, self.wide.number) >= PAGE and depth > PAGES:
+                cost += FAR_LOAD * loads
+            if self.wide.copy or any(c % lanes for a, c in strides.terms.items() if a != tile.vector):
+                cost += SPLIT_LOAD * loads
+        if not self.narrow.packed:
+            if _in_order(self.narrow) and _reach(view, self.narrow.number) >= PAGE and depth > PAGES:
+                cost += FAR_STEP * steps * panels
+            if self.reductions and _last_stride(view, self.narrow, self.reductions[-1]) >= lanes:
+                cost += LINE_COST * self._lines() * steps * panels
+            form = view.strides[self.narrow.number]
+            if not self.narrow.copy and tile.rows and _crowded(form[tile.rows[-1][0]] * 4, tile.rows[-1][1]):
+                cost += SET_COST * panels * _elements(_steps(form, view.free), view.free) * 4 / LINE
+        return cost
+
+    def _lines(self) -> float:
+        """Cache lines of the scalar operand that one step of a register tile touches."""
+        strides, used = self.view.strides[self.narrow.number], 1.0
+        for axis, size in self.tile.rows:
+            if strides[axis]:
+                used *= 1 + (size - 1) * min(1.0, abs(strides[axis]) * 4 / LINE)
+        return used
+
+    def _fetched(self) -> float:
+        """Cycles of what the loops fetch into the second-level cache.
+
+        The outermost loops inside of which everything stays in the cache fetch it once in each iteration, but for what
+        does not change from one iteration to the next.
+        """
+        view, size = self.view, self.view.target.l2 * L2_SHARE
+        forms = [_steps(form, view.free) for form in (view.strides[self.wide.number],
+                                                      view.strides[self.narrow.number], view.written)]
+        depth, parts = 0, [0.0]
+        for depth in range(len(self.loops) + 1):
+            inside = self.extents(depth)
+            parts = [4 * _elements(form, inside) for form in forms]
+            if sum(parts) <= size:
+                break
+        cycles = 0.0
+        for form, part in zip(forms, parts):
+            times, changed = 1, sum(parts) > size
+            for (axis, _), trips in zip(reversed(self.loops[:depth]), reversed(self.trips[:depth])):
+                changed = changed or trips > 1 and axis in form
+                times *= trips if changed else 1
+            total = 4 * _elements(form, view.free)
+            waits = form is forms[0] and not self.ahead and not self.wide.pack and part * times > total
+            cycles += part * times * (L3_BYTE if total <= L3 else MEMORY_BYTE) * (WAITING if waits else 1.0)
+        return cycles
+
+
+def _steps(form: Affine, free: dict[str, int]) -> dict[str, int]:
+    """Axis -> distance between neighbours, the closest first."""
+    return dict(sorted(((a, abs(form[a])) for a in form.axes & free.keys()), key=lambda item: item[1]))
+
+
+def _elements(steps: dict[str, int], extents: dict[str, int]) -> float:
+    """Different addresses that an operand has over these extents; those of sliding windows are counted once."""
+    count, reach = 1.0, 0
+    for axis, stride in steps.items():
+        size = extents[axis]
+        count *= size if stride > reach else 1 + stride * (size - 1) / (reach + 1)
+        reach += stride * (size - 1)
+    return count
+
+
+def _crowded(stride: int, rows: int) -> bool:
+    """Whether rows so many bytes apart take more than half of the ways of the cache sets that they fall into."""
+    return stride >= LINE and rows * gcd(stride // LINE, SETS) > SETS * WAYS // 2
+
+
+def _in_order(way: Operand) -> bool:
+    """Whether the operand is read where it lies, or from a copy with the same order of dimensions."""
+    return not way.copy or way.copy == tuple(map(str, range(len(way.copy))))
+
+
+def _reach(view: View, number: int) -> int:
+    """Bytes between neighbours along the reduction axis with the longest stride."""
+    return max((abs(view.strides[number][r]) * 4 for r in view.reductions), default=0)
+
+
+def _last_stride(view: View, way: Operand, axis: str) -> int:
+    """Elements between neighbours along a reduction axis, as the operand is read."""
+    index = view.stage.reads[way.number].index
+    if way.copy and axis in index[int(way.copy[-1])].axes:
+        return abs(index[int(way.copy[-1])][axis])
+    return abs(view.strides[way.number][axis])
