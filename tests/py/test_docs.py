@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,17 @@ def test_documents_named_in_the_code_exist():
 def test_folders_may_import_what_the_architecture_says():
     rows = {row[0].strip("`/"): row for table in tables(ROOT / "docs" / "architecture.md") for row in table}
     assert {name: set(filter(None, rows[name][1].split(", "))) for name in MAY_IMPORT} == MAY_IMPORT
+
+
+def test_measured_workloads_can_be_made():
+    """Each of docs/performance.md has a graph in examples/kernels.py, and is one kernel."""
+    workloads = runpy.run_path(str(ROOT / "examples" / "kernels.py"))["WORKLOADS"]
+    measured = next(table for table in tables(ROOT / "docs" / "performance.md") if len(table[0]) == 7)
+    names = {name for row in measured for name in re.findall(r"`(\w+)`", row[0])}
+    assert names - {"resnet50_infer_b1"} == set(workloads)
+    for name, make in workloads.items():
+        function, inputs = make()
+        assert len(jtc.explain(function, *inputs).kernels) == 1, name
 
 
 def commands(document: Path) -> list[str]:
