@@ -235,7 +235,9 @@ class Cache:
 
     def trim(self) -> int:
         """Remove what was not used for longest until the cache is within its limit; returns the bytes removed."""
-        now = time.time()
+        for path in [*self.root.glob(".tmp-*"), *self.root.glob("*/*/.tmp-*")]:
+            if time.time() - _mtime(path) > STALE_SECONDS:
+                self._drop(path)
         entries = []
         for kind, suffix in _SUFFIXES.items():
             for path in list(self._files(kind, suffix)):
@@ -245,8 +247,6 @@ class Cache:
                     continue
                 if not path.name.startswith("."):
                     entries.append((info.st_mtime, info.st_size, path))
-                elif now - info.st_mtime > STALE_SECONDS:
-                    self._drop(path)
         total = sum(size for _, size, _ in entries)
         if total <= self.limit:
             return 0

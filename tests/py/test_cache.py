@@ -180,11 +180,14 @@ def test_trim_removes_what_was_not_used(tmp_path):
 def test_stale_temporary_files_go(tmp_path):
     cache = Cache(tmp_path)
     put(cache)
-    stale = cache._path("programs", KEY.digest).parent / ".tmp-old.so"
-    stale.write_text("")
-    os.utime(stale, (0, 0))
+    folder = cache._path("programs", KEY.digest).parent
+    stale = [folder / ".tmp-old.so", folder / ".tmp-old.json", tmp_path / ".tmp-old.json"]
+    for path in (*stale, folder / ".tmp-new.so"):
+        path.write_text("")
+    for path in stale:
+        os.utime(path, (0, 0))
     cache.trim()
-    assert not stale.exists()
+    assert not [path for path in stale if path.exists()] and (folder / ".tmp-new.so").exists()
 
 
 def test_verify_and_clear(tmp_path):
