@@ -14,6 +14,7 @@ Expressions are immutable and interned: two equal expressions are the same objec
 """
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -77,6 +78,14 @@ def const(value: Any, dtype: DType) -> Expr:
             value = np.asarray(value).astype(dtype.numpy)
     python = {"bool": bool, "float": float}.get(dtype.kind, int)
     return expr("const", (), dtype, python(value))
+
+
+def same_number(a: Any, b: Any) -> bool:
+    """Equal as bits: NaN is NaN, and -0.0 is not 0.0."""
+    if isinstance(a, float) or isinstance(b, float):
+        a, b = float(a), float(b)
+        return a == b and math.copysign(1, a) == math.copysign(1, b) or a != a and b != b
+    return a == b
 
 
 def acc(dtype: DType) -> Expr:

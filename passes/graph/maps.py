@@ -4,9 +4,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jtc.dialects.affine import Affine
+from jtc.dialects.expr import same_number
 from jtc.dialects.graph import Node, TensorType
-from jtc.passes.graph.fusion.build import same_number
-from jtc.passes.graph.fusion.movement import MAPPED, affine_map, apply, domain_sizes, leaves_range
+from jtc.passes.graph.fusion.movement import MAPPED, affine_map
+from jtc.passes.index_maps import apply, domain_sizes, leaves_range
 
 
 def leaves(forms: Sequence[Affine], shape: Sequence[int], domain: Sequence[int]) -> list[int]:

@@ -8,16 +8,15 @@ from typing import ClassVar
 import numpy as np
 
 from jtc.dialects.dtypes import BOOL
-from jtc.dialects.expr import Expr, const, expr, rewrite
+from jtc.dialects.expr import Expr, const, expr, rewrite, same_number
 from jtc.dialects.graph import Graph
 from jtc.dialects.kernel import Access, Kernel, Program, Stage
 from jtc.dialects.optable import SCALAR_FUNCTIONS
 from jtc.dialects.reference_values import convert, literal, scalar
 from jtc.passes.base import Pass, PassError
-from jtc.passes.graph.fusion.build import same_number
-from jtc.passes.graph.fusion.edit import map_accesses, rename_access, rename_expression
-from jtc.passes.graph.fusion.movement import NotAffine, is_injective, through_reshape
+from jtc.passes.index_maps import NotAffine, is_injective, through_reshape
 from jtc.passes.kernel.kernel_merge_axes import merge_axes
+from jtc.passes.stages import substitute
 
 
 @dataclass(frozen=True)
@@ -83,9 +82,8 @@ def _inlined(copy: Stage, maker: Kernel) -> Stage | None:
     except NotAffine:
         return None
     moving = [form for form, n in zip(index, made.write.shape) if n > 1]
-    values = dict(zip(map(str, places), moving, strict=True))
-    made = map_accesses(made, lambda a: rename_access(a, values))
-    body = rename_expression(made.body, values)
+    made = substitute(made, dict(zip(map(str, places), moving, strict=True)))
+    body = made.body
     if read.guards and not _fills(body, made.reads, read.fill):
         body = expr("where", (expr("inbounds", (), BOOL, read.guards), body, const(read.fill, read.dtype)), read.dtype)
     reads = tuple(replace(a, guards=tuple(dict.fromkeys((*a.guards, *read.guards)))) for a in made.reads)

@@ -6,9 +6,10 @@ from itertools import permutations
 from typing import ClassVar
 
 from jtc.dialects.affine import Affine, axis_of
-from jtc.dialects.expr import Expr, expr, rewrite, walk
-from jtc.dialects.kernel import Access, Axis, Guard, Kernel, Program, Stage
+from jtc.dialects.expr import rewrite, walk
+from jtc.dialects.kernel import Access, Axis, Kernel, Program, Stage
 from jtc.passes.base import StagePass
+from jtc.passes.stages import substitute
 
 
 @dataclass(frozen=True)
@@ -47,35 +48,13 @@ def drop_unit_axes(stage: Stage, shared: set[str]) -> Stage:
     if stage.keep is not None and reduced and set(reduced) <= gone.keys():
         gone.pop(reduced[-1])       # the kept values need a reduction to hang on
         axes = tuple(a for a in stage.axes if a.name not in gone)
-    new = replace(_substitute(stage, gone), axes=axes)
+    new = replace(substitute(stage, gone), axes=axes)
     if new.reduce and not new.accumulate and not new.reductions:
         body = new.body
         if new.epilogue is not None:
             body = rewrite(new.epilogue, lambda e: new.body if e.fn == "acc" else None)
         new = replace(new, body=body, reduce=None, epilogue=None)
     return new
-
-
-def _substitute(stage: Stage, values: dict[str, Affine]) -> Stage:
-    def guard(g: Guard) -> Guard:
-        return Guard(g.index.substitute(values), g.size)
-
-    def expression(root: Expr) -> Expr:
-        def leaf(e: Expr) -> Expr | None:
-            if e.fn == "index":
-                return expr("index", (), e.dtype, e.attr.substitute(values))
-            if e.fn == "inbounds":
-                return expr("inbounds", (), e.dtype, tuple(guard(g) for g in e.attr))
-            return None
-        return rewrite(root, leaf)
-
-    def access(a: Access) -> Access:
-        return replace(a, index=tuple(form.substitute(values) for form in a.index), guards=tuple(map(guard, a.guards)),
-                       gather=tuple((d, expression(e)) for d, e in a.gather))
-
-    return replace(stage, reads=tuple(map(access, stage.reads)), write=access(stage.write),
-                   keep=access(stage.keep) if stage.keep else None, body=expression(stage.body),
-                   epilogue=expression(stage.epilogue) if stage.epilogue is not None else None)
 
 
 def _accesses(stage: Stage) -> list[Access]:

@@ -26,21 +26,14 @@ import numpy as np
 
 from jtc.dialects.affine import Affine, flatten
 from jtc.dialects.dtypes import BOOL, I32, I64
-from jtc.dialects.expr import Expr, acc, cast, const, expr, index, read, reads_of, rewrite
+from jtc.dialects.expr import Expr, acc, cast, const, expr, index, read, reads_of, rewrite, same_number
 from jtc.dialects.graph import Node, Weights
 from jtc.dialects.kernel import PARALLEL, REDUCTION, Access, Axis, Guard, Stage
 from jtc.dialects.optable import REDUCTIONS, SCALAR_FUNCTIONS
 from jtc.passes.graph.fusion.inverse import MAX_CLASSES, Inverse, invert, is_gatherable, reduces
-from jtc.passes.graph.fusion.movement import (
-    NotAffine,
-    affine_map,
-    apply,
-    is_injective,
-    leaves_range,
-    stays_outside,
-    through_reshape,
-)
+from jtc.passes.graph.fusion.movement import affine_map
 from jtc.passes.graph.fusion.residues import NeedsClasses, NoPoint, NotInvertible
+from jtc.passes.index_maps import NotAffine, apply, is_injective, leaves_range, stays_outside, through_reshape
 
 
 class Cut(Exception):
@@ -100,14 +93,6 @@ def build(root: Node, buffers: Mapping[int, str]) -> Built:
             return Built(tuple(s for part in parts for s in part.stages),
                          frozenset().union(*(p.interior for p in parts)),
                          frozenset().union(*(p.boundary for p in parts)))
-
-
-def same_number(a: Any, b: Any) -> bool:
-    """Equal as bits: NaN is NaN, and -0.0 is not 0.0."""
-    if isinstance(a, float) or isinstance(b, float):
-        a, b = float(a), float(b)
-        return a == b and math.copysign(1, a) == math.copysign(1, b) or a != a and b != b
-    return a == b
 
 
 Guards = tuple[Guard, ...]

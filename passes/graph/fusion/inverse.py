@@ -19,8 +19,8 @@ from math import gcd, prod
 from jtc.dialects.affine import Affine
 from jtc.dialects.graph import Node
 from jtc.dialects.kernel import Guard
-from jtc.passes.graph.fusion.movement import NotAffine, digits
 from jtc.passes.graph.fusion.residues import NeedsClasses, NoPoint, NotInvertible, Solver
+from jtc.passes.index_maps import NotAffine, digits
 
 SCATTER_FACTOR = 8      # points a gather may visit for each one that a scatter would visit and write
 MAX_CLASSES = 64        # stages that one value may take

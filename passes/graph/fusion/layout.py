@@ -16,8 +16,8 @@ from math import prod
 from jtc.dialects.expr import reads_of
 from jtc.dialects.graph import TensorType
 from jtc.dialects.kernel import PARALLEL, REDUCTION, Access, Axis, Local, Stage
-from jtc.passes.graph.fusion.edit import map_accesses, rename
-from jtc.passes.graph.fusion.movement import NotAffine, through_reshape
+from jtc.passes.index_maps import NotAffine, through_reshape
+from jtc.passes.stages import map_accesses, rename
 
 MIN_ITERATIONS = 16         # shared iterations that keep a machine's threads busy
 SMALL = 1 << 15             # points that one core computes in about the time it takes to wake another

@@ -26,17 +26,8 @@ from jtc.dialects.affine import Affine
 from jtc.dialects.graph import Graph, Node, Weights, topological, users
 from jtc.dialects.optable import SCALAR_FUNCTIONS
 from jtc.passes.graph.fusion.inverse import is_gatherable, reduces
-from jtc.passes.graph.fusion.movement import (
-    MOVEMENT,
-    NotAffine,
-    affine_map,
-    apply,
-    domain_sizes,
-    identity,
-    is_injective,
-    leaves_range,
-    through_reshape,
-)
+from jtc.passes.graph.fusion.movement import MOVEMENT, affine_map
+from jtc.passes.index_maps import NotAffine, apply, domain_sizes, identity, is_injective, leaves_range, through_reshape
 
 COST_REPEATED = 8.0         # half of an exp; a division is recomputed, an exp is not
 LEAVES_REPEATED = 3         # reading a row of more tensors twice costs more than writing the result

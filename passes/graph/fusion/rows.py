@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from jtc.dialects.affine import Affine
 from jtc.dialects.kernel import Stage
-from jtc.passes.graph.fusion.edit import map_accesses, rename_access, rename_expression, renumber
 from jtc.passes.graph.fusion.units import Unit, Units
+from jtc.passes.stages import renumber, substitute
 
 
 def drop_unread(units: Sequence[Unit], outputs: Iterable[str]) -> list[Unit]:
@@ -65,13 +65,10 @@ def _kept(stage: Stage, reduction: Stage) -> Stage | None:
     if len(set(names.values())) != len(names) or names.keys() != stage.sizes.keys() \
             or set(names.values()) != reduction.sizes.keys():
         return None
-    values = {old: Affine.axis(new) for old, new in names.items()}
     inner = renumber(stage, {n: n + len(reduction.reads) for n in range(len(stage.reads))})
-    inner = map_accesses(inner, lambda a: replace(
-        rename_access(a, values), gather=tuple((d, rename_expression(e, values)) for d, e in a.gather)))
-    merged = replace(reduction, reads=reduction.reads + inner.reads, body=rename_expression(inner.body, values),
-                     keep=inner.write, locs=tuple(dict.fromkeys(stage.locs + reduction.locs)),
-                     ops=stage.ops + reduction.ops)
+    inner = substitute(inner, {old: Affine.axis(new) for old, new in names.items()})
+    merged = replace(reduction, reads=reduction.reads + inner.reads, body=inner.body, keep=inner.write,
+                     locs=tuple(dict.fromkeys(stage.locs + reduction.locs)), ops=stage.ops + reduction.ops)
     number = reduction.body.attr
     reads = [n for n in range(len(merged.reads)) if n != number]
     merged = renumber(merged, {old: new for new, old in enumerate(reads)})
