@@ -74,6 +74,14 @@ def test_folders(folder):
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.parametrize("one, other", [("graph", "kernel"), ("kernel", "graph")])
+def test_levels_of_passes(one, other):
+    """What both need stands beside them, in passes/."""
+    wrong = [f"{place} imports {name}" for place, name in imports("passes")
+             if place.startswith(f"passes/{one}/") and within(name, f"jtc.passes.{other}")]
+    assert not wrong, "\n".join(wrong)
+
+
 @pytest.mark.parametrize("folder", ("frontend", "runtime", "dialects"))
 def test_heavy_parts_are_imported_late(folder):
     wrong = [f"{place} imports {name}" for place, name in imports(folder, at_once=True)
