@@ -41,24 +41,24 @@ def mutated_text(text: str, rng: random.Random) -> str:
 def test_ir(graph, phase):
     settings = settings_for("cpu")
     text = phases.text_of(phases.advance(graph, "graph", phase, settings), phase)
-    rng, taken = random.Random(f"{graph.name} {phase}"), 0
-    for _ in range(24):
+    rng, refused = random.Random(f"{graph.name} {phase}"), 0
+    for _ in range(12):
         damaged = mutated_text(text, rng)
         try:
             start, value = phases.parse(damaged, "damaged.mlir")
             phases.advance(value, start, "schedule", settings)
-            taken += 1
         except (InputError, UsageError) as error:
             assert "\n" not in error.message and error.message, damaged
+            refused += 1
         except Exception as error:
             raise AssertionError(damaged) from error
-    assert 0 < taken < 24                                     # both happens
+    assert refused > 4
 
 
 def test_saved_graphs(tmp_path):
     good = saved(tmp_path / "good.jtc", matmul(weights=np.ones((12, 24), np.float32))).read_bytes()
     rng, path = random.Random(0), tmp_path / "damaged.jtc"
-    for _ in range(150):
+    for _ in range(100):
         data = bytearray(good)
         for _ in range(rng.choice((1, 1, 4))):
             at = rng.randrange(len(data))
