@@ -47,6 +47,7 @@ logger = logging.getLogger("jtc")
 # Held while a function is traced: meanwhile, stand-ins may be in the places of the tensors that it rebinds.
 _tracing = threading.RLock()
 _STATES = 8           # programs kept for one signature: training and evaluation, and a few structures of modules
+_OFTEN = 16          # from as many compilations of one function on, each doubling of their number is warned of
 
 
 @dataclass(slots=True)
@@ -337,9 +338,11 @@ class Jit(Dispatcher):
         self._programs[variant] = (program, *known[:_STATES - 1])
         self.compiles += 1
         if self.compiles > 1:
-            # A step that changes state runs many times: compiling it again may well be a mistake.
-            logger.log(logging.WARNING if traced.writes else logging.INFO, "%s is compiled again: %s",
-                       traced.graph.name, reason)
+            # A step that changes state runs many times: compiling it again may well be a mistake.  So may compiling a
+            # function for one value of a static argument after the other.
+            often = self.compiles >= _OFTEN and self.compiles & (self.compiles - 1) == 0
+            logger.log(logging.WARNING if traced.writes or often else logging.INFO, "%s is compiled again%s: %s",
+                       traced.graph.name, f" ({self.compiles} times so far)" if often else "", reason)
         self._register(program, args, kwargs)
         return program, [tensor for tensor, _ in traced.captured]
 
@@ -386,6 +389,10 @@ class Jit(Dispatcher):
         return trace(self.function, args, kwargs, self.name).graph
 
     lower = graph
+
+    def __reduce__(self) -> str:
+        """Copied and pickled by name, as functions are."""
+        return str(getattr(self.function, "__qualname__", self.name))
 
     def __repr__(self) -> str:
         return f"<jtc.jit {getattr(self.function, '__qualname__', self.function)}>"

@@ -1,6 +1,8 @@
 """`jit`: signatures, containers, what a function closes over, and what it may not do."""
 from __future__ import annotations
 
+import copy
+import pickle
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -277,6 +279,26 @@ def test_a_failed_trace_leaves_everything_as_it_was():
     with pytest.raises(KeyError):
         f(normal(3))
     same(model.w, normal(3))
+
+
+@jtc.jit
+def doubled(x):
+    return x * 2
+
+
+def test_it_is_copied_and_pickled_by_name():
+    assert copy.deepcopy(doubled) is doubled and pickle.loads(pickle.dumps(doubled)) is doubled
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        pickle.dumps(jtc.jit(lambda x: x))
+
+
+def test_many_compilations_are_warned_of(caplog):
+    f = jtc.jit(lambda x, n: x + n)
+    for n in range(33):
+        f(normal(3), n)
+    told = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert told == [f"<lambda> is compiled again ({n} times so far): argument n is {n - 1}, before it was {n - 2}"
+                    for n in (16, 32)]
 
 
 def test_options_and_errors():
