@@ -11,6 +11,7 @@ class Builder:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.constants: dict[tuple[str, str], str] = {}
+        self.tables: dict[tuple[int, ...], str] = {}
         self._next, self._indent = 0, 1
 
     def name(self) -> str:
@@ -36,6 +37,12 @@ class Builder:
     def index(self, value: int) -> str:
         return self.constant(str(value), "index")
 
+    def table(self, values: tuple[int, ...]) -> str:
+        """A constant `memref<{n}xindex>` in the module, one for equal ones."""
+        if values not in self.tables:
+            self.tables[values] = f"%table{len(self.tables)}"
+        return self.tables[values]
+
     @contextmanager
     def block(self, head: str, tail: str = "}") -> Iterator[None]:
         """Indented lines between `head` (ending in "{") and `tail`."""
@@ -49,4 +56,11 @@ class Builder:
         """Constants first, then the lines."""
         head = [f"  {name} = arith.constant {literal} : {type}" if type not in ("i1",) else
                 f"  {name} = arith.constant {literal}" for (literal, type), name in self.constants.items()]
+        head += [f"  {name} = memref.get_global @{name[1:]} : memref<{len(values)}xindex>"
+                 for values, name in self.tables.items()]
         return "\n".join(head + self.lines)
+
+    def globals(self) -> str:
+        """The module's constants that the function names: `tables`."""
+        return "".join(f'memref.global "private" constant @{name[1:]} : memref<{len(values)}xindex> = '
+                       f"dense<[{', '.join(map(str, values))}]>\n" for values, name in self.tables.items())

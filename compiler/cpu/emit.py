@@ -71,7 +71,7 @@ def emit(kernel: Kernel, buffers: Mapping[str, TensorType], target: CpuTarget) -
     code.lines[:0] = [f"  {m.ssa} = memref.view %workspace[{code.index(offsets[name])}][] : {scratch} to {m.type}"
                       for (name, _, _), m in workspace.views.items()]
     arguments += [f"%workspace: {scratch}", "%begin: index", "%end: index"]
-    text = f"func.func @{symbol}({', '.join(arguments)}) {{\n{code.text()}\n  return\n}}\n"
+    text = f"{code.globals()}func.func @{symbol}({', '.join(arguments)}) {{\n{code.text()}\n  return\n}}\n"
     return Emitted(text, symbol, operands, units, workspace.bytes)
 
 

@@ -4,7 +4,9 @@
     panels    the next panel of a packed operand (`Schedule.prefetch`): each tile of the current one fetches a share
 
 Hardware does neither: a tile's results are a few lines in each of many rows, and its streams stop where a page ends.
-A prefetch never faults, so an address past the end of an operand is allowed.
+Where panels are fetched, the results' lines take turns too, one in an iteration: all at once would occupy the buffers
+through which every load passes that misses the first-level cache.  A prefetch never faults, so an address past the end
+of an operand is allowed.
 """
 from __future__ import annotations
 
@@ -27,22 +29,98 @@ MOST_LINES = 64     # of results; a tile that scatters more has other troubles
 FIRST_LEVEL, SECOND_LEVEL = 3, 2        # caches, as MLIR's locality hint numbers them
 
 
-def fetch_results(tile: Tile, frame: Frame) -> None:
-    """Append prefetches of what the tile touches after its reduction, where that takes long enough."""
+@dataclass(frozen=True)
+class Share:
+    """The part of the next panel that each iteration of the innermost reduction loop fetches: `lines` lines, `ahead`
+    (SSA) of what it loads."""
+
+    operand: Operand
+    ahead: str
+    lines: int
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Lines that the iterations of the innermost reduction loop fetch one after the other.
+
+    start   address of the tile (SSA);  table: how far each line is from it (SSA);  count: its length
+    pause   growth of the loop's value until the next lines are due;  each: lines at a time
+    """
+
+    operand: Operand
+    start: str
+    table: str
+    count: int
+    pause: int
+    each: int
+
+
+@dataclass(frozen=True)
+class Prefetches:
+    """What the iterations of the innermost reduction loop of one tile fetch."""
+
+    shares: Sequence[Share]
+    turns: Sequence[Turns]
+
+    @staticmethod
+    def before(tile: Tile, frame: Frame) -> Prefetches:
+        """Append the prefetches that belong before the reduction, and what those in the loop need."""
+        shares = _shares(tile, frame)
+        extents = list(tile.reduction_extents.values())
+        turns = []
+        for operand in _results(tile):
+            lines = _lines(tile, operand)
+            if shares and lines and prod(extents) == extents[-1]:
+                turns.append(_turns(tile, frame, operand, lines))
+            else:
+                for offset in lines:
+                    _fetch(tile, operand, frame.address(operand.form, offset), FIRST_LEVEL)
+        return Prefetches(shares, turns)
+
+    def inside(self, tile: Tile, frame: Frame, value: str) -> None:
+        """Append the prefetches of one iteration.
+
+        frame  of the innermost reduction loop, whose axis has the value `value` (SSA)
+        """
+        code = tile.code
+        for share in self.shares:
+            size = _line_size(share.operand)
+            for line in range(share.lines):
+                here = frame.address(share.operand.form, line * size)
+                _fetch(tile, share.operand, code.op(f"arith.addi {here}, {share.ahead} : index"), SECOND_LEVEL)
+        for turns in self.turns:
+            number = code.op(f"arith.divui {value}, {code.index(turns.pause)} : index")
+            for line in range(turns.each):
+                at = code.offset(code.product(number, turns.each), line)
+                away = code.op(f"memref.load {turns.table}[{at}] : memref<{turns.count}xindex>")
+                _fetch(tile, turns.operand, code.op(f"arith.addi {turns.start}, {away} : index"), FIRST_LEVEL)
+
+
+# ------------------------------------------------------------------------------------------------ results
+def _results(tile: Tile) -> list[Operand]:
+    """What the tile touches after its reduction, where that takes long enough."""
     stage = tile.stage
     if stage.reduce is None or stage.accumulate or tile.across or prod(tile.reduction_extents.values()) < STEPS:
-        return
+        return []
     after = set(reads_of(stage.epilogue)) - set(reads_of(stage.body)) if stage.epilogue is not None else set()
-    for operand in (tile.write, *(tile.values.operands[number] for number in sorted(after))):
-        if operand.gather or operand.guards or operand.memory.count == 0:
-            continue
-        for offset in _lines(tile, operand):
-            _fetch(tile, operand, frame.address(operand.form, offset), FIRST_LEVEL)
+    found = [tile.write, *(tile.values.operands[number] for number in sorted(after))]
+    return [o for o in found if not o.gather and not o.guards and o.memory.count]
+
+
+def _turns(tile: Tile, frame: Frame, operand: Operand, lines: list[int]) -> Turns:
+    axis = list(tile.reduction_extents)[-1]
+    factor = tile.factor(axis)
+    iterations = tile.reduction_extents[axis] // factor
+    each = -(-len(lines) // iterations)
+    wait = 1 << max(0, (iterations * each // len(lines)).bit_length() - 1)      # a power of two divides by a shift
+    table = (*lines, *lines[-1:] * (-(-iterations // wait) * each - len(lines)))
+    start = frame.address(operand.form, 0)
+    return Turns(operand, start, tile.code.table(table), len(table), factor * wait, each)
 
 
 def _lines(tile: Tile, operand: Operand) -> list[int]:
     """Offsets from the tile's start, one in every cache line that its points touch."""
-    form, size = operand.form, max(1, LINE // operand.memory.dtype.bytes)
+    form, size = operand.form, _line_size(operand)
     step = form.steps.get(tile.vector, 0)
     touched = sorted({form.offset(spot.offsets) + step * (spot.start + lane)
                       for spot in tile.spots for lane in range(spot.lanes)})
@@ -66,29 +144,17 @@ def _alignment(tile: Tile, operand: Operand) -> int:
     return unit
 
 
-@dataclass(frozen=True)
-class Share:
-    """What each iteration of the innermost reduction loop fetches: `lines` lines, `ahead` (SSA) of what it loads."""
-
-    operand: Operand
-    ahead: str
-    lines: int
-
-
-def panel_shares(tile: Tile, frame: Frame) -> list[Share]:
-    """The tile's shares of the next panels.  Append what is computed once, before the reduction loops."""
-    shares: list[Share] = []
+# ------------------------------------------------------------------------------------------------ panels
+def _shares(tile: Tile, frame: Frame) -> list[Share]:
+    """The tile's shares of the next panels."""
     if tile.across or not tile.reduction_extents:
-        return shares
-    for number in tile.schedule.prefetch:
-        share = _share(tile, frame, tile.values.operands[number])
-        if share is not None:
-            shares.append(share)
-    return shares
+        return []
+    found = (_share(tile, frame, tile.values.operands[number]) for number in tile.schedule.prefetch)
+    return [share for share in found if share is not None]
 
 
 def _share(tile: Tile, frame: Frame, operand: Operand) -> Share | None:
-    code, form, size = tile.code, operand.form, max(1, LINE // operand.memory.dtype.bytes)
+    code, form, size = tile.code, operand.form, _line_size(operand)
     stride, width = next((c, split_term(t)[2]) for t, c in form.terms.items()
                          if split_term(t)[:2] == (tile.vector, "//"))
     axis = list(tile.reduction_extents)[-1]
@@ -132,13 +198,9 @@ def _rows_of_a_panel(tile: Tile, operand: Operand) -> list[tuple[str, int, int]]
     return found
 
 
-def fetch_panels(tile: Tile, frame: Frame, shares: Sequence[Share]) -> None:
-    """Append the prefetches of one iteration; `frame` is that of the innermost reduction loop."""
-    for share in shares:
-        size = max(1, LINE // share.operand.memory.dtype.bytes)
-        for line in range(share.lines):
-            here = frame.address(share.operand.form, line * size)
-            _fetch(tile, share.operand, tile.code.op(f"arith.addi {here}, {share.ahead} : index"), SECOND_LEVEL)
+def _line_size(operand: Operand) -> int:
+    """Elements in one cache line."""
+    return max(1, LINE // operand.memory.dtype.bytes)
 
 
 def _fetch(tile: Tile, operand: Operand, address: str, level: int) -> None:

@@ -16,7 +16,7 @@ from jtc.compiler.cpu.code import Code, type_of
 from jtc.compiler.cpu.evaluate import Evaluator
 from jtc.compiler.cpu.operands import Operand, Spot
 from jtc.compiler.cpu.places import Form, Frame, Place
-from jtc.compiler.cpu.prefetch import Share, fetch_panels, fetch_results, panel_shares
+from jtc.compiler.cpu.prefetch import Prefetches
 from jtc.dialects.dtypes import DType
 from jtc.dialects.kernel import Schedule, Stage
 from jtc.dialects.optable import REDUCTIONS, Reduction
@@ -167,15 +167,14 @@ class Tile:
     def reduce(self, frame: Frame) -> Accumulators:
         """Append the reduction loops; returns one accumulator for each slot, None where there was nothing to add."""
         accs: Accumulators = [None] * (0 if self.stage.accumulate else len(self.slots))
-        fetch_results(self, frame)
-        return self._reduce(list(self.reduction_extents), frame, {}, accs, panel_shares(self, frame))
+        return self._reduce(list(self.reduction_extents), frame, {}, accs, Prefetches.before(self, frame))
 
     def factor(self, axis: str) -> int:
         """How many steps of a reduction axis (not one on the lanes) one iteration takes."""
         return min(dict(self.schedule.unroll).get(axis, 1), self.reduction_extents[axis])
 
     def _reduce(self, order: list[str], frame: Frame, offsets: Mapping[str, int], accs: Accumulators,
-                shares: Sequence[Share]) -> Accumulators:
+                ahead: Prefetches) -> Accumulators:
         if not order:
             for i, spot in enumerate(self.spots):
                 spot = replace(spot, offsets={**spot.offsets, **offsets})
@@ -193,13 +192,13 @@ class Tile:
             def body(value: str, carried: Accumulators) -> Accumulators:
                 inner = frame.moved(axis, value, whole - factor)
                 for u in range(factor):
-                    carried = self._reduce(rest, inner, {**offsets, axis: u}, carried, shares)
+                    carried = self._reduce(rest, inner, {**offsets, axis: u}, carried, ahead)
                 if not rest:
-                    fetch_panels(self, inner, shares)
+                    ahead.inside(self, inner, value)
                 return carried
             accs = self._loop(whole, factor, body, accs)
         for place in range(whole, extent):
-            accs = self._reduce(rest, frame, {**offsets, axis: place}, accs, shares)
+            accs = self._reduce(rest, frame, {**offsets, axis: place}, accs, ahead)
         return accs
 
     def _loop(self, extent: int, step: int, body: Callable[[str, Accumulators], Accumulators],
