@@ -5,9 +5,13 @@ import errno
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -110,6 +114,50 @@ def test_unwritable_place(tmp_path, caplog):
     assert path.read_bytes().startswith(b"module")
     assert len([r for r in caplog.records if "cannot be written" in r.getMessage()]) == 1
     assert cache.program(KEY) is None and cache.object("ab12") is None
+
+
+@contextmanager
+def unprivileged():
+    """Permissions do not stop root: be somebody else meanwhile."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.fixture
+def open_place():
+    """A directory that anybody may enter, which those of pytest are not."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def test_a_directory_without_write_permission(open_place, caplog):
+    cache = Cache(open_place / "cache")
+    path = put(cache)
+    cache.publish_object("ab12", b"object")
+    for folder in (cache.root, *cache.root.rglob("*")):
+        folder.chmod(0o555)
+    before = sorted(cache.root.rglob("*"))
+    other = Key({**KEY.parts, "graph": "g2"})
+    with unprivileged(), caplog.at_level(logging.WARNING, "jtc"):
+        assert cache.program(KEY) == path and cache.object("ab12") == b"object" and cache.verify() == (2, [])
+        assert not caplog.records
+        made = put(cache, other)
+        cache.publish_object("cd34", b"object")
+        assert made.read_bytes() == sealed(b"module") and cache.root not in made.parents
+        assert len(caplog.records) == 1 and "Permission denied" in caplog.text
+        with pytest.raises(InputError, match="cannot clear the cache .*: Permission denied"):
+            cache.clear()
+    assert sorted(cache.root.rglob("*")) == before
 
 
 def full(path):
