@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from jtc.dialects.graph import Location
 
@@ -26,6 +27,10 @@ class JtcError(Exception):
         """file:line, or file:line:column where the file is a compiler's input; "" where no place is known."""
         return str(self.location) if self.location else ""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors cross processes whole, whatever their constructors take."""
+        return _restored, (type(self), self.args, self.__dict__)
+
     def __str__(self) -> str:
         text = self.message
         if self.place:
@@ -33,6 +38,12 @@ class JtcError(Exception):
         if self.hint:
             text += f"\n  hint: {self.hint}"
         return text
+
+
+def _restored(kind: type[JtcError], args: tuple[Any, ...], state: dict[str, Any]) -> JtcError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 def near(name: str, known: Iterable[str]) -> str:

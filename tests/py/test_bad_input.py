@@ -6,6 +6,7 @@ compile in test_interrupt.py.
 from __future__ import annotations
 
 import math
+import pickle
 import threading
 
 import numpy as np
@@ -295,6 +296,21 @@ def test_threads_that_trace_and_fail_at_once():
     for thread in threads:
         thread.join()
     assert failures == [(2, jtc.InputError)] * 4
+
+
+def test_errors_cross_processes():
+    from jtc.dialects.errors import InternalError, JtcError
+    from jtc.dialects.reader import ReadError, read_text
+    errors: list[JtcError] = [InternalError("failed", "r.mlir", "jtc opt --run-reproducer r.mlir")]
+    for call in (lambda: jtc.array(X) @ X, lambda: jtc.jit(bool)(X[:1, :1]),
+                 lambda: read_text("func.func @", "x.mlir")):
+        with pytest.raises(JtcError) as caught:
+            call()
+        errors.append(caught.value)
+    for error in errors:
+        back = pickle.loads(pickle.dumps(error))
+        assert type(back) is type(error) and str(back) == str(error) and back.__dict__.keys() == error.__dict__.keys()
+    assert isinstance(back, ReadError) and back.excerpt and back.diagnostics[0].line == 1
 
 
 def test_errors_in_the_middle_of_a_trace_do_not_poison_it():
