@@ -7,6 +7,8 @@ pipes.  A crash inside LLVM ends a worker, not the user's process.
 from __future__ import annotations
 
 import atexit
+import heapq
+import itertools
 import json
 import os
 import pickle
@@ -18,7 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed
 from typing import IO, Any
 
 from jtc.compiler import codegen, reproducer
@@ -77,7 +79,9 @@ class Objects:
         for code in self._waiting:
             made[code.symbol], self.seconds[code.symbol] = _timed(code, self.settings)
             done(code.symbol, made[code.symbol])
-        for symbol, future in self._futures.items():
+        symbols = {future: symbol for symbol, future in self._futures.items()}
+        for future in as_completed(symbols):
+            symbol = symbols[future]
             made[symbol], self.seconds[symbol] = future.result()
             done(symbol, made[symbol])
         return made
@@ -113,10 +117,15 @@ class _Worker:
 
 
 class _Pool:
-    """Up to `size` workers, started when needed, each driven by one thread."""
+    """Up to `size` workers, started when needed, each driven by one thread.
+
+    Of what waits the longest text comes first: a large kernel that is begun last would keep one worker busy alone.
+    """
 
     def __init__(self, size: int):
         self.size, self.owner, self.closed = size, os.getpid(), False
+        self.requests: list[tuple[int, int, Future[tuple[bytes, float]], tuple[Any, ...]]] = []      # a heap
+        self.count = itertools.count()
         self.idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         self.all: list[_Worker] = []
         self.lock = threading.Lock()
@@ -128,6 +137,24 @@ class _Pool:
             while len(self.all) < self.size and not self.closed:
                 self.all.append(_Worker())
                 self.idle.put(self.all[-1])
+
+    def submit(self, code: Code, *rest: Any) -> Future[tuple[bytes, float]]:
+        future: Future[tuple[bytes, float]] = Future()
+        with self.lock:
+            heapq.heappush(self.requests, (-len(code.data), next(self.count), future, (code, *rest)))
+        self.threads.submit(self._next)
+        return future
+
+    def _next(self) -> None:
+        with self.lock:
+            if not self.requests:
+                return                      # dropped by `stop`
+            _, _, future, request = heapq.heappop(self.requests)
+        if future.set_running_or_notify_cancel():
+            try:
+                future.set_result(self.run(*request))
+            except BaseException as error:
+                future.set_exception(error)
 
     def run(self, code: Code, settings: Settings, directory: str, owner: Objects) -> tuple[bytes, float]:
         worker = self._take(owner)
@@ -189,6 +216,9 @@ class _Pool:
         with self.lock:
             self.closed = True
             workers = list(self.all)
+            for _, _, future, _ in self.requests:
+                future.cancel()
+            self.requests.clear()
         for worker in workers:
             worker.process.kill()
         self.threads.shutdown(wait=False, cancel_futures=True)
@@ -209,8 +239,7 @@ def _submit(code: Code, settings: Settings, jobs: int, owner: Objects) -> Future
     # The pool's threads do not see what `knobs.use` says here, so the directory is passed.
     plain = Settings(settings.target, settings.optimize, settings.strict)
     with _pool_lock:
-        pool = _sized(jobs)
-        return pool.threads.submit(pool.run, code, plain, str(reproducer.directory()), owner)
+        return _sized(jobs).submit(code, plain, str(reproducer.directory()), owner)
 
 
 def _sized(jobs: int) -> _Pool:
