@@ -50,8 +50,10 @@ def violations(stage: Stage, kernel: Kernel, program: Program, target: CpuTarget
     if schedule is None:
         return []
     unknown = [f"no axis {a!r}" for a in _named(schedule) if a not in stage.sizes]
+    if schedule.lanes < 1:
+        unknown.append(f"{schedule.lanes} lanes: not a power of two")
     if unknown:
-        return unknown          # the other rules look sizes up
+        return unknown          # the other rules look sizes up, and divide by the lanes
     return [*_vector(stage, kernel, schedule), *_loops(stage, kernel, schedule), *_reduction(stage, schedule),
             *_packs(stage, kernel, schedule), *_prefetch(stage, schedule), *_digits(stage, kernel, schedule),
             *_bounds(stage, kernel, schedule, target), *_keep(stage), *_scatter(stage, schedule), *_locals(kernel)]
@@ -99,7 +101,7 @@ def _associative(stage: Stage) -> bool:
 
 def _vector(stage: Stage, kernel: Kernel, schedule: Schedule) -> Iterator[str]:
     vector, lanes = schedule.vector, schedule.lanes
-    if lanes < 1 or lanes & (lanes - 1):
+    if lanes & (lanes - 1):
         yield f"{lanes} lanes: not a power of two"
     if not vector:
         if lanes != 1:

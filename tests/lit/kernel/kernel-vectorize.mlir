@@ -1,9 +1,11 @@
 // A parallel axis gets a loop of one vector; the lanes are a power of two.
 // RUN: jtc-opt --kernel-vectorize="axis=n lanes=8" %s | FileCheck %s
 // RUN: not jtc-opt --kernel-vectorize="axis=n lanes=12" %s 2>&1 | FileCheck %s --check-prefix=REFUSED
+// RUN: not jtc-opt --kernel-vectorize="axis=n lanes=0" %s 2>&1 | FileCheck %s --check-prefix=NONE
 
 // CHECK: schedule = {vector = "n", lanes = 8, loops = ["n:8"], reduction = ["k"]}
 // REFUSED: error: {{.*}}12 lanes: not a power of two
+// NONE: error: {{.*}}is not legal: 0 lanes: not a power of two
 
 "jtc.program"() ({
   "jtc.buffer"() {name = "a", type = tensor<64x32xf32>} : () -> ()
