@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def show_kernels(module: Module, inputs: list[np.ndarray], seconds: float) -> None:
     """Print the median time of every launch, the slowest first; launches run one after another, not side by side."""
-    runs = []
+    runs: list[list[float]] = []
     end = time.perf_counter() + seconds
     while not runs or time.perf_counter() < end:
         runs.append(module.profile(*inputs))
