@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from jtc.dialects.graph import Graph
 from jtc.dialects.kernel import Kernel, Program, Schedule, Stage
 from jtc.runtime.cost import kernel_cost
-from jtc.runtime.plan import Plan
+from jtc.runtime.plan import SMALL_UNITS, Plan, build_plan
 
 
 class Function(Protocol):
@@ -70,10 +70,15 @@ class KernelReport:
 
 @dataclass
 class Report:
-    """See the module's text.  `print(report)` shows it."""
+    """See the module's text.  `print(report)` shows it.
+
+    memory: bytes planned for values between kernels, which share memory where they are not needed at the same time;
+    inputs, outputs and weights are not among them
+    """
 
     name: str
     kernels: list[KernelReport] = field(default_factory=list)
+    memory: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -81,13 +86,16 @@ class Report:
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Report:
         """The report of a plan; empty where the plan has none."""
-        return Report(data.get("name", ""), [KernelReport.from_json(k) for k in data.get("kernels", ())])
+        return Report(data.get("name", ""), [KernelReport.from_json(k) for k in data.get("kernels", ())],
+                      data.get("memory", 0))
 
     def __str__(self) -> str:
         plural = "s" * (len(self.kernels) != 1)
         launches = [launch for k in self.kernels for launch in (*k.copies, k)]
         flops, moved = (sum(getattr(k, what) for k in launches) for what in ("flops", "bytes"))
         total = f"{self.name}: {len(self.kernels)} kernel{plural}, {_count(flops)} operations, {_size(moved)} moved"
+        if self.memory:
+            total += f", {_size(self.memory)} of memory between kernels"
         return "\n".join([total, *(_show(number, k) for number, k in enumerate(self.kernels))])
 
 
@@ -103,7 +111,22 @@ def report_of(program: Program, functions: Mapping[str, Function] | None = None)
         else:
             copies[kernel.written[0]] = [*made.copies, made]
             made.copies = []
-    return Report(program.name, reports)
+    return Report(program.name, reports, planned_memory(program))
+
+
+@dataclass
+class _NotCompiled:
+    """A kernel without code, as the plan takes it."""
+
+    operands: list[str]
+    symbol: str = ""
+    units: int = SMALL_UNITS
+    workspace_bytes: int = 0
+
+
+def planned_memory(program: Program) -> int:
+    """Bytes that the plan of a program keeps for values between kernels, at most at one time."""
+    return build_plan(program, {k.name: _NotCompiled(k.operands) for k in program.kernels}).arena_bytes
 
 
 def explain_graph(graph: Graph, target: str = "cpu", **options: Any) -> Report:

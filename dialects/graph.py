@@ -62,17 +62,20 @@ class Node:
     """One operation: name from the op table, arguments, attributes, result type, and the user's line.
 
     Compared by identity.  `number` grows with creation, so arguments always have smaller numbers than their users.
+    `order` is the number of the recorded node that it stands for: passes that make a node for another keep it, and
+    values are computed in this order where nothing speaks against it.
     `data` carries what is not part of the graph: the weights of a large constant, the value of an input that the front
     end attached, or what a node means to gradients.  `history`: for a node that became an input when its value was
     computed, the node that it was, where gradients may need it; True for one that gradients are taken by.
     """
 
-    __slots__ = ("op", "args", "attrs", "type", "loc", "number", "data", "history", "__weakref__")
+    __slots__ = ("op", "args", "attrs", "type", "loc", "number", "order", "data", "history", "__weakref__")
 
     def __init__(self, op: str, args: Sequence[Node], attrs: dict[str, Any], type: TensorType,
                  loc: Location | None = None, data: Any = None):
         self.op, self.args, self.attrs, self.type, self.loc = op, tuple(args), attrs, type, loc
-        self.data, self.number = data, next(_numbers)
+        self.data = data
+        self.number = self.order = next(_numbers)
         self.history: Node | bool | None = None
 
     @property

@@ -67,7 +67,8 @@ def copied(graph: Graph) -> Graph:
     twins: dict[int, Node] = {}
     for node in graph.nodes():
         data = None if node.op == "input" else node.data
-        twins[id(node)] = Node(node.op, [twins[id(a)] for a in node.args], dict(node.attrs), node.type, node.loc, data)
+        twin = Node(node.op, [twins[id(a)] for a in node.args], dict(node.attrs), node.type, node.loc, data)
+        twin.order, twins[id(node)] = node.order, twin
     return Graph(graph.name, [twins[id(n)] for n in graph.inputs], [twins[id(n)] for n in graph.outputs],
                  list(graph.input_names), list(graph.output_names))
 

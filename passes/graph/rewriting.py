@@ -50,7 +50,9 @@ def rebuild(graph: Graph, rule: Callable[[Node], Node]) -> Graph:
     """The graph with `rule` applied to every node, arguments first; what is no longer reached is gone."""
     new: dict[int, Node] = {}
     for node in graph.nodes():
-        new[id(node)] = rule(with_args(node, [new[id(a)] for a in node.args])) if node.op != "input" else node
+        made = rule(with_args(node, [new[id(a)] for a in node.args])) if node.op != "input" else node
+        made.order = min(made.order, node.order)
+        new[id(node)] = made
     return replace(graph, outputs=[new[id(n)] for n in graph.outputs])
 
 

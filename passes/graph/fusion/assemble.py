@@ -10,6 +10,7 @@ from jtc.dialects.kernel import Kernel, Program, Stage
 from jtc.passes.graph.fusion.build import Built
 from jtc.passes.graph.fusion.group import group
 from jtc.passes.graph.fusion.layout import finish
+from jtc.passes.graph.fusion.order import launch_order
 from jtc.passes.graph.fusion.plan import Plan, is_source, weight_only
 from jtc.passes.graph.fusion.rows import drop_unread
 from jtc.passes.graph.fusion.units import Unit
@@ -28,6 +29,7 @@ def assemble(graph: Graph, outputs: Sequence[Node], plan: Plan, built: Mapping[i
     units = drop_unread([Unit(list(built[id(n)].stages), id(n) in fixed) for n in plan.roots()], written)
     if grouped:
         units = group(units, written, types)
+    units = launch_order(units, written, types, {names[id(n)]: n.order for n in plan.order if plan.has_buffer(n)})
     reasons = {names[key]: text for key, text in plan.reasons.items()}
     kernels = []
     for number, unit in enumerate(units):
