@@ -15,7 +15,6 @@ from jtc.compiler import workers
 from jtc.compiler.driver import compile_graph, settings_for
 from jtc.compiler.phases import Code
 from jtc.dialects.errors import InternalError
-from jtc.runtime import knobs
 from jtc.runtime.module import load_module
 
 THREADS = 8
@@ -128,7 +127,8 @@ def test_programs_are_compiled_by_many_threads(jobs):
     np.testing.assert_allclose(modules[4](a, b), a @ b, rtol=1e-4, atol=1e-5)
 
 
-def test_an_error_in_one_thread_leaves_the_workers_of_another_alone():
+def test_an_error_in_one_thread_leaves_the_workers_of_another_alone(monkeypatch, tmp_path):
+    monkeypatch.setenv("JTC_REPRODUCER_DIR", str(tmp_path))
     settings = settings_for()
     good = [scale(n) for n in range(2, 22)]
     bad = [Code("broken", 2, "func.func @broken() {"), *(scale(n) for n in range(50, 53))]
@@ -142,8 +142,7 @@ def test_an_error_in_one_thread_leaves_the_workers_of_another_alone():
         except InternalError as error:
             return error
 
-    with knobs.use():
-        made, error = together(compile_all, 2)
+    made, error = together(compile_all, 2)
     assert isinstance(error, InternalError) and "does not parse" in str(error)
     assert set(made) == {code.symbol for code in good} and all(data[:4] == b"\x7fELF" for data in made.values())
 
