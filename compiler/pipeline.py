@@ -28,6 +28,7 @@ class Step:
 
 GRAPH = (
     Step("graph-expand", "first, so that no later pass has to know the composite ops"),
+    Step("graph-push-gather", "before simplifying what it takes apart"),
     Step("graph-canonicalize", "before folding: constant chains and double transposes hide scales from it"),
     Step("graph-fold-scale", "while convolutions and matmuls are still separate from their scales", strict=False),
     Step("graph-canonicalize", "folding leaves dead nodes, and constants to combine", strict=False),

@@ -24,8 +24,9 @@ from jtc.passes.graph.graph_canonicalize import GraphCanonicalize
 from jtc.passes.graph.graph_expand import GraphExpand
 from jtc.passes.graph.graph_fold_scale import GraphFoldScale
 from jtc.passes.graph.graph_fuse import GraphFuse
+from jtc.passes.graph.graph_push_gather import GraphPushGather
 
-EXACT: tuple[Pass, ...] = (GraphExpand(), GraphCanonicalize())
+EXACT: tuple[Pass, ...] = (GraphExpand(), GraphPushGather(), GraphCanonicalize())
 ALL: tuple[Pass, ...] = (*EXACT, GraphFoldScale(), GraphCanonicalize())
 
 

@@ -69,6 +69,12 @@ class View:
         return min(self.target.lanes(d) for d in dtypes)
 
     @cached_property
+    def body_lanes(self) -> int:
+        """Lanes where only the body is computed in vectors."""
+        return min(self.target.lanes(d) for d in [self.stage.reads[i].dtype for i in self.body_reads]
+                   + [self.stage.body.dtype])
+
+    @cached_property
     def strides(self) -> list[Affine]:
         return [a.flat for a in self.stage.reads]
 

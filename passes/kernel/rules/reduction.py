@@ -39,7 +39,7 @@ def _loads(view: View, vector: str) -> float:
 
 
 def _row(view: View, vector: str) -> Candidate:
-    size, lanes = view.free[vector], view.lanes
+    size, lanes = view.free[vector], view.body_lanes        # the epilogue works on single results
     count = max(1, min(ACCUMULATORS if view.work < 8 else 4, size // lanes))
     outer = view.by_write_stride(view.parallel)
     loops: list[tuple[str, int]] = []
