@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <optional>
 
 #include "threads.h"
 
@@ -16,7 +17,8 @@ namespace {
 
 // A thread is worth waking for this much work.
 constexpr int64_t thread_ns = 10'000;
-// Chunks per thread where there are many units: enough to even out threads of unequal speed.
+// A thread takes its part of a launch in chunks of a half, a quarter, an eighth and an eighth: large ones first, so that
+// what is packed for one is used for long, small ones last, to even out threads of unequal speed.
 constexpr int64_t chunks_per_thread = 4;
 
 struct Chunk {
@@ -77,6 +79,8 @@ Schedule::Schedule(const std::vector<LaunchSpec>& specs, const std::vector<Buffe
 }
 
 void Schedule::run(void* const* pointers) const {
+    std::optional<ThreadPool::Attention> attention;
+    if (waves.size() > 1 && nanoseconds >= 2 * thread_ns) attention.emplace(ThreadPool::instance());
     for (const Wave& wave : waves) run(wave, pointers);
 }
 
@@ -105,10 +109,17 @@ void Schedule::run(const Wave& wave, void* const* pointers) const {
         // Threads in proportion to its share of the wave, rounded up.
         int64_t share = std::min(useful, launch.nanoseconds * useful / wave.nanoseconds + 1);
         if (wave.end - wave.begin == 1) share = useful;
-        int64_t count = launch.units >= share * chunks_per_thread * 2 && share > 1 ? share * chunks_per_thread : share;
-        count = std::min(count, launch.units);
-        for (int64_t k = 0; k < count; k++)
-            chunks.push_back({&launch, launch.units * k / count, launch.units * (k + 1) / count});
+        share = std::min(share, launch.units);
+        for (int64_t k = 0; k < share; k++) {
+            int64_t begin = launch.units * k / share;
+            const int64_t end = launch.units * (k + 1) / share;
+            for (int64_t left = chunks_per_thread; share > 1 && left > 1 && end - begin > 1; left--) {
+                const int64_t half = begin + (end - begin + 1) / 2;
+                chunks.push_back({&launch, begin, half});
+                begin = half;
+            }
+            chunks.push_back({&launch, begin, end});
+        }
     }
     jtc::Wave context{&chunks, pointers, workspace};
     pool.run(run_chunk, &context, int64_t(chunks.size()), int(useful));

@@ -10,6 +10,13 @@ std::atomic<int64_t> spin_us{50};
 
 namespace {
 
+// Microseconds before a spinning thread offers its processor to others: most waits between threads that all run are
+// shorter, and on a busy machine a thread that has yielded comes back milliseconds later.
+constexpr int64_t patience = 20;
+
+// How much longer helpers spin between the calls of one program: waking one takes as long as a small kernel.
+constexpr int64_t attentive = 10;
+
 thread_local bool inside_pool = false;  // this thread is doing chunks: a nested run goes serially
 
 inline void pause() {
@@ -44,9 +51,13 @@ bool Spinner::spin() {
     if (limit_ <= 0) return false;
     if (++count_ % 32 == 0) {
         int64_t now = now_us();
-        if (!end_) end_ = now + limit_;
+        if (!end_) {
+            end_ = now + limit_;
+            yield_ = now + patience;
+        }
         if (now >= end_) return false;
-        std::this_thread::yield();  // where processors are short, the thread that is waited for may need this one
+        if (now >= yield_)
+            std::this_thread::yield();  // where processors are short, the thread that is waited for may need this one
     }
     pause();
     return true;
@@ -149,9 +160,10 @@ void ThreadPool::work(int part) {
 void ThreadPool::helper(int number) {
     uint64_t seen = 0;
     for (;;) {
-        Spinner spinner(spin_us.load(std::memory_order_relaxed));
+        const int64_t limit = spin_us.load(std::memory_order_relaxed);
+        Spinner spinner(limit), longer(limit * attentive);
         while (epoch_.load() == seen) {
-            if (spinner.spin()) continue;
+            if (spinner.spin() || (attention_.load(std::memory_order_relaxed) > 0 && longer.spin())) continue;
             std::unique_lock<std::mutex> lock(sleep_mutex_);
             sleepers_++;
             wake_.wait(lock, [&] { return epoch_.load() != seen; });

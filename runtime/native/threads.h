@@ -17,7 +17,7 @@ public:
     explicit Spinner(int64_t microseconds);
     bool spin();  // false when the time is over
 private:
-    int64_t limit_, end_ = 0;
+    int64_t limit_, end_ = 0, yield_ = 0;
     int count_ = 0;
 };
 
@@ -34,6 +34,17 @@ public:
     // same caches) and then takes what others have not begun.  Where helpers are busy with another call, this thread
     // does everything alone.
     void run(Body body, void* context, int64_t chunks, int threads);
+
+    // While one of these exists, helpers expect the next call soon and spin for longer before they sleep.
+    class Attention {
+    public:
+        explicit Attention(ThreadPool& pool) : pool_(pool) { pool_.attention_.fetch_add(1, std::memory_order_relaxed); }
+        ~Attention() { pool_.attention_.fetch_sub(1, std::memory_order_relaxed); }
+        Attention(const Attention&) = delete;
+
+    private:
+        ThreadPool& pool_;
+    };
 
     void set_threads(int count);
     int threads() const { return threads_.load(std::memory_order_relaxed); }
@@ -62,6 +73,7 @@ private:
     std::atomic<uint64_t> epoch_{0};
 
     std::atomic<bool> stop_{false};
+    std::atomic<int> attention_{0};
     std::atomic<int> sleepers_{0};
     std::mutex sleep_mutex_;
     std::condition_variable wake_;
