@@ -16,9 +16,18 @@ from math import prod
 
 from jtc.dialects.kernel import Access, Pack, Schedule
 from jtc.passes.kernel.rules.common import SMALL_KERNEL, Candidate, Copy, View, round_up
-from jtc.passes.kernel.rules.contraction_cost import COPY, COPY_TURNED, L3, Nest, Operand, Tile, tile_cycles
+from jtc.passes.kernel.rules.contraction_cost import (
+    COPY,
+    L3,
+    L3_BYTE,
+    PACK_SHARE,
+    Nest,
+    Operand,
+    Tile,
+    tile_cycles,
+)
 
-COPY_KERNEL = 1.0              # cycles per element of a copy that is turned in a kernel of its own
+COPY_KERNEL = 1.0              # cycles per element of a copy made by a kernel of its own
 LAUNCH = 5_000.0               # cycles to start one more kernel on several threads
 DEPTH = 768                    # steps of the reduction in one block: more gain less than their share of the cache costs
 SAME_SET = 1024                # bytes; pixels of a copy this far apart crowd a few sets of the first-level cache
@@ -149,9 +158,11 @@ def _volume(view: View, number: int) -> float:
     return float(prod(view.free.get(a, 1) for a in view.strides[number].axes))
 
 
-def _copied(view: View, number: int, each: float) -> float:
-    """Cycles of a kernel that copies a read."""
-    return LAUNCH * (view.target.threads > 1) + _volume(view, number) * each
+def _copied(view: View, number: int) -> float:
+    """Cycles of a kernel that copies a read, which the threads share."""
+    volume = _volume(view, number)
+    far = 8 * L3_BYTE if volume * 4 > view.target.l2 * PACK_SHARE else 0.0       # written, and read from further away
+    return LAUNCH + volume * (COPY_KERNEL + far)
 
 
 def _vector_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...]) -> Iterator[Operand]:
@@ -171,7 +182,7 @@ def _vector_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
     if not window and not (_outside(read) and read.guards):
         yield Operand(number, pack=order, packed=True)
         if view.target.threads > 1 and contiguous and _can_hoist(view, number) and not read.guards:
-            yield Operand(number, cost=_copied(view, number, COPY), copy=order, packed=True)
+            yield Operand(number, cost=_copied(view, number), copy=order, packed=True)
 
 
 def _outside(read: Access) -> bool:
@@ -203,8 +214,7 @@ def _scalar_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
         order = (*outer, *(r for r in reductions if r in strides.axes))
         yield Operand(number, pack=order, pad=view.lanes, packed=True)
         if view.target.threads > 1 and _can_hoist(view, number):
-            each = COPY if strides[order[-1]] == 1 else COPY_TURNED
-            yield Operand(number, cost=_copied(view, number, each), copy=order, pad=view.lanes, packed=True)
+            yield Operand(number, cost=_copied(view, number), copy=order, pad=view.lanes, packed=True)
 
 
 # ------------------------------------------------------------------------------------------------ loops
