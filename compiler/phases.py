@@ -232,7 +232,7 @@ def _loops_code(text: str, source: str) -> Code:
     operands = match.group(2).count("%") - 3           # besides the buffers: workspace, begin, end
     if operands < 0:
         raise InputError(f"{source}: @{match.group(1)} is not a kernel function",
-                         hint="its last arguments are workspace, begin and end")
+                         hint="its last arguments are workspace, begin and end; a graph is read with --from graph")
     return Code(match.group(1), operands, text)
 
 

@@ -13,7 +13,7 @@ from jtc.dialects import expr
 from jtc.dialects.affine import Affine
 from jtc.dialects.dtypes import DTYPES, DType
 from jtc.dialects.expr import Expr
-from jtc.dialects.graph import DYNAMIC, Location, TensorType, Weights
+from jtc.dialects.graph import DYNAMIC, MAX_BYTES, Location, TensorType, Weights
 from jtc.dialects.kernel import PARALLEL, REDUCTION, Access, Axis, Guard, Kernel, Local, Pack, Program, Schedule, Stage
 from jtc.dialects.mlir import ir, position
 from jtc.dialects.optable import META_OPS
@@ -39,7 +39,10 @@ def tensor_type(type: Any) -> TensorType:
     if not isinstance(type, ir.RankedTensorType) or type.encoding is not None:
         raise DecodeError(f"{type} is not a ranked tensor type")
     dims = (DYNAMIC if type.is_dynamic_dim(i) else n for i, n in enumerate(type.shape))
-    return TensorType(dtype(type.element_type), tuple(dims))
+    made = TensorType(dtype(type.element_type), tuple(dims))
+    if made.bytes > MAX_BYTES:
+        raise DecodeError(f"{type} takes more than 2^63 bytes")
+    return made
 
 
 def number(attr: Any, of: DType, name: str) -> bool | int | float:

@@ -16,6 +16,7 @@ from typing import Any
 from jtc.dialects.dtypes import DType
 
 DYNAMIC = -1          # a dimension printed as `?`
+MAX_BYTES = (1 << 63) - 1       # of a tensor: its elements are addressed with signed 64-bit numbers
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import numpy as np
 
 from jtc.dialects.dtypes import DType, dtype_of
 from jtc.dialects.errors import InputError, TraceError
-from jtc.dialects.graph import Location, Node, TensorType, Weights
+from jtc.dialects.graph import MAX_BYTES, Location, Node, TensorType, Weights
 from jtc.dialects.optable import OpError, infer
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ _transforming: ContextVar[bool | None] = ContextVar("jtc_transforming", default=
 _locations: dict[tuple[CodeType, int], Location] = {}
 _ours: dict[CodeType, bool] = {}
 _MAX_LOCATIONS = 50_000
-_MAX_BYTES = (1 << 63) - 1
 
 
 def user_location() -> Location | None:
@@ -216,7 +215,7 @@ def record(op: str, args: Sequence[Node], attrs: Mapping[str, Any] | None = None
 
 def check_size(type: TensorType) -> None:
     """Raise InputError for a type whose bytes cannot be counted with 63 bits, as addresses are."""
-    if type.bytes > _MAX_BYTES:
+    if type.bytes > MAX_BYTES:
         raise input_error(f"shape {shown(type.shape)} of {type.dtype.public} takes more than 2^63 bytes")
 
 
