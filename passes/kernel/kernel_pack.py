@@ -40,6 +40,8 @@ class KernelPack(SchedulePass):
             return super().run(module)
         if not isinstance(module, Program):
             raise PassError(f"{self.name} works on kernels, not on a graph", hint="run graph-fuse first")
+        if self.pad < 0:
+            raise PassError(f"{self.name}: pad={self.pad} is negative")
         program = module
         for name in [k.name for k in module.kernels if self.kernel in ("", k.name)]:
             kernel = next(k for k in program.kernels if k.name == name)

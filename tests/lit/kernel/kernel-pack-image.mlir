@@ -1,7 +1,9 @@
 // Over dimensions: a padded and permuted copy of what the read touches, so that no guard is left.
 // RUN: jtc-opt --kernel-pack="read=0 order=1,2,0" %s | FileCheck %s
 // RUN: not jtc-opt --kernel-pack="read=0 order=1,2" %s 2>&1 | FileCheck %s --check-prefix=REFUSED
+// RUN: not jtc-opt --kernel-pack="read=0 order=1,2,0 pad=-1" %s 2>&1 | FileCheck %s --check-prefix=NEGATIVE
 
+// NEGATIVE: error: kernel-pack: pad=-1 is negative
 // CHECK: write = {buffer = "x_packed", view = tensor<11x11x3xf32>, index = ["d1", "d2", "d0"]}
 // CHECK: {buffer = "x_packed", view = tensor<11x11x3xf32>, index = ["h + p", "w + q", "c"]},
 // REFUSED: error: {{.*}}1,2 is not a permutation of the 3 dimensions of x
