@@ -8,8 +8,9 @@ from jtc.dialects.graph import DYNAMIC, Graph, Node
 from jtc.dialects.kernel import Program
 from jtc.passes.base import Pass, PassError
 from jtc.passes.graph.fusion.assemble import assemble
-from jtc.passes.graph.fusion.build import Built, Cut, build
+from jtc.passes.graph.fusion.build import Built, build
 from jtc.passes.graph.fusion.plan import Plan, is_source, is_splat, make_plan
+from jtc.passes.graph.fusion.values import Cut
 from jtc.passes.graph.graph_expand import DEFINITIONS
 
 

@@ -3,7 +3,7 @@
 Everything else is recomputed where it is read, inside the kernels of its readers.  The rules, applied forward in the
 order of computation, then backward over the readers, until nothing changes:
 
-* outputs, and what a kernel cannot hold (see build.Cut), get one
+* outputs, and what a kernel cannot hold (see values.Cut), get one
 * a value that is reduced but not finished (an open reduction) stays open through elementwise ops and one-to-one
   movement, so that these become the reduction's epilogue; before it is repeated, padded or reduced again it gets a
   buffer
