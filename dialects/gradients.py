@@ -391,6 +391,7 @@ RULES: dict[str, Rule] = {
     **{name: formula(function) for name, function in _SCALARS.items()},
     **{name: Rule(_nothing) for name in (*CONSTANT, "constant", "iota", "random", "arg_reduce")},
     "cast": Rule(_cast), "reshape": Rule(_reshape), "transpose": Rule(_transpose), "broadcast": Rule(_broadcast),
+    "recompute": Rule(lambda g, node, value: [g]),
     "reindex": Rule(_reindex), "reduce": Rule(_reduction), "reindex_reduce": Rule(_reduction),
     "gather": Rule(_gather), "scatter": Rule(_scatter),
 }

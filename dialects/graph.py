@@ -91,6 +91,11 @@ class Node:
         return f"<{self.op} #{self.number} {self.type}>"
 
 
+def next_number() -> int:
+    """A number that is larger than those of all nodes made so far, and smaller than those of nodes made later."""
+    return next(_numbers)
+
+
 @dataclass
 class Graph:
     """A function on tensors.  `inputs` are "input" nodes in argument order; the others are reached from `outputs`."""

@@ -329,6 +329,10 @@ def _transpose(args: Types, attrs: Attrs, declared: TensorType | None) -> Tensor
     return TensorType(args[0].dtype, tuple(args[0].shape[p] for p in perm))
 
 
+def _recompute(args: Types, attrs: Attrs, declared: TensorType | None) -> TensorType:
+    return args[0]
+
+
 def _check_indices(name: str, table: TensorType, domain: tuple[int, ...], indices: Types, attrs: Attrs) -> None:
     _check_map(name, attrs["map"], table.rank, len(domain))
     if len(attrs["dims"]) != len(indices) or any(not 0 <= d < table.rank for d in attrs["dims"]):
@@ -394,6 +398,8 @@ META_OPS: dict[str, MetaOp] = {
                "y[map(i)...] = fn(y[map(i)...], x[i...]), starting from fn's identity; writes outside y are dropped."),
         MetaOp("reshape", 1, {}, _reshape, "The same elements in row-major order under another shape."),
         MetaOp("transpose", 1, {"perm": "ints"}, _transpose, "Dimension k of the result is dimension perm[k] of x."),
+        MetaOp("recompute", 1, {}, _recompute,
+               "x itself; what is computed from it is not shared with what is computed from x."),
         MetaOp("gather", -1, {"map": "map", "dims": "ints", "fill": "number"}, _gather,
                "y[i...] = x[j...] with j = map(i), to whose entries dims[k] the value of index tensor k at i is added; "
                "`fill` where j leaves x."),

@@ -158,8 +158,12 @@ def _transpose(node: Node, x: np.ndarray, *, precise: bool) -> np.ndarray:
     return x.transpose(node.attrs["perm"])
 
 
+def _recompute(node: Node, x: np.ndarray, *, precise: bool) -> np.ndarray:
+    return x
+
+
 _META_OPS: dict[str, Callable[..., np.ndarray]] = {
     "constant": _constant, "iota": _iota, "random": _random, "cast": _cast, "broadcast": _broadcast, "reduce": _reduce,
     "arg_reduce": _arg_reduce, "reindex": _gather, "reindex_reduce": _reindex_reduce, "reshape": _reshape,
-    "transpose": _transpose, "gather": _gather, "scatter": _scatter,
+    "transpose": _transpose, "recompute": _recompute, "gather": _gather, "scatter": _scatter,
 }

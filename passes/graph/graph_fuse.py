@@ -12,6 +12,7 @@ from jtc.passes.graph.fusion.build import Built, build
 from jtc.passes.graph.fusion.plan import Plan, is_source, is_splat, make_plan
 from jtc.passes.graph.fusion.values import Cut
 from jtc.passes.graph.graph_expand import DEFINITIONS
+from jtc.passes.graph.rewriting import rebuild
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class GraphFuse(Pass):
                                 hint="trace the function with arguments of fixed shapes")
             if node.op in DEFINITIONS:
                 raise PassError(f"{self.name} does not know {node.op}", node.loc, hint="run graph-expand first")
+        # Equal nodes have been shared by now, so copies that shall not be need no mark any more.
+        module = rebuild(module, lambda node: node.args[0] if node.op == "recompute" else node)
         outputs = copies(module.outputs)
         plan, built, names = build_all(module, outputs)
         return assemble(module, outputs, plan, built, names, self.group)

@@ -57,6 +57,7 @@ def meta_op_cases(dtype: DType) -> Iterator[tuple[str, list[TensorType], dict[st
                 yield "reduce", [t(*shape)], {"fn": fn, "axes": axes}, \
                     t(*(n for d, n in enumerate(shape) if d not in axes))
         yield "reshape", [t(*shape)], {}, t(*shape[::-1], 1)
+        yield "recompute", [t(*shape)], {}, t(*shape)
         yield "transpose", [t(*shape)], {"perm": tuple(reversed(range(len(shape))))}, t(*shape[::-1])
         yield "broadcast", [t(*shape)], {"dims": tuple(range(1, len(shape) + 1))}, t(2, *shape)
     yield "broadcast", [t(3, 1)], {"dims": (2, 0)}, t(4, 5, 3)

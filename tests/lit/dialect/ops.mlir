@@ -41,16 +41,18 @@ func.func @ops(%x: tensor<4x8xf32> {jtc.name = "x"}, %ids: tensor<3xi64> {jtc.na
   %u = "jtc.cast"(%v) : (tensor<8x4xf16>) -> tensor<8x4xf32>
   // CHECK: "jtc.sub"(%[[Y]], %15)
   %y = "jtc.sub"(%t, %u) : (tensor<8x4xf32>, tensor<8x4xf32>) -> tensor<8x4xf32>
+  // CHECK: %[[R:.*]] = "jtc.recompute"(%16) : (tensor<8x4xf32>) -> tensor<8x4xf32>
+  %x2 = "jtc.recompute"(%y) : (tensor<8x4xf32>) -> tensor<8x4xf32>
   // CHECK: "jtc.arg_reduce"(%[[Y]]) {fn = "min", axis = 0 : i64} : (tensor<8x4xf32>) -> tensor<4xi64>
   %m = "jtc.arg_reduce"(%t) {fn = "min", axis = 0 : i64} : (tensor<8x4xf32>) -> tensor<4xi64>
   // CHECK: "jtc.iota"() {axis = 0 : i64} : () -> tensor<4xi64>
   %n = "jtc.iota"() {axis = 0 : i64} : () -> tensor<4xi64>
-  // CHECK: "jtc.mul"(%17, %18) : (tensor<4xi64>, tensor<4xi64>) -> tensor<4xi64>
+  // CHECK: "jtc.mul"(%18, %19) : (tensor<4xi64>, tensor<4xi64>) -> tensor<4xi64>
   %o = "jtc.mul"(%m, %n) : (tensor<4xi64>, tensor<4xi64>) -> tensor<4xi64>
-  // CHECK: "jtc.reduce"(%19) {fn = "add", axes = array<i64: 0>} : (tensor<4xi64>) -> tensor<i64>
+  // CHECK: "jtc.reduce"(%20) {fn = "add", axes = array<i64: 0>} : (tensor<4xi64>) -> tensor<i64>
   %k = "jtc.reduce"(%o) {fn = "add", axes = array<i64: 0>} : (tensor<4xi64>) -> tensor<i64>
-  // CHECK: "jtc.random"(%20) {stream = 3 : i64} : (tensor<i64>) -> tensor<i32>
+  // CHECK: "jtc.random"(%21) {stream = 3 : i64} : (tensor<i64>) -> tensor<i32>
   %z = "jtc.random"(%k) {stream = 3 : i64} : (tensor<i64>) -> tensor<i32>
-  // CHECK: return %16, %21 : tensor<8x4xf32>, tensor<i32>
-  return %y, %z : tensor<8x4xf32>, tensor<i32>
+  // CHECK: return %[[R]], %22 : tensor<8x4xf32>, tensor<i32>
+  return %x2, %z : tensor<8x4xf32>, tensor<i32>
 }
