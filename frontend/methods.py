@@ -1,6 +1,7 @@
 """Operators and methods of Tensor: public functions as methods, which `attach` attaches when jtc is imported."""
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -111,17 +112,36 @@ _ABOUT = {"shape": lambda x: x.shape, "ndim": lambda x: x.ndim, "size": lambda x
 
 
 def _array_function(self: Tensor, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-    """NumPy's other functions get the values as arrays; while `jit` traces there are none."""
-    if function.__name__ in _ABOUT and len(args) == 1 and not kwargs:
-        return _ABOUT[function.__name__](args[0])
-    traced = next((t for t in tensors_in((args, kwargs)) if t._tracer is not None), None)
-    if traced is not None:
-        name = function.__name__
-        known = any(name in home.PUBLIC for home in (elementwise, reductions, manipulation, linalg, creation, indexing))
+    """NumPy's other functions on tensors are jtc's of the same name, so that they trace and have gradients.
+
+    Those that jtc has not get the values as arrays; while `jit` traces there are none.
+    """
+    name = function.__name__
+    if name in _ABOUT and len(args) == 1 and not kwargs:
+        return _ABOUT[name](args[0])
+    public = {"concatenate": "concat"}.get(name, name)
+    homes = (reductions, manipulation, elementwise, linalg, creation, indexing)
+    ours = next((getattr(home, public) for home in homes if public in home.PUBLIC), None)
+    if ours is not None:
+        return _called(ours, name, public, args, kwargs)
+    if any(t._tracer is not None for t in tensors_in((args, kwargs))):
         raise trace_error(f"np.{name} needs the value of a traced tensor, not known yet",
-                          f"use jtc.{name}" if known else "compute with functions of jtc")
+                          "compute with functions of jtc")
     args, kwargs = map_leaves(lambda leaf: leaf.numpy() if isinstance(leaf, Tensor) else leaf, (args, kwargs))
     return function(*args, **kwargs)
+
+
+def _called(ours: Callable[..., Any], name: str, public: str, args: Any, kwargs: Any) -> Any:
+    """jtc's function on the arguments of NumPy's.  NumPy takes `axis` by position as well."""
+    count = ours.__code__.co_argcount
+    if len(args) == count + 1 and ours.__kwdefaults__:
+        args, kwargs = args[:count], {next(iter(ours.__kwdefaults__)): args[count], **kwargs}
+    try:
+        inspect.signature(ours).bind(*args, **kwargs)
+    except TypeError as error:
+        raise trace_error(f"np.{name} does not take tensors with these arguments: {error}",
+                          f"use jtc.{public}, or convert the tensor first: np.asarray(x)") from None
+    return ours(*args, **kwargs)
 
 
 def _divmod(self: Tensor, other: Any) -> tuple[Tensor, Tensor]:

@@ -162,8 +162,8 @@ TRACED = {
     "format": (lambda x: f"{x[0, 0]:.3f}", "item() needs the value", "outside of the jitted function"),
     "math": (lambda x: math.exp(x[0, 0]), "float() needs the value", "astype"),
     "array": (lambda x: np.asarray(x), "conversion to a NumPy array needs the value", "use jtc functions"),
-    "NumPy": (lambda x: np.sum(x), "np.sum needs the value of a traced tensor", "use jtc.sum"),
-    "NumPy without a namesake": (lambda x: np.dot(x, x), "np.dot needs the value", "functions of jtc"),
+    "NumPy": (lambda x: np.dot(x, x), "np.dot needs the value of a traced tensor", "functions of jtc"),
+    "NumPy's options": (lambda x: np.sum(x, initial=3), "np.sum does not take tensors with these", "use jtc.sum"),
     "sync": (lambda x: jtc.sync(x + 1), "sync() needs the value", "outside of the jitted function"),
     "a generator": (lambda x: (x + i for i in range(3)), "returns a generator", "return a list"),
     "a map": (lambda x: map(jtc.exp, x), "returns a map", "return a list"),
@@ -259,9 +259,19 @@ def test_numpy_functions_on_tensors():
         assert isinstance(result, jtc.Tensor)
     angle = jtc.jit(lambda x: np.arctan2(np.exp(x), X))(X)
     np.testing.assert_allclose(angle.numpy(), np.arctan2(np.exp(X), X), rtol=1e-5)
-    np.testing.assert_allclose(np.sum(x, axis=0), X.sum(0), rtol=1e-5)
+    calls = {"sum": lambda x: np.sum(x, axis=0), "mean": lambda x: np.mean(x, 1), "transpose": np.transpose,
+             "concat": lambda x: np.concatenate([x, X], 1), "stack": lambda x: np.stack([x, x], -1),
+             "where": lambda x: np.where(x > 2, x, 0), "reshape": lambda x: np.reshape(x, (4, 3)),
+             "argmax": lambda x: np.argmax(x, 1), "roll": lambda x: np.roll(x, 1, 0),
+             "clip": lambda x: np.clip(x, 1, 5), "einsum": lambda x: np.einsum("ij->j", x)}
+    for name, call in calls.items():
+        for result in (call(x), jtc.jit(call)(X)):
+            assert isinstance(result, jtc.Tensor), name
+            np.testing.assert_allclose(result.numpy(), call(X), rtol=1e-5, err_msg=name)
+    grad = jtc.grad(lambda x: np.sum(np.exp(x)) * np.mean(x))(X)
+    np.testing.assert_allclose(grad.numpy(), np.exp(X) * X.mean() + np.exp(X).sum() / 12, rtol=1e-4)
     assert jtc.jit(lambda x: x * np.ndim(x) * np.shape(x)[0])(X).numpy()[2, 3] == X[2, 3] * 6
-    assert isinstance(np.concatenate([x, X]), np.ndarray) and (X[0, 0] in x) and 99.0 not in x
+    assert isinstance(np.dot(x, x.T), np.ndarray) and (X[0, 0] in x) and 99.0 not in x
     y = X.copy()
     with pytest.raises(jtc.TraceError, match="write y = y"):
         y += x
