@@ -17,7 +17,7 @@ from jtc.passes.kernel.rules.common import View
 
 LATENCY = 4.0                  # cycles of one fused multiply-add: a step of the reduction takes at least these
 SCALAR = 0.12                  # cycles per broadcast that do not overlap with the arithmetic
-FROM_L2 = 0.4                  # the same per vector load from a panel that does not stay in the first-level cache
+FROM_L2 = 0.8                  # the same per vector load from a panel that does not stay in the first-level cache
 L1_SHARE = 0.6                 # of the first-level cache: the largest panel that stays there
 PAGE = 1024                    # bytes; rows this far apart crowd the first-level cache and its address cache
 PAGES = 64                     # entries of the address cache
@@ -32,10 +32,11 @@ STORE_TURNED = 110.0           # cycles per block of lanes x lanes that is turne
 RELOAD, RELOAD_TURNED = 1.5, 9.0           # cycles per accumulator that a later block of the reduction takes up again
 EPILOGUE = 0.9                 # cycles per instruction of the epilogue and accumulator
 COPY, COPY_TURNED = 0.1, 0.7   # cycles per element of a copy
-COPY_RUN = 4.0                 # cycles to begin one contiguous run of a copy
+COPY_RUN = 8.0                 # cycles to begin one contiguous run of a copy
 L2_SHARE, PACK_SHARE = 0.7, 0.4            # of the second-level cache: what stays there; the largest copy that does
 L3_BYTE, MEMORY_BYTE = 0.05, 0.2           # cycles per byte that comes from there
-WAITING = 3.0                  # how much longer where the inner loop waits for it again and again, not fetched ahead
+WAITING = 3.0                  # how much longer where the inner loop waits for it, not fetched ahead
+SEEN, SEEN_ALONE = 0.2, 4.0    # share of it where panels are fetched ahead, and more where few tiles use a panel
 L3 = 8 << 20                   # bytes of a shared cache that one kernel may count on
 
 
@@ -222,9 +223,21 @@ class Nest:
                 changed = changed or trips > 1 and axis in form
                 times *= trips if changed else 1
             total = 4 * _elements(form, view.free)
-            waits = form is forms[0] and not self.ahead and not self.wide.pack and part * times > total
-            cycles += part * times * (L3_BYTE if total <= L3 else MEMORY_BYTE) * (WAITING if waits else 1.0)
+            moved, cost = part * times, L3_BYTE if total <= L3 else MEMORY_BYTE
+            if form is forms[0]:        # the inner loop waits for panels: for all, or for those of a pack that return
+                panels = max(0.0, moved - total) if self.wide.pack else moved
+                waiting = self._seen if self.ahead else WAITING if total > size else 1.0
+                moved += panels * (waiting - 1.0)
+            cycles += moved * cost
         return cycles
+
+    @property
+    def _seen(self) -> float:
+        """The share of the time to fetch panels ahead that the arithmetic of the tiles of one panel does not hide."""
+        wide = self.view.strides[self.wide.number].axes
+        last = max(i for i, (axis, _) in enumerate(self.loops) if axis == self.tile.vector)
+        tiles = prod(t for (axis, _), t in zip(self.loops[last + 1:], self.trips[last + 1:]) if axis not in wide)
+        return min(1.0, SEEN + SEEN_ALONE / tiles)
 
 
 def _steps(form: Affine, free: dict[str, int]) -> dict[str, int]:
