@@ -30,6 +30,8 @@ GRAPH = (
     Step("graph-expand", "first, so that no later pass has to know the composite ops"),
     Step("graph-push-gather", "before simplifying what it takes apart"),
     Step("graph-canonicalize", "before folding: constant chains and double transposes hide scales from it"),
+    Step("graph-factor-sums", "before folding, which puts such factors into weights", strict=False),
+    Step("graph-canonicalize", "sums that differed in factors only are equal now", strict=False),
     Step("graph-fold-scale", "while convolutions and matmuls are still separate from their scales", strict=False),
     Step("graph-canonicalize", "folding leaves dead nodes, and constants to combine", strict=False),
     Step("graph-fuse", "last on graphs: decides which values get a buffer, makes kernels"),

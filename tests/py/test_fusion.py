@@ -24,13 +24,14 @@ from jtc.nn import functional as F
 from jtc.passes.base import Pass, PassError, registry
 from jtc.passes.graph.graph_canonicalize import GraphCanonicalize
 from jtc.passes.graph.graph_expand import GraphExpand
+from jtc.passes.graph.graph_factor_sums import GraphFactorSums
 from jtc.passes.graph.graph_fold_scale import GraphFoldScale
 from jtc.passes.graph.graph_fuse import GraphFuse
 from jtc.passes.graph.graph_push_gather import GraphPushGather
 from jtc.passes.kernel.packing import constant_buffers
 
 EXACT: tuple[Pass, ...] = (GraphExpand(), GraphPushGather(), GraphCanonicalize())
-ALL: tuple[Pass, ...] = (*EXACT, GraphFoldScale(), GraphCanonicalize())
+ALL: tuple[Pass, ...] = (*EXACT, GraphFactorSums(), GraphCanonicalize(), GraphFoldScale(), GraphCanonicalize())
 
 
 def fused(graph: Graph, passes: Sequence[Pass] = EXACT) -> Program:
