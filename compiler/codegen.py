@@ -14,9 +14,7 @@ from dataclasses import dataclass, replace
 from jtc.compiler import reproducer
 from jtc.compiler.keys import text_hash
 from jtc.compiler.phases import Code, Settings
-from jtc.dialects.dtypes import DTYPES
-from jtc.dialects.errors import InputError, InternalError, JtcError
-from jtc.dialects.expr import walk
+from jtc.dialects.errors import InternalError, JtcError
 from jtc.dialects.graph import TensorType
 from jtc.dialects.kernel import Access, Kernel, Program
 
@@ -36,11 +34,8 @@ def emit_kernels(program: Program, settings: Settings, done: Callable[[Function]
                  ) -> dict[str, Function]:
     """Kernel name -> its function.  `done(function)` is called after each distinct kernel, before the next.
 
-    Raises InputError for an element type that no code is made for, and what the emitter raises for wrong input;
-    anything else becomes an InternalError with a reproducer.
+    Raises what the emitter raises for wrong input; anything else becomes an InternalError with a reproducer.
     """
-    for kernel in program.kernels:
-        check_types(kernel)
     emitted: dict[tuple, Function] = {}
     result: dict[str, Function] = {}
     for kernel in program.kernels:
@@ -61,18 +56,6 @@ def emit_kernels(program: Program, settings: Settings, done: Callable[[Function]
 def distinct(functions: Mapping[str, Function]) -> list[Code]:
     """The code of every function once, in order of first use."""
     return list({f.symbol: Code(f.symbol, len(f.operands), f.text) for f in functions.values()}.values())
-
-
-def check_types(kernel: Kernel) -> None:
-    """Raise InputError, with the user's line, where a kernel has an element type that no code is made for."""
-    for stage in kernel.stages:
-        found = [a.dtype for a in (*stage.reads, stage.write)]
-        found += [e.dtype for root in (stage.body, stage.epilogue) if root is not None for e in walk(root)]
-        for dtype in found:
-            if not dtype.compiled:
-                compiled = ", ".join(d.public for d in DTYPES.values() if d.compiled)
-                raise InputError(f"no code is made for {dtype.public}", stage.locs[-1] if stage.locs else None,
-                                 f"convert with astype to one of {compiled}, or run with JTC_BACKEND=reference")
 
 
 def canonical(kernel: Kernel) -> tuple[Kernel, dict[str, str]]:

@@ -11,18 +11,16 @@ import numpy as np
 class DType:
     """One element type.
 
-    name      as in MLIR text: "f32", "i64", "ui8", "i1"
-    public    as in the Array API: "float32", "int64", "uint8", "bool"
-    kind      "bool" | "int" | "uint" | "float"
-    bits      width of a value; a bool takes 8 bits in memory
-    compiled  whether the CPU emitter generates code for it
+    name    as in MLIR text: "f32", "i64", "ui8", "i1"
+    public  as in the Array API: "float32", "int64", "uint8", "bool"
+    kind    "bool" | "int" | "uint" | "float"
+    bits    width of a value; a bool takes 8 bits in memory
     """
 
     name: str
     public: str
     kind: str
     bits: int
-    compiled: bool
 
     @property
     def bytes(self) -> int:
@@ -35,6 +33,11 @@ class DType:
     @property
     def is_float(self) -> bool:
         return self.kind == "float"
+
+    @property
+    def is_half(self) -> bool:
+        """Whether it is a float of 16 bits: a way to store numbers, which are computed in float32."""
+        return self.kind == "float" and self.bits == 16
 
     @property
     def is_integer(self) -> bool:
@@ -50,22 +53,22 @@ class DType:
 DTYPES: dict[str, DType] = {
     row.name: row
     for row in (
-        DType("i1", "bool", "bool", 1, True),
-        DType("i8", "int8", "int", 8, False),
-        DType("i16", "int16", "int", 16, False),
-        DType("i32", "int32", "int", 32, True),
-        DType("i64", "int64", "int", 64, True),
-        DType("ui8", "uint8", "uint", 8, False),
-        DType("ui16", "uint16", "uint", 16, False),
-        DType("ui32", "uint32", "uint", 32, False),
-        DType("ui64", "uint64", "uint", 64, False),
-        DType("f16", "float16", "float", 16, False),
-        DType("bf16", "bfloat16", "float", 16, False),
-        DType("f32", "float32", "float", 32, True),
-        DType("f64", "float64", "float", 64, True),
+        DType("i1", "bool", "bool", 1),
+        DType("i8", "int8", "int", 8),
+        DType("i16", "int16", "int", 16),
+        DType("i32", "int32", "int", 32),
+        DType("i64", "int64", "int", 64),
+        DType("ui8", "uint8", "uint", 8),
+        DType("ui16", "uint16", "uint", 16),
+        DType("ui32", "uint32", "uint", 32),
+        DType("ui64", "uint64", "uint", 64),
+        DType("f16", "float16", "float", 16),
+        DType("bf16", "bfloat16", "float", 16),
+        DType("f32", "float32", "float", 32),
+        DType("f64", "float64", "float", 64),
     )
 }
-BOOL, I32, I64, F32, F64 = (DTYPES[n] for n in ("i1", "i32", "i64", "f32", "f64"))
+BOOL, I32, I64, F16, BF16, F32, F64 = (DTYPES[n] for n in ("i1", "i32", "i64", "f16", "bf16", "f32", "f64"))
 _BY_PUBLIC = {d.public: d for d in DTYPES.values()}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jtc.dialects.dtypes import DType
+from jtc.dialects.dtypes import DTYPES, DType
 from jtc.dialects.optable import REDUCTIONS, SCALAR_FUNCTIONS
 
 POINTS = 1 << 20        # points of an index space that are worked on at a time
@@ -31,7 +31,32 @@ def scalar(fn: str, args: Sequence[np.ndarray], dtype: DType, precise: bool) -> 
 
 
 def convert(x: np.ndarray, dtype: DType, precise: bool) -> np.ndarray:
-    return wide(x).astype(computed(dtype, precise))
+    """What a cast gives.
+
+    Floats become integers towards 0: int32 and int64 are the smallest integer where they cannot hold the value (NaN
+    too); narrower ones are the low bits of that int32, uint32 of that int64, and uint64 counts from 2^63 on from there.
+    Integers keep their low bits.  16-bit floats come from float32, to which other types are converted first.
+    A number becomes True unless it is 0; NaN is True.
+    """
+    x = wide(x)
+    if dtype.is_integer and x.dtype.kind == "f":
+        return _whole(x, dtype)
+    if dtype.is_half and not precise:
+        x = x.astype(np.float32)
+    return x.astype(computed(dtype, precise))
+
+
+def _whole(x: np.ndarray, dtype: DType) -> np.ndarray:
+    """Floats as integers, see `convert`."""
+    x = np.trunc(x.astype(np.float64))
+    if dtype.name == "ui64":
+        high = x >= 2.0 ** 63
+        low = _whole(np.where(high, x - 2.0 ** 63, x), DTYPES["i64"]).astype(np.uint64)
+        return np.where(high, low ^ np.uint64(1 << 63), low)
+    bits = 64 if dtype.bits == 64 or dtype.name == "ui32" else 32
+    limit = 2.0 ** (bits - 1)
+    fits = (x >= -limit) & (x < limit)
+    return np.where(fits, x, -limit).astype(f"int{bits}").astype(dtype.numpy)
 
 
 def wide(x: np.ndarray) -> np.ndarray:

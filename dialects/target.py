@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jtc.dialects.dtypes import DType
+from jtc.dialects.dtypes import BOOL, DType
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,5 +26,6 @@ class CpuTarget:
     threads: int = 1
 
     def lanes(self, dtype: DType) -> int:
-        """Elements of `dtype` in one vector register (bools count as 32-bit)."""
-        return self.vector_bits // max(32, dtype.bits)
+        """Elements of `dtype` in one vector register.  Bools, which decide on values of other types, and 16-bit floats,
+        which are computed in float32, count as 32-bit."""
+        return self.vector_bits // (32 if dtype is BOOL or dtype.is_half else dtype.bits)

@@ -14,6 +14,7 @@ from pathlib import Path
 from jtc.dialects.dtypes import DTYPES
 from jtc.dialects.errors import UsageError
 from jtc.dialects.optable import FACTS, META_OPS, REDUCTIONS, SCALAR_FUNCTIONS, ScalarFunction
+from jtc.dialects.target import CpuTarget
 
 PLACE = re.compile(r"(?P<begin>^<!-- table: (?P<name>[\w -]+) -->\n).*?(?P<end>^<!-- end -->$)",
                    re.MULTILINE | re.DOTALL)
@@ -89,8 +90,9 @@ def meta_ops() -> str:
 
 
 def dtypes() -> str:
-    return table(("in Python", "in the IR", "kind", "bits", "compiled for the CPU"), (
-        (f"`jtc.{d.public}`", f"`{name}`", d.kind, d.bits, "yes" if d.compiled else "") for name, d in DTYPES.items()))
+    return table(("in Python", "in the IR", "kind", "bits", "lanes of 512 bits", "computed in"), (
+        (f"`jtc.{d.public}`", f"`{name}`", d.kind, d.bits, CpuTarget().lanes(d), "`f32`" if d.is_half else "")
+        for name, d in DTYPES.items()))
 
 
 def knobs() -> str:

@@ -6,9 +6,13 @@ from contextlib import contextmanager
 
 
 class Builder:
-    """Collects the lines of one function's body.  Values are SSA names ("%12")."""
+    """Collects the lines of one function's body.  Values are SSA names ("%12").
 
-    def __init__(self) -> None:
+    features  LLVM's feature string of the processor, where what is written depends on it
+    """
+
+    def __init__(self, features: str = "") -> None:
+        self.features = frozenset(features.split(","))
         self.lines: list[str] = []
         self.constants: dict[tuple[str, str], str] = {}
         self.tables: dict[tuple[int, ...], str] = {}

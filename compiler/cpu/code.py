@@ -16,8 +16,7 @@ def type_of(dtype: DType, width: int | None) -> str:
 
 def stored_type(dtype: DType, width: int | None = None) -> str:
     """Type of a value in memory: a bool is a byte."""
-    element = "i8" if dtype.kind == "bool" else dtype.name
-    return element if width is None else f"vector<{width}x{element}>"
+    return vector_math.type_name("i8" if dtype.kind == "bool" else dtype.name, width)
 
 
 class Code(Builder):
@@ -78,10 +77,10 @@ class Code(Builder):
         return self.constant(f"dense<[{text}]>" if step else "dense<0>", f"vector<{width}x{element}>")
 
     def broadcast(self, x: str, dtype: DType, width: int) -> str:
-        return self.op(f"vector.broadcast {x} : {dtype.name} to {type_of(dtype, width)}")
+        return self.op(f"vector.broadcast {x} : {type_of(dtype, None)} to {type_of(dtype, width)}")
 
     def extract(self, x: str, lane: int, dtype: DType, width: int) -> str:
-        return self.op(f"vector.extract {x}[{lane}] : {dtype.name} from {type_of(dtype, width)}")
+        return self.op(f"vector.extract {x}[{lane}] : {type_of(dtype, None)} from {type_of(dtype, width)}")
 
     def apply(self, fn: str, args: list[str], dtype: DType, width: int | None) -> str:
         return vector_math.apply(self, fn, args, dtype, width)
@@ -91,6 +90,8 @@ class Code(Builder):
 
     def multiply_add(self, a: str, b: str, c: str, dtype: DType, width: int | None) -> str:
         """a * b + c of floats, in one instruction where there is one."""
+        if dtype.is_half:
+            return self.apply("add", [self.apply("mul", [a, b], dtype, width), c], dtype, width)
         x, y, z = (Value(self, v, dtype.name, width) for v in (a, b, c))
         return x.fma(y, z).name
 

@@ -48,20 +48,17 @@ class Emitted:
 def emit(kernel: Kernel, buffers: Mapping[str, TensorType], target: CpuTarget) -> Emitted:
     """The code of `kernel`, every stage of which has a legal schedule.
 
-    buffers  types of the kernel's operands.  Raises InternalError where a stage has no schedule or a dtype has no code.
+    buffers  types of the kernel's operands.  Raises InternalError where a stage has no schedule.
     """
     for stage in kernel.stages:
         if stage.schedule is None:
             raise InternalError(f"kernel {kernel.name}: stage {stage.name} has no schedule")
     operands = kernel.operands
-    code, workspace = Code(), Workspace()
+    code, workspace = Code(target.features), Workspace()
     memories = {name: Memory(f"%arg{i}", buffers[name].size, buffers[name].dtype) for i, name in enumerate(operands)}
     arguments = [f"%arg{i}: {memories[name].type}" for i, name in enumerate(operands)]
     for local in kernel.locals:
         memories[local.name] = workspace.memory(local.name, local.type.size, local.type.dtype)
-    for name, memory in memories.items():
-        if not memory.dtype.compiled:
-            raise InternalError(f"kernel {kernel.name}: no code for {memory.dtype.public} (buffer {name})")
     context = Context(code, target, workspace, memories, frozenset(b.name for b in kernel.locals), _registers(kernel))
     units = _Units(kernel, context).emit()
     if any(schedule_of(s).stream for s in kernel.stages):      # streamed stores are done before another thread reads

@@ -132,12 +132,13 @@ class Evaluator:
     def _index(self, frame: Frame, form: Form, dtype: DType, spot: Spot) -> str:
         code = self.code
         value, step = at_spot(frame, form, spot)
-        start = code.op(f"arith.index_cast {code.offset(value.ssa, value.const)} : index to {dtype.name}")
+        element = type_of(dtype, None)
+        start = code.op(f"arith.index_cast {code.offset(value.ssa, value.const)} : index to {element}")
         if spot.width is None:
             return start
         kind = type_of(dtype, spot.width)
         return code.op(f"arith.addi {code.broadcast(start, dtype, spot.width)}, "
-                       f"{code.ramp(step, spot.width, dtype.name)} : {kind}")
+                       f"{code.ramp(step, spot.width, element)} : {kind}")
 
     def _inbounds(self, frame: Frame, guards: Sequence[tuple[Form, int]], spot: Spot) -> str:
         code, allowed = self.code, Allowed()

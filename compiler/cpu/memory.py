@@ -62,7 +62,8 @@ class MemoryAccess:
                 f"arith.addi {allowed.offsets}, {part} : {kind}")
             return
         parts = [(self.values.value(frame, e, Spot(spot.offsets)), e.dtype) for e in gathered.exprs]
-        indices = [code.op(f"arith.index_cast {x} : {dtype.name} to index") for x, dtype in parts]
+        indices = [code.op(f"arith.index_cast{'ui' * (dtype.kind == 'uint')} {x} : {type_of(dtype, None)} to index")
+                   for x, dtype in parts]
         total = indices[0]
         for x in indices[1:]:
             total = code.op(f"arith.addi {total}, {x} : index")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 
-from jtc.compiler.cpu.code import Code
+from jtc.compiler.cpu.code import Code, stored_type
 from jtc.compiler.cpu.places import Form, Frame, Linear, Place
 from jtc.dialects.affine import split_term
 from jtc.dialects.dtypes import DType
@@ -24,8 +24,7 @@ class Memory:
 
     @property
     def type(self) -> str:
-        element = "i8" if self.dtype.kind == "bool" else self.dtype.name
-        return f"memref<{self.count + self.slack}x{element}>"
+        return f"memref<{self.count + self.slack}x{stored_type(self.dtype)}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +43,7 @@ class Operand:
 
     guards  (form, size): 0 <= form < size, else `fill`
     panels  axis -> width of a panel along which whole vectors may be loaded, past the axis's end too
+    source  of a copy made in a loop: what it copies
     """
 
     memory: Memory
@@ -52,6 +52,7 @@ class Operand:
     fill: bool | int | float = 0
     gather: tuple[Gathered, ...] = ()
     panels: Mapping[str, int] = field(default_factory=dict)
+    source: Operand | None = None
 
     @staticmethod
     def of(access: Access, memory: Memory, origin: Mapping[str, Place]) -> Operand:

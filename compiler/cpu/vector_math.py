@@ -10,6 +10,7 @@ from collections.abc import Callable
 from jtc.compiler.cpu import vector_math_arithmetic as arithmetic
 from jtc.compiler.cpu import vector_math_erf as error_function
 from jtc.compiler.cpu import vector_math_exponential as exponential
+from jtc.compiler.cpu import vector_math_half as half
 from jtc.compiler.cpu import vector_math_power as power
 from jtc.compiler.cpu import vector_math_trigonometric as trigonometric
 from jtc.compiler.cpu.builder import Builder
@@ -32,28 +33,28 @@ def apply(builder: Builder, fn: str, args: list[str], dtype: DType, lanes: int |
     """Append the ops that compute scalar function `fn` and return the result's SSA name.
 
     args   SSA names of the arguments, all of type_of(dtype, lanes); where's first is a bool
-    dtype  of the value arguments; must be one that is compiled (f32, f64, i32, i64, bool) and that `fn` takes
+    dtype  of the value arguments, one that `fn` takes; functions of 16-bit floats are computed in float32
     lanes  vector length, None for scalars
     Raises OpError where `fn` is unknown or does not take `dtype`.
     """
     row = SCALAR_FUNCTIONS.get(fn)
     if row is None:
         raise OpError(f"unknown scalar function {fn!r}")
-    if dtype.kind not in row.kinds or not dtype.compiled:
+    if dtype.kind not in row.kinds:
         raise OpError(f"no code for {fn} on {dtype.public}")
     elements = [dtype.name] * len(args)
     if row.arguments == "where":
         elements[0] = "i1"
     values = [Value(builder, name, element, lanes) for name, element in zip(args, elements, strict=True)]
-    return FUNCTIONS[fn](*values).name
+    if not dtype.is_half or row.arguments == "where":
+        return FUNCTIONS[fn](*values).name
+    result = FUNCTIONS[fn](*map(half.widen, values))
+    return (half.narrow(result, dtype.name) if row.result == "same" else result).name
 
 
 def convert(builder: Builder, x: str, source: DType, to: DType, lanes: int | None) -> str:
-    """Append the ops that convert `x` of type_of(source, lanes) to `to` as NumPy does on x86-64; returns the SSA name.
+    """Append the ops that convert `x` of type_of(source, lanes) to `to`; returns the SSA name.
 
-    Floats become integers towards zero; where the integer cannot hold the value (NaN too) it is the smallest integer.
-    Integers wrap.  A number becomes True unless it is 0; NaN is True.
+    See `reference_values.convert`, which says what becomes of every value.
     """
-    if not (source.compiled and to.compiled):
-        raise OpError(f"no code to convert {source.public} to {to.public}")
     return arithmetic.convert(Value(builder, x, source.name, lanes), to.name).name

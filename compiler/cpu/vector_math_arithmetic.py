@@ -4,7 +4,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from jtc.compiler.cpu import vector_math_half as half
 from jtc.compiler.cpu.vector_math_value import Value
+from jtc.dialects.dtypes import DTYPES
 
 
 def maximum(a: Value, b: Value) -> Value:
@@ -25,7 +27,8 @@ def sign(x: Value) -> Value:
     if x.is_float:
         nonzero = x.const(1.0).copysign(x)
         return (x.abs() > 0.0).select(nonzero, x)  # zeros and NaN are their own sign
-    return (x > 0).select(x.const(1), (x < 0).select(x.const(-1), x.const(0)))
+    negative = x.const(0) if x.is_unsigned else (x < 0).select(x.const(-1), x.const(0))
+    return (x > 0).select(x.const(1), negative)
 
 
 # ------------------------------------------------------------------------------------------------ division
@@ -34,6 +37,10 @@ def _int_divide(a: Value, b: Value) -> tuple[Value, Value]:
 
     Division by 0 and of the smallest integer by -1 trap on x86, so those divisors are replaced first: a / -1 is -a.
     """
+    if a.is_unsigned:
+        by_zero = b.eq(0)
+        safe = by_zero.select(1, b)
+        return by_zero.select(0, a / safe), by_zero.select(0, a.remainder(safe))
     zero, minus_one = b.eq(0), b.eq(-1)
     safe = (zero | minus_one).select(1, b)
     quotient, remainder = a / safe, a.remainder(safe)
@@ -101,19 +108,27 @@ def mod(a: Value, b: Value) -> Value:
 # ------------------------------------------------------------------------------------------------ bits
 def shift_left(a: Value, b: Value) -> Value:
     """0 where b is not in 0..bits-1."""
-    inside = b.unsigned_below(int(a.element[1:]))
+    inside = b.unsigned_below(a.bits)
     return inside.select(a << inside.select(b, 0), 0)
 
 
 def shift_right(a: Value, b: Value) -> Value:
-    """The sign in every bit where b is not in 0..bits-1."""
-    bits = int(a.element[1:])
-    return a >> b.unsigned_below(bits).select(b, bits - 1)
+    """The sign in every bit where b is not in 0..bits-1; 0 for unsigned integers."""
+    inside = b.unsigned_below(a.bits)
+    shifted = a >> inside.select(b, a.bits - 1)
+    return inside.select(shifted, 0) if a.is_unsigned else shifted
 
 
 # ------------------------------------------------------------------------------------------------ conversion
 def _float_to_int(x: Value, to: str) -> Value:
-    """Towards zero; the smallest integer where the value does not fit, as x86's conversion gives."""
+    """Towards zero.  Narrow integers and uint32 take the low bits of an int32, an int64; where that cannot hold the
+    value it is the smallest integer, as x86's conversion gives."""
+    if to == "ui64":
+        high = x >= 2.0 ** 63
+        low = _float_to_int(high.select(x - 2.0 ** 63, x), "i64")
+        return (low ^ high.select(low.const(-1 << 63), 0)).taken_as(to)
+    if to not in ("i32", "i64"):
+        return convert(_float_to_int(x, "i64" if to == "ui32" else "i32"), to)
     limit = 2.0 ** (int(to[1:]) - 1)
     fits = (x < limit) & (x >= -limit) if x.element == "f32" or to == "i64" else (x < limit) & (x > -limit - 1)
     smallest = x.const(-1 << int(to[1:]) - 1, to)
@@ -125,17 +140,24 @@ def convert(x: Value, to: str) -> Value:
     source = x.element
     if source == to:
         return x
+    if source in ("f16", "bf16"):
+        return (x.taken_as("i16") & 0x7FFF).ne(0) if to == "i1" else convert(half.widen(x), to)
     if to == "i1":
         return x.ne(0.0 if x.is_float else 0)
     if source == "i1":
-        return x.select(x.const(1.0 if to[0] == "f" else 1, to), x.const(0.0 if to[0] == "f" else 0, to))
+        one = 1.0 if DTYPES[to].is_float else 1
+        return x.select(x.const(one, to), x.const(one - one, to))
+    if to in ("f16", "bf16"):
+        return half.narrow(convert(x, "f32"), to)
     if x.is_float:
         if to[0] == "f":
             return x.cast("extf" if to == "f64" else "truncf", to)
         return _float_to_int(x, to)
     if to[0] == "f":
-        return x.cast("sitofp", to)
-    return x.cast("extsi" if to == "i64" else "trunci", to)
+        return x.cast("uitofp" if x.is_unsigned else "sitofp", to)
+    if x.bits == DTYPES[to].bits:
+        return x.taken_as(to)
+    return x.cast("trunci" if x.bits > DTYPES[to].bits else "extui" if x.is_unsigned else "extsi", to)
 
 
 def _philox(counter: Value, key: Value) -> Value:

@@ -8,14 +8,22 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+import numpy as np
+
 from jtc.compiler.cpu.builder import Builder
+from jtc.dialects.dtypes import DTYPES
 
 _PREDICATES = {"lt": ("olt", "slt"), "le": ("ole", "sle"), "gt": ("ogt", "sgt"), "ge": ("oge", "sge"),
                "eq": ("oeq", "eq"), "ne": ("une", "ne")}
 
 
+# Registers of the types that are not MLIR's own: unsigned integers, and 16-bit floats as their bits.
+_REGISTERS = {d.name: f"i{d.bits}" for d in DTYPES.values() if d.kind == "uint" or d.is_half}
+
+
 def type_name(element: str, lanes: int | None) -> str:
-    """MLIR type of a scalar (lanes None) or vector: "f32", "vector<16xf32>"."""
+    """MLIR type of a scalar (lanes None) or vector in registers: "f32", "vector<16xf32>"; "i16" for bf16."""
+    element = _REGISTERS.get(element, element)
     return element if lanes is None else f"vector<{lanes}x{element}>"
 
 
@@ -23,8 +31,11 @@ def literal(value: bool | int | float, element: str) -> str:
     """A number as MLIR writes it for this element type; floats as the bits of the nearest value, so nothing is lost."""
     if element == "i1":
         return "true" if value else "false"
-    if element[0] == "i":
-        bits = int(element[1:])
+    if element in ("f16", "bf16"):
+        with np.errstate(over="ignore"):
+            return str(np.asarray(value).astype(DTYPES[element].numpy).view(np.int16).item())
+    if element[0] in "iu":
+        bits = DTYPES[element].bits
         value = int(value) & ((1 << bits) - 1)
         return str(value - (1 << bits) if value >> (bits - 1) else value)
     if element == "f32":
@@ -37,7 +48,7 @@ def literal(value: bool | int | float, element: str) -> str:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Value:
-    """`element` is the MLIR name of the element type: "f32", "f64", "i32", "i64" or "i1"."""
+    """`element` is the IR's name of the element type: "f32", "ui8", "i1"...; 16-bit floats are only converted."""
 
     builder: Builder
     name: str
@@ -51,7 +62,16 @@ class Value:
 
     @property
     def is_float(self) -> bool:
-        return self.element[0] == "f"
+        """Whether arithmetic on it is that of floats."""
+        return self.element in ("f32", "f64")
+
+    @property
+    def is_unsigned(self) -> bool:
+        return self.element[0] == "u"
+
+    @property
+    def bits(self) -> int:
+        return DTYPES[self.element].bits
 
     @property
     def integer(self) -> str:
@@ -75,6 +95,14 @@ class Value:
         a, b = (self._other(other), self) if swap else (self, self._other(other))
         return self._new(f"arith.{float_op if self.is_float else int_op} {a.name}, {b.name} : {self.type}")
 
+    @property
+    def _divide(self) -> str:
+        return "divui" if self.is_unsigned else "divsi"
+
+    @property
+    def _shift(self) -> str:
+        return "shrui" if self.is_unsigned else "shrsi"
+
     # -------------------------------------------------------------------------------------------- arithmetic
     def __add__(self, other: Value | int | float) -> Value: return self._binary("addf", "addi", other)
     def __radd__(self, other: Value | int | float) -> Value: return self._binary("addf", "addi", other, True)
@@ -82,13 +110,13 @@ class Value:
     def __rsub__(self, other: Value | int | float) -> Value: return self._binary("subf", "subi", other, True)
     def __mul__(self, other: Value | int | float) -> Value: return self._binary("mulf", "muli", other)
     def __rmul__(self, other: Value | int | float) -> Value: return self._binary("mulf", "muli", other, True)
-    def __truediv__(self, other: Value | int | float) -> Value: return self._binary("divf", "divsi", other)
-    def __rtruediv__(self, other: Value | int | float) -> Value: return self._binary("divf", "divsi", other, True)
+    def __truediv__(self, other: Value | int | float) -> Value: return self._binary("divf", self._divide, other)
+    def __rtruediv__(self, other: Value | int | float) -> Value: return self._binary("divf", self._divide, other, True)
     def __and__(self, other: Value | int | float) -> Value: return self._binary("", "andi", other)
     def __or__(self, other: Value | int | float) -> Value: return self._binary("", "ori", other)
     def __xor__(self, other: Value | int | float) -> Value: return self._binary("", "xori", other)
     def __lshift__(self, other: Value | int | float) -> Value: return self._binary("", "shli", other)
-    def __rshift__(self, other: Value | int | float) -> Value: return self._binary("", "shrsi", other)
+    def __rshift__(self, other: Value | int | float) -> Value: return self._binary("", self._shift, other)
 
     def __neg__(self) -> Value:
         return self._new(f"arith.negf {self.name} : {self.type}") if self.is_float else self.const(0) - self
@@ -101,7 +129,7 @@ class Value:
 
     def remainder(self, other: Value | int) -> Value:
         """Of the integer division towards zero."""
-        return self._binary("", "remsi", other)
+        return self._binary("", "remui" if self.is_unsigned else "remsi", other)
 
     def fma(self, factor: Value | float, addend: Value | float) -> Value:
         """self * factor + addend, fused where the target has the instruction: for polynomials."""
@@ -130,6 +158,8 @@ class Value:
     def abs(self) -> Value:
         if self.is_float:
             return self.unary("absf")
+        if self.is_unsigned:
+            return self
         return (self < 0).select(-self, self)
 
     def copysign(self, sign: Value) -> Value:
@@ -141,7 +171,7 @@ class Value:
         other = self._other(other)
         dialect = "cmpf" if self.is_float else "cmpi"
         exact = _PREDICATES[predicate][not self.is_float]
-        if self.element == "i1":
+        if self.element == "i1" or self.is_unsigned:
             exact = exact.replace("s", "u")  # True is 1, not -1
         return self._new(f"arith.{dialect} {exact}, {self.name}, {other.name} : {self.type}", "i1")
 
@@ -181,8 +211,12 @@ class Value:
         return self._new(f"arith.bitcast {self.name} : {self.type} to {type_name(element, self.lanes)}", element)
 
     def cast(self, op: str, element: str) -> Value:
-        """One of arith's casts: sitofp, fptosi, extsi, extui, trunci, extf, truncf."""
+        """One of arith's casts: sitofp, uitofp, fptosi, extsi, extui, trunci, extf, truncf."""
         return self._new(f"arith.{op} {self.name} : {self.type} to {type_name(element, self.lanes)}", element)
+
+    def taken_as(self, element: str) -> Value:
+        """The same register as another element type of the same bits and register type: "ui8" and "i8"."""
+        return Value(self.builder, self.name, element, self.lanes)
 
     def any(self) -> Value:
         """Scalar i1: whether this bool holds in any lane."""
