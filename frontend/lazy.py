@@ -17,16 +17,17 @@ from jtc.frontend.tensor import Tensor
 from jtc.frontend.trace import is_splat, trace_error, untraced
 
 PENDING_LIMIT = 4000        # nodes; a longer program is cut here, which bounds memory and compile time
+TRACKED_LIMIT = 40_000      # where gradients may be taken, which would compute again what was cut off
 
 
 class _State(threading.local):
     """Per thread: tensors without a value by number of their node; those of them that were assigned to, whose history
-    ends when they get their value; and about how many nodes are pending."""
+    ends when they get their value; about how many nodes are pending, and how many before that is looked into."""
 
     def __init__(self) -> None:
         self.tensors: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()
         self.assigned: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()     # by id
-        self.recorded = 0
+        self.recorded, self.limit = 0, PENDING_LIMIT
 
 
 _state = _State()
@@ -37,11 +38,13 @@ def pending(tensor: Tensor) -> None:
     """Note a tensor whose node has just been recorded; runs it where too much has piled up behind it."""
     _state.tensors[tensor._node.number] = tensor               # type: ignore[union-attr]
     _state.recorded += 1
-    if _state.recorded > PENDING_LIMIT:
+    if _state.recorded > _state.limit:
         order = topological([tensor._node])                    # type: ignore[list-item]
-        _state.recorded = len(order)
-        if _state.recorded > PENDING_LIMIT // 2 and not _symbolic(order):
+        limit = TRACKED_LIMIT if id(tensor._node) in _tracked(order) else PENDING_LIMIT // 2
+        if len(order) > limit and not _symbolic(order):
             evaluate([tensor])
+        else:
+            _state.recorded, _state.limit = len(order), len(order) + PENDING_LIMIT
 
 
 def assigned(tensor: Tensor) -> None:
@@ -76,7 +79,7 @@ def evaluate(tensors: Iterable[Tensor]) -> None:
             tracked = _tracked(graph.nodes())
             for node, buffer in zip(results, buffers, strict=True):
                 _settle(node, buffer, id(node) in tracked)
-            _state.recorded = 0
+            _state.recorded, _state.limit = 0, PENDING_LIMIT
         for tensor in waiting:
             tensor._buffer = tensor._node.data                 # type: ignore[union-attr]
 
@@ -124,15 +127,17 @@ def _settle(node: Node, buffer: values.Buffer, tracked: bool = False) -> None:
 
 def _with_relatives(wanted: Sequence[Node]) -> list[Node]:
     """`wanted`, the nodes of held tensors among what they need, and of held tensors that need something of it too."""
-    shared = {id(n) for n in topological(wanted) if n.args}
-    results = {id(n): n for n in wanted}
-    for tensor in list(_state.tensors.values()) if shared else []:
-        node = tensor._node
-        if node is None or tensor._buffer is not None or id(node) in results:
-            continue
-        order = topological([node])
-        if any([id(n) in shared for n in order]) and not _symbolic(order):
-            results[id(node)] = node
+    related = {id(n) for n in topological(wanted) if n.args}
+    if not related:
+        return sorted(wanted, key=lambda n: n.number)
+    held = [t._node for t in list(_state.tensors.values()) if t._node is not None and t._buffer is None]
+    symbolic: set[int] = set()
+    for node in topological(held):
+        if any([id(a) in related for a in node.args]):
+            related.add(id(node))
+        if node.op == "input" and node.data is None or any([id(a) in symbolic for a in node.args]):
+            symbolic.add(id(node))
+    results = {id(n): n for n in wanted} | {id(n): n for n in held if id(n) in related - symbolic}
     return sorted(results.values(), key=lambda n: n.number)
 
 

@@ -10,6 +10,7 @@ from frontend_checks import normal
 
 import jtc
 from jtc import nn, optim
+from jtc.frontend import lazy
 from jtc.frontend.execute import statistics
 from jtc.runtime import knobs
 
@@ -118,3 +119,22 @@ def test_gradients_of_what_is_not_a_loss():
     with pytest.raises(jtc.InputError, match="a tensor of shape .* not known any more"):
         jtc.gradients(loss, [x])
     assert jtc.gradients(jtc.sum(x), [w], allow_unused=True)[0].tolist() == [0, 0, 0]
+
+
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("limit", [10, 60])
+def test_a_long_program_is_cut_without_losing_gradients(monkeypatch, limit):
+    monkeypatch.setattr(lazy, "PENDING_LIMIT", 5)
+    monkeypatch.setattr(lazy, "TRACKED_LIMIT", limit)
+    monkeypatch.setattr(lazy._state, "limit", 5)
+    before, w = statistics.compiled + statistics.reused, nn.Parameter(normal(3))
+    x = w * 1.0
+    for _ in range(30):
+        x = jtc.sin(x)
+    cuts = statistics.compiled + statistics.reused - before
+    assert cuts > 0 if limit == 10 else cuts == 0
+    found, = jtc.gradients(jtc.sum(x), [w])
+    value, slope = w.numpy(), 1.0
+    for _ in range(30):
+        value, slope = np.sin(value), slope * np.cos(value)
+    np.testing.assert_allclose(found.numpy(), slope, rtol=1e-5)
