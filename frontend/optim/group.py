@@ -41,7 +41,8 @@ class ParamGroup(dict):
             value = value.item()
         before = self.get(name)
         super().__setitem__(name, value)
-        for key, number in ((f"beta{i}", b) for i, b in enumerate(value, 1)) if name == "betas" else [(name, value)]:
+        several = isinstance(value, (tuple, list)) and name == "betas"
+        for key, number in ((f"beta{i}", b) for i, b in enumerate(value, 1)) if several else [(name, value)]:
             if isinstance(number, (int, float)) and not isinstance(number, bool):
                 buffer = values.from_numpy(np.array(number, np.float64))
                 if key in self._tensors:
