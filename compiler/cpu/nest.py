@@ -170,7 +170,8 @@ class Nest:
             outer = {a: places[a] for a in read.axes if a in places}
             Nest(self.context, copy, outer, self.origin, Flags()).emit()
         origin = {a: places[a] for a in panel.axes}
-        self.values.operands[pack.read] = Operand(memory, Form(panel.terms, 0, panel.steps, origin))
+        self.values.operands[pack.read] = Operand(memory, Form(panel.terms, 0, panel.steps, origin),
+                                                  source=self._operand(read))
 
     # -------------------------------------------------------------------------------------------- guards
     def _segments(self, axis: str, step: int, places: Places) -> list[tuple[int, int]]:

@@ -1,7 +1,8 @@
 """Prefetches of a register tile: memory that is wanted later is asked for before its reduction, or while it runs.
 
     results   the cache lines that the tile updates or writes at its end, and what its epilogue reads
-    panels    the next panel of a packed operand (`Schedule.prefetch`): each tile of the current one fetches a share
+    panels    the next panel of a packed operand (`Schedule.prefetch`), or, where panels are packed one by one, what
+              the next one is made of: each tile of the current panel fetches a share
 
 Hardware does neither: a tile's results are a few lines in each of many rows, and its streams stop where a page ends.
 Where panels are fetched, the results' lines take turns too, one in an iteration: all at once would occupy the buffers
@@ -31,12 +32,12 @@ FIRST_LEVEL, SECOND_LEVEL = 3, 2        # caches, as MLIR's locality hint number
 
 @dataclass(frozen=True)
 class Share:
-    """The part of the next panel that each iteration of the innermost reduction loop fetches: `lines` lines, `ahead`
-    (SSA) of what it loads."""
+    """The part of the next panel that each iteration of the innermost reduction loop fetches: lines at these offsets,
+    `ahead` (SSA) of what it loads."""
 
     operand: Operand
     ahead: str
-    lines: int
+    offsets: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,8 @@ class Prefetches:
         """
         code = tile.code
         for share in self.shares:
-            size = _line_size(share.operand)
-            for line in range(share.lines):
-                here = frame.address(share.operand.form, line * size)
+            for offset in share.offsets:
+                here = frame.address(share.operand.form, offset)
                 _fetch(tile, share.operand, code.op(f"arith.addi {here}, {share.ahead} : index"), SECOND_LEVEL)
         for turns in self.turns:
             number = code.op(f"arith.divui {value}, {code.index(turns.pause)} : index")
@@ -149,20 +149,57 @@ def _shares(tile: Tile, frame: Frame) -> list[Share]:
     """The tile's shares of the next panels."""
     if tile.across or not tile.reduction_extents:
         return []
-    found = (_share(tile, frame, tile.values.operands[number]) for number in tile.schedule.prefetch)
-    return [share for share in found if share is not None]
+    single, found = sources(tile), list[Share]()
+    for number in tile.schedule.prefetch:
+        packed = tile.values.operands[number]
+        found += _source_shares(tile, packed, single[number]) if number in single else \
+            _panel_shares(tile, frame, packed)
+    return found
 
 
-def _share(tile: Tile, frame: Frame, operand: Operand) -> Share | None:
+def sources(tile: Tile) -> dict[int, Operand]:
+    """Reads to be fetched ahead of which each panel is packed for itself -> what it is packed from."""
+    loops = [loop for loop in tile.schedule.loops if loop[0] == tile.vector]
+    alone = {pack.read for pack in tile.schedule.packs if loops and pack.inside == loops[-1]}
+    found = {number: tile.values.operands[number].source for number in tile.schedule.prefetch if number in alone}
+    return {number: source for number, source in found.items() if source is not None}
+
+
+def _source_shares(tile: Tile, packed: Operand, source: Operand) -> list[Share]:
+    """Of the rows that an iteration reduces, each tile fetches some lines, from where the next panel begins."""
+    code, size, axis = tile.code, _line_size(source), list(tile.reduction_extents)[-1]
+    factor, row = tile.factor(axis), source.form.steps.get(axis, 0)
+    width = dict(tile.schedule.loops)[tile.vector]
+    if source.guards or source.gather or source.form.steps.get(tile.vector) != 1 or row < width or \
+            tile.reduction_extents[axis] == factor:
+        return []           # not one run for each step of the innermost reduction loop
+    rows, lines = _rows_of_a_panel(tile, packed), -(-width // size)
+    each = -(-factor * lines // prod(count for _, _, count in rows))
+    turn, shares = _number(tile, rows), []
+    for line in range(each):
+        if turn is None:
+            ahead = code.index(width + line // lines * row + line % lines * size)
+        else:
+            number = code.op(f"arith.remui {code.offset(code.product(turn, each), line)}, "
+                             f"{code.index(factor * lines)} : index")
+            down = code.op(f"arith.divui {number}, {code.index(lines)} : index")
+            along = code.op(f"arith.remui {number}, {code.index(lines)} : index")
+            moved = code.sum(code.product(down, row), code.product(along, size))
+            ahead = code.offset(moved, width)
+        shares.append(Share(source, ahead, [0]))
+    return shares
+
+
+def _panel_shares(tile: Tile, frame: Frame, operand: Operand) -> list[Share]:
     code, form, size = tile.code, operand.form, _line_size(operand)
     stride, width = next((c, split_term(t)[2]) for t, c in form.terms.items()
                          if split_term(t)[:2] == (tile.vector, "//"))
     axis = list(tile.reduction_extents)[-1]
     factor = tile.factor(axis)
     if operand.memory.count < 2 * stride:
-        return None         # there is one panel
+        return []           # there is one panel
     if form.steps.get(tile.vector) != 1 or form.steps.get(axis) != width or tile.reduction_extents[axis] == factor:
-        return None         # the innermost loop does not run through one panel, line by line
+        return []           # the innermost loop does not run through one panel, line by line
     lines = -(-factor * width // size)
     rows = _rows_of_a_panel(tile, operand)
     each = -(-lines // prod(count for _, _, count in rows))
@@ -174,16 +211,22 @@ def _share(tile: Tile, frame: Frame, operand: Operand) -> Share | None:
         more = code.op(f"arith.cmpi ule, {code.offset(at, 2 * stride)}, {code.index(operand.memory.count)} : index")
         back = code.op(f"arith.subi {code.index(0)}, {at} : index")
         ahead = code.select(more, code.index(stride), back, "index")
-    turn: str | None = None
-    for axis, step, count in rows:      # the tile's number among those of the panel
-        place = tile.places[axis]
-        turn = None if turn is None else code.product(turn, count)
-        if place.ssa is not None and count > 1 and each < lines:
-            turn = code.sum(turn, code.op(f"arith.divui {place.ssa}, {code.index(step)} : index"))
-    if turn is not None:
+    turn = _number(tile, rows)
+    if turn is not None and each < lines:
         turn = code.op(f"arith.remui {turn}, {code.index(-(-lines // each))} : index")
         ahead = code.op(f"arith.addi {ahead}, {code.product(turn, each * size)} : index")
-    return Share(operand, ahead, each)
+    return [Share(operand, ahead, range(0, each * size, size))]
+
+
+def _number(tile: Tile, rows: Sequence[tuple[str, int, int]]) -> str | None:
+    """The tile's number among those of its panel (SSA), None where it is the only one."""
+    turn: str | None = None
+    for axis, step, count in rows:
+        place = tile.places[axis]
+        turn = None if turn is None else tile.code.product(turn, count)
+        if place.ssa is not None and count > 1:
+            turn = tile.code.sum(turn, tile.code.op(f"arith.divui {place.ssa}, {tile.code.index(step)} : index"))
+    return turn
 
 
 def _rows_of_a_panel(tile: Tile, operand: Operand) -> list[tuple[str, int, int]]:

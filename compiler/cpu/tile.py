@@ -16,7 +16,7 @@ from jtc.compiler.cpu.code import Code, type_of
 from jtc.compiler.cpu.evaluate import Evaluator
 from jtc.compiler.cpu.operands import Operand, Spot
 from jtc.compiler.cpu.places import Form, Frame, Place
-from jtc.compiler.cpu.prefetch import Prefetches
+from jtc.compiler.cpu.prefetch import Prefetches, sources
 from jtc.dialects.dtypes import DType
 from jtc.dialects.kernel import Schedule, Stage
 from jtc.dialects.optable import REDUCTIONS, Reduction
@@ -130,7 +130,7 @@ class Tile:
 
     # -------------------------------------------------------------------------------------------- reduction
     def forms(self) -> list[Form]:
-        found = self.values.forms() + self.write.forms()
+        found = self.values.forms() + self.write.forms() + [source.form for source in sources(self).values()]
         return found + (self.keep.forms() if self.keep is not None else [])
 
     def frame(self, extra: Sequence[Form]) -> Frame:

@@ -289,10 +289,16 @@ def _candidate(view: View, tile: Tile, wide: Operand, narrow: Operand, reduction
 
 
 def _fetched_ahead(view: View, tile: Tile, wide: Operand, loop: tuple[str, int] | None) -> bool:
-    """Whether the next panel of the vector operand is there to be fetched, and registers for its address."""
+    """Whether the next panel of the vector operand, or what it is packed from, is there to be fetched, and registers
+    for its address.
+
+    loop  that it is packed in
+    """
     width = tile.vectors * view.lanes
-    several = wide.packed and view.free[tile.vector] > width and loop != (tile.vector, width)
-    return several and prod((tile.vectors, *(step for _, step in tile.rows))) <= SPARE
+    several = wide.packed and view.free[tile.vector] > width
+    there = loop != (tile.vector, width) or \
+        view.strides[wide.number][tile.vector] == 1 and not view.stage.reads[wide.number].guards
+    return several and there and prod((tile.vectors, *(step for _, step in tile.rows))) <= SPARE
 
 
 def _useful(view: View, tile: Tile, loops: Loops, wanted: list[tuple[str, int]]

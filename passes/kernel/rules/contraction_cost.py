@@ -216,6 +216,7 @@ class Nest:
             parts = [4 * _elements(form, inside) for form in forms]
             if sum(parts) <= size:
                 break
+        alone = (self.wide, (self.tile.vector, self.tile.vectors * view.lanes)) in self.packed
         cycles = 0.0
         for form, part in zip(forms, parts):
             times, changed = 1, sum(parts) > size
@@ -225,8 +226,8 @@ class Nest:
             total = 4 * _elements(form, view.free)
             moved, cost = part * times, L3_BYTE if total <= L3 else MEMORY_BYTE
             if form is forms[0]:        # the inner loop waits for panels: for all, or for those of a pack that return
-                panels = max(0.0, moved - total) if self.wide.pack else moved
-                waiting = self._seen if self.ahead else WAITING if total > size else 1.0
+                panels = max(0.0, moved - total) if self.wide.pack and not alone else moved
+                waiting = self._seen if self.ahead else WAITING if total > size and not alone else 1.0
                 moved += panels * (waiting - 1.0)
             cycles += moved * cost
         return cycles
