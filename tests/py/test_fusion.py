@@ -119,10 +119,17 @@ def batch_norm_backward(x, g, d):
     return dx, jtc.reshape(scale, (-1,)), jtc.reshape(shift, (-1,))
 
 
+def repeated_product(x, w):
+    """A sum of products along an axis that neither factor has."""
+    shape = (3, 8, 12, 16)
+    return jtc.sum(jtc.broadcast_to(x[:, None, :], shape) * jtc.broadcast_to(w, shape), axis=-1)
+
+
 # name -> (function, inputs, kernels)
 CASES: dict[str, tuple[Callable, tuple[np.ndarray, ...], int]] = {
     "chain": (lambda x, y: jtc.tanh(jtc.exp(x) * y + 1) - x, (normal(4, 5), normal(5)), 1),
     "gelu of matmul": (lambda x, w, b: jtc.gelu(x @ w + b), (normal(8, 16), normal(16, 12), normal(12)), 1),
+    "matmul repeated": (repeated_product, (normal(8, 16), normal(12, 16)), 1),
     "batched matmul": (lambda x, y: x @ y, (normal(2, 3, 5, 6), normal(3, 6, 4)), 1),
     "einsum": (lambda x, y: jtc.einsum("bij,jkb->ik", x, y), (normal(2, 3, 4), normal(4, 5, 2)), 1),
     "two products added": (lambda x, y, w: x @ w + y @ w, (normal(8, 8), normal(4, 8, 8)[0], normal(8, 8)), 2),
@@ -226,9 +233,9 @@ def test_kernels_at_any_size(name: str, shapes: tuple[tuple[int, ...], ...], ker
 
 
 @pytest.mark.parametrize("name", ("cross_entropy of classes", "cross_entropy of pixels", "layer_norm backward",
-                                  "sums of columns"))
+                                  "sums of columns", "matmul repeated"))
 def test_compiled(name: str) -> None:
-    """Axes that are reduced at the end, and columns summed side by side, through code generation."""
+    """Through code generation: axes that are reduced at the end, columns summed side by side, an axis of no factor."""
     function, inputs, _ = CASES[name]
     expected = run_graph(trace(function, inputs, name="f").graph, inputs, precise=True)
     got = jtc.jit(function)(*inputs)

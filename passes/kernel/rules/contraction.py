@@ -46,7 +46,7 @@ def propose(view: View) -> Iterator[Candidate]:
         return
     for vector in view.parallel:
         holders = [i for i in factors if vector in view.strides[i].axes]
-        if len(holders) == 2 and not all(view.strides[i][vector] == 1 for i in holders):
+        if not holders or len(holders) == 2 and not all(view.strides[i][vector] == 1 for i in holders):
             continue
         wide = holders[0]
         narrow = factors[0] if wide == factors[1] else factors[1]
