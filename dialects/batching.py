@@ -65,6 +65,10 @@ def _reduce(node: Node, args: Sequence[Node], flags: Sequence[bool], size: int) 
     return make("reduce", args, {"fn": node.attrs["fn"], "axes": tuple(a + 1 for a in node.attrs["axes"])})
 
 
+def _scan(node: Node, args: Sequence[Node], flags: Sequence[bool], size: int) -> Node:
+    return make(node.op, _all(args, flags, size), node.attrs | {"axis": node.attrs["axis"] + 1})
+
+
 def _arg_reduce(node: Node, args: Sequence[Node], flags: Sequence[bool], size: int) -> Node:
     return make("arg_reduce", args, {"fn": node.attrs["fn"], "axis": node.attrs["axis"] + 1})
 
@@ -103,7 +107,7 @@ def _random(node: Node, args: Sequence[Node], flags: Sequence[bool], size: int) 
 RULES: dict[str, BatchingRule] = {
     **dict.fromkeys(SCALAR_FUNCTIONS, _scalar),
     "cast": _same, "reshape": _same, "recompute": _same, "broadcast": _broadcast, "transpose": _transpose,
-    "reduce": _reduce, "arg_reduce": _arg_reduce, "reindex": _reindex, "reindex_reduce": _reindex_reduce,
-    "gather": _gather, "scatter": _scatter, "random": _random,
+    "reduce": _reduce, "arg_reduce": _arg_reduce, "scan": _scan, "recurrence": _scan,
+    "reindex": _reindex, "reindex_reduce": _reindex_reduce, "gather": _gather, "scatter": _scatter, "random": _random,
 }
 UNBATCHED = set(META_OPS) - set(RULES)                   # constant, iota: they have no arguments

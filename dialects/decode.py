@@ -306,7 +306,8 @@ def _stage(op: Any) -> Stage:
     axes = fields.parsed("axes", _axis, "i:128", optional=False)
     reads = [fields.inner(attr, f"read {i}: ") for i, attr in enumerate(fields.items("reads"))]
     types = [f.type("view") for f in reads]
-    body, = _region(op, 0, types, None, "body")
+    scan = fields.flag("scan")
+    body, = _region(op, 0, types, _carried(op, types) if scan else None, "body")
     gathered = _region(op, 2, types, None, "third region")
     write = _access(fields.dictionary("write"), gathered)      # type: ignore[arg-type]
     keep = fields.dictionary("keep", optional=True)
@@ -316,10 +317,16 @@ def _stage(op: Any) -> Stage:
         name, axes, tuple(_access(f, gathered, type) for f, type in zip(reads, types, strict=True)), body, write,
         reduce=fields.string("reduce") if "reduce" in fields.left else None,
         epilogue=epilogue[0] if epilogue else None, keep=None if keep is None else _access(keep, gathered),
-        accumulate=fields.flag("accumulate"), schedule=None if schedule is None else _schedule(schedule),
+        accumulate=fields.flag("accumulate"), scan=scan, schedule=None if schedule is None else _schedule(schedule),
         locs=locations(op.location), ops=tuple(fields.strings("ops")))
     fields.finish()
     return result
+
+
+def _carried(op: Any, reads: list[TensorType]) -> DType | None:
+    """The type of the value that a scan carries: that of the body's first argument, before those of the reads."""
+    arguments = [a for block in op.regions[0].blocks for a in block.arguments]
+    return dtype(arguments[0].type) if len(arguments) == len(reads) + 1 else None
 
 
 def _access(fields: Fields, gathered: list[Expr], view: TensorType | None = None) -> Access:

@@ -6,7 +6,7 @@ Expressions are immutable and interned: two equal expressions are the same objec
 |---|---|---|---|
 | "read"       | -    | number of the access  | the element that `stage.reads[attr]` addresses here, or its fill |
 | "const"      | -    | Python bool/int/float | the number |
-| "acc"        | -    | -                     | the finished reduction (only in an epilogue) |
+| "acc"        | -    | -                     | the finished reduction (in an epilogue); the value so far (in a scan) |
 | "index"      | -    | Affine                | the integer value of the form at this point (dtype i64 or i32) |
 | "inbounds"   | -    | tuple of Guard        | true where every guard holds (dtype i1) |
 | "cast"       | x    | -                     | x converted to `dtype` |

@@ -301,6 +301,54 @@ def _product(g: Node, x: Node, axes: tuple[int, ...]) -> Node:
     return _transposed(_reshaped(g, tuple(x.shape[d] for d in perm)), back)
 
 
+def _along(v: Node, axis: int, form: Affine, fill: float = 0) -> Node:
+    """v at `form` of its place along one axis (which the form calls d0), `fill` outside."""
+    place = form.substitute({"d0": Affine.axis(f"d{axis}")})
+    forms = tuple(place if d == axis else Affine.axis(f"d{d}") for d in range(len(v.shape)))
+    return make("reindex", [v], {"map": forms, "fill": fill}, v.type)
+
+
+def _before(v: Node, axis: int, start: float) -> Node:
+    """What stands one step before each place, `start` at the first."""
+    return _along(v, axis, Affine.axis("d0") - 1, start)
+
+
+def _carried(g: Node, factors: Node, axis: int) -> Node:
+    """The cotangents of y where y[t] depends on y[t - 1] by factors[t]: c[t] = g[t] + factors[t + 1] c[t + 1].
+
+    That is a recurrence from the end: its step s is place n - 1 - s, with the factor of place n - s.
+    """
+    n = g.shape[axis]
+    back = n - 1 - Affine.axis("d0")
+    factors = _along(factors, axis, n - Affine.axis("d0"))
+    return _along(make("recurrence", [factors, _along(g, axis, back)], {"axis": axis}), axis, back)
+
+
+def _scan(g: Node, node: Node, value: Node) -> Cotangents:
+    """max and min: half to either side where the next element equals the value so far."""
+    x, fn, axis = node.args[0], node.attrs["fn"], node.attrs["axis"]
+    if fn == "add":
+        back = g.shape[axis] - 1 - Affine.axis("d0")
+        return [_along(make("scan", [_along(g, axis, back)], node.attrs), axis, back)]
+    if fn == "mul":
+        return [make("mul", [_carried(g, x, axis), _before(value, axis, 1)])]
+    if fn in ("max", "min"):
+        index = make("iota", [], {"axis": axis}, TensorType(I64, x.shape))
+        first = make("eq", [index, splat(0, I64, x.shape)])
+        before, one = _before(value, axis, 0), _ones(x.type)
+        wins = make("gt" if fn == "max" else "lt", [x, before])
+        ties = _where(make("eq", [x, before]), splat(0.5, x.dtype, x.shape), zeros(x.type))
+        taken = _where(make("or", [first, wins]), one, ties)
+        return [make("mul", [_carried(g, make("sub", [one, taken]), axis), taken])]
+    return [None]                                          # and, or: there are no floats
+
+
+def _recurrence(g: Node, node: Node, value: Node) -> Cotangents:
+    factors, axis = node.args[0], node.attrs["axis"]
+    carried = _carried(g, factors, axis)
+    return [make("mul", [carried, _before(value, axis, 0)]), carried]
+
+
 def _gather(g: Node, node: Node, value: Node) -> Cotangents:
     """Every element goes back to where it was read.
 
@@ -393,7 +441,7 @@ RULES: dict[str, Rule] = {
     "cast": Rule(_cast), "reshape": Rule(_reshape), "transpose": Rule(_transpose), "broadcast": Rule(_broadcast),
     "recompute": Rule(lambda g, node, value: [g]),
     "reindex": Rule(_reindex), "reduce": Rule(_reduction), "reindex_reduce": Rule(_reduction),
-    "gather": Rule(_gather), "scatter": Rule(_scatter),
+    "gather": Rule(_gather), "scatter": Rule(_scatter), "scan": Rule(_scan), "recurrence": Rule(_recurrence),
 }
 
 # Rules that functions choose for their nodes.

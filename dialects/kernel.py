@@ -9,7 +9,13 @@ A stage means, for every point of its parallel axes:
     for every point of the reduction axes:   value = body(reads);  keep[...] = value;  acc = reduce(acc, value)
     write[...] = epilogue(acc, reads)
 
-Without `reduce` the body is written as it is.  With `accumulate` the write is `write[...] = reduce(write[...], body)`,
+Without `reduce` the body is written as it is.  With `scan` the one reduction axis runs in order, the body holds the
+value so far, and every value is written:
+
+    acc = identity(reduce)
+    for every point of the reduction axis, in order:   acc = body(acc, reads);  write[...] = epilogue(acc, reads)
+
+With `accumulate` the write is `write[...] = reduce(write[...], body)`,
 in the order of the axes, once per point of *all* axes: a scatter (its write index may hold reduction axes or `gather`).
 
 All classes are frozen: a pass returns new ones (`dataclasses.replace`), so a refused edit leaves nothing behind.
@@ -140,6 +146,7 @@ class Stage:
     epilogue: Expr | None = None
     keep: Access | None = None
     accumulate: bool = False
+    scan: bool = False
     schedule: Schedule | None = None
     locs: tuple[Location, ...] = ()
     ops: tuple[str, ...] = ()

@@ -291,6 +291,25 @@ def _reduce(args: Types, attrs: Attrs, declared: TensorType | None) -> TensorTyp
     return TensorType(x.dtype, tuple(n for d, n in enumerate(x.shape) if d not in axes))
 
 
+def _scan(args: Types, attrs: Attrs, declared: TensorType | None) -> TensorType:
+    _check_reduction(attrs["fn"], args[0].dtype)
+    return _check_scan(f"scan {attrs['fn']}", args[0], attrs["axis"])
+
+
+def _recurrence(args: Types, attrs: Attrs, declared: TensorType | None) -> TensorType:
+    a, b = args
+    if a.dtype is not b.dtype or len(a.shape) != len(b.shape) or not all(map(dims_match, a.shape, b.shape)):
+        raise OpError(f"recurrence needs factors and terms of one type, got {a} and {b}")
+    _check_reduction("add", a.dtype)
+    return _check_scan("recurrence", b, attrs["axis"])
+
+
+def _check_scan(name: str, x: TensorType, axis: int) -> TensorType:
+    if not 0 <= axis < x.rank:
+        raise OpError(f"{name} axis {axis} does not fit shape {x.shape}")
+    return x
+
+
 def _arg_reduce(args: Types, attrs: Attrs, declared: TensorType | None) -> TensorType:
     x, axis = args[0], attrs["axis"]
     if attrs["fn"] not in ("max", "min"):
@@ -392,6 +411,10 @@ META_OPS: dict[str, MetaOp] = {
         MetaOp("reduce", 1, {"fn": "fn", "axes": "ints"}, _reduce, "Combine over axes, which disappear."),
         MetaOp("arg_reduce", 1, {"fn": "fn", "axis": "int"}, _arg_reduce,
                "Index of the first largest (max) or smallest (min) element along an axis; a NaN counts as both."),
+        MetaOp("scan", 1, {"fn": "fn", "axis": "int"}, _scan,
+               "Running reduction along an axis: y[t] = fn(y[t - 1], x[t]), starting from fn's identity."),
+        MetaOp("recurrence", 2, {"axis": "int"}, _recurrence,
+               "Linear recurrence along an axis: y[t] = a[t] * y[t - 1] + b[t], starting from 0."),
         MetaOp("reindex", 1, {"map": "map", "fill": "number"}, _reindex,
                "y[i...] = x[map(i)...]; `fill` where the map leaves x."),
         MetaOp("reindex_reduce", 1, {"fn": "fn", "map": "map"}, _reindex_reduce,

@@ -117,6 +117,21 @@ def _reduce(node: Node, x: np.ndarray, *, precise: bool) -> np.ndarray:
     return reduce_axes(node.attrs["fn"], x, tuple(node.attrs["axes"]), node.dtype, precise)
 
 
+def _scan(node: Node, x: np.ndarray, *, precise: bool) -> np.ndarray:
+    operand = wide(x)
+    return REDUCTIONS[node.attrs["fn"]].numpy.accumulate(operand, axis=node.attrs["axis"], dtype=operand.dtype)
+
+
+def _recurrence(node: Node, a: np.ndarray, b: np.ndarray, *, precise: bool) -> np.ndarray:
+    axis = node.attrs["axis"]
+    factors, terms = (np.moveaxis(wide(v), axis, 0) for v in (a, b))
+    result = np.empty_like(terms)
+    value = np.zeros(terms.shape[1:], terms.dtype)
+    for step in range(len(terms)):
+        value = result[step] = factors[step] * value + terms[step]
+    return np.moveaxis(result, 0, axis)
+
+
 def _arg_reduce(node: Node, x: np.ndarray, *, precise: bool) -> np.ndarray:
     find = np.argmax if node.attrs["fn"] == "max" else np.argmin
     return np.asarray(find(wide(x), axis=node.attrs["axis"]))
@@ -164,6 +179,7 @@ def _recompute(node: Node, x: np.ndarray, *, precise: bool) -> np.ndarray:
 
 _META_OPS: dict[str, Callable[..., np.ndarray]] = {
     "constant": _constant, "iota": _iota, "random": _random, "cast": _cast, "broadcast": _broadcast, "reduce": _reduce,
-    "arg_reduce": _arg_reduce, "reindex": _gather, "reindex_reduce": _reindex_reduce, "reshape": _reshape,
+    "arg_reduce": _arg_reduce, "scan": _scan, "recurrence": _recurrence, "reindex": _gather,
+    "reindex_reduce": _reindex_reduce, "reshape": _reshape,
     "transpose": _transpose, "recompute": _recompute, "gather": _gather, "scatter": _scatter,
 }

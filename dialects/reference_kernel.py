@@ -115,6 +115,9 @@ class _Run:
         if stage.accumulate:
             self._accumulate()
             return
+        if stage.scan:
+            self._scan()
+            return
         spans = {a.name: self.block.get(a.name, range(a.size)) for a in stage.axes}
         parallel, reductions = stage.parallel, stage.reductions
         for outer in _boxes(parallel, spans):
@@ -145,6 +148,18 @@ class _Run:
             value = np.broadcast_to(points.value(stage.body), points.shape)
             offset, inside = points.place(stage.write)
             update(stage.reduce or "replace", self.flat[stage.write.buffer], offset[inside], value[inside])
+
+    def _scan(self) -> None:
+        """acc = body(acc), written at every point of the reduction axis, in order."""
+        stage = self.stage
+        spans = {a.name: self.block.get(a.name, range(a.size)) for a in stage.axes}
+        axis, = stage.reductions
+        for outer in _boxes(stage.parallel, spans):
+            acc = self._identity([*(len(r) for r in outer.values()), 1])
+            for step in spans[axis]:
+                points = _Points(self, [*stage.parallel, axis], {**outer, axis: range(step, step + 1)})
+                acc = np.broadcast_to(points.value(stage.body, acc), points.shape)
+                points.store(stage.write, acc if stage.epilogue is None else points.value(stage.epilogue, acc))
 
     def _is_last_block(self) -> bool:
         """Whether no later block adds to the reductions that this one has worked on."""

@@ -61,7 +61,9 @@ def _kernel(kernel: Kernel, program: Program, ready: set[str]) -> Iterator[Probl
             found = next((a for a in stage.axes if a.name == axis.name), None)
             if found is not None and found.size != axis.size:
                 yield Problem(f"the shared axis {axis.name} has size {axis.size}, here {found.size}", stage=stage.name)
-            if found is not None and found.kind == REDUCTION:
+            if found is not None and found.kind == REDUCTION and stage.scan:
+                yield Problem(f"scans the shared axis {axis.name}", stage=stage.name)
+            elif found is not None and found.kind == REDUCTION:
                 for reader in kernel.stages[number + 1:]:
                     if axis.name not in reader.reductions and stage.write.buffer in _read(reader, finished=True) \
                             or stage.write.buffer in _read(reader, finished=False):
@@ -119,17 +121,19 @@ def _stage(stage: Stage) -> Iterator[str]:
         yield "`accumulate` needs `reduce`"
     if stage.accumulate and (stage.epilogue is not None or stage.keep is not None):
         yield "a stage that accumulates has neither an epilogue nor `keep`"
+    if stage.scan:
+        yield from _scan(stage)
     if stage.epilogue is not None and stage.reduce is None:
         yield "an epilogue needs `reduce`; without one it belongs into the body"
     yield from _expression(stage.body, stage, "the body", set(names))
     if stage.epilogue is not None:
-        yield from _expression(stage.epilogue, stage, "the epilogue", set(stage.parallel))
+        yield from _expression(stage.epilogue, stage, "the epilogue", set(names if stage.scan else stage.parallel))
     value = stage.body if stage.epilogue is None else stage.epilogue
     if value.dtype is not stage.write.dtype:
         yield f"writes {value.dtype.name} values into {stage.write.buffer}, which is {stage.write.dtype.name}"
     if stage.keep is not None and stage.keep.dtype is not stage.body.dtype:
         yield f"keeps {stage.body.dtype.name} values in {stage.keep.buffer}, which is {stage.keep.dtype.name}"
-    for axis in sorted(stage.write.axes & set(stage.reductions)) if not stage.accumulate else ():
+    for axis in sorted(stage.write.axes & set(stage.reductions)) if not stage.accumulate and not stage.scan else ():
         yield f"the write to {stage.write.buffer} names the reduction axis {axis!r}"
     for what, access in _accesses(stage):
         for axis in sorted(access.axes - set(names)):
@@ -139,6 +143,15 @@ def _stage(stage: Stage) -> Iterator[str]:
             if not e.dtype.is_integer:
                 yield f"{what} {access.buffer}: gathers with {e.dtype.name} values, not integers"
     yield from _circular(stage)
+
+
+def _scan(stage: Stage) -> Iterator[str]:
+    if stage.reduce is None or stage.reduce not in REDUCTIONS:
+        yield "a scan needs `reduce`, whose identity it starts from"
+    if len(stage.reductions) != 1:
+        yield f"a scan has one reduction axis, not {len(stage.reductions)}"
+    if stage.accumulate or stage.keep is not None:
+        yield "a scan neither accumulates nor has `keep`"
 
 
 def _expression(root: Expr, stage: Stage, what: str, axes: set[str]) -> Iterator[str]:
@@ -154,7 +167,7 @@ def _expression(root: Expr, stage: Stage, what: str, axes: set[str]) -> Iterator
             if read.dtype is not e.dtype:
                 yield f"{what} takes {e.dtype.name} from {read.buffer}, which is {read.dtype.name}"
         elif e.fn == "acc":
-            if root is not stage.epilogue:
+            if root is not stage.epilogue and not (stage.scan and root is stage.body):
                 yield f"{what} takes the accumulator, which only an epilogue has"
             elif e.dtype is not stage.body.dtype:
                 yield f"{what} takes an accumulator of {e.dtype.name}, the body gives {stage.body.dtype.name}"

@@ -211,7 +211,7 @@ def _stage_lines(stage: Stage, locations: bool) -> list[str]:
     arguments = _argument_names(stage.reads)
     gathers = [e for a in _accesses(stage) for _, e in a.gather]
     lines = ['"jtc.stage"() ({']
-    lines += _block(arguments, None, stage.body)
+    lines += _block(arguments, stage.body.dtype if stage.scan else None, stage.body)
     lines.append("}, {" if stage.epilogue is not None or gathers else "}, {}, {}) {")
     if stage.epilogue is not None:
         lines += _block(arguments, stage.body.dtype, stage.epilogue)
@@ -230,6 +230,8 @@ def _stage_lines(stage: Stage, locations: bool) -> list[str]:
         attrs["keep"] = _access(stage.keep, count)
     if stage.accumulate:
         attrs["accumulate"] = ""
+    if stage.scan:
+        attrs["scan"] = ""
     if stage.ops:
         attrs["ops"] = _strings(stage.ops)
     if stage.schedule is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jtc.dialects.dtypes import DTYPES as _DTYPES
 from jtc.dialects.errors import InputError, InternalError, JtcError, TraceError, UsageError
-from jtc.frontend import creation, elementwise, indexing, linalg, manipulation, meta, methods, reductions
+from jtc.frontend import creation, elementwise, indexing, linalg, manipulation, meta, methods, reductions, scans
 from jtc.frontend.tensor import Tensor
 
 __version__ = "0.1.0"
@@ -40,7 +40,7 @@ _MODULES = {"nn": "jtc.frontend.nn", "optim": "jtc.frontend.optim", "data": "jtc
             "random": "jtc.frontend.random", "knobs": "jtc.runtime.knobs"}
 
 _EAGER = {name: getattr(module, name)
-          for module in (creation, elementwise, reductions, manipulation, indexing, linalg, meta)
+          for module in (creation, elementwise, reductions, scans, manipulation, indexing, linalg, meta)
           for name in module.PUBLIC} | {dtype.public: dtype for dtype in _DTYPES.values()}
 
 methods.attach()

@@ -31,7 +31,7 @@ def back(node: Node, shape: tuple[int, ...], axes: tuple[int, ...]) -> Node:
     return node if node.shape == shape else record("broadcast", [node], {"dims": rest}, TensorType(node.dtype, shape))
 
 
-def _accumulator(dtype: DType, wanted: Any) -> DType:
+def accumulator(dtype: DType, wanted: Any) -> DType:
     """Sums of bools and narrow integers are int64, as in the Array API; floats stay."""
     if wanted is not None:
         return public_dtype(wanted)
@@ -58,7 +58,7 @@ def prod(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = Fal
 
 def _fold(fn: str, x: Any, axis: Any, dtype: Any, keepdims: bool) -> Tensor:
     node = to_node(x)
-    node = convert(node, _accumulator(node.dtype, dtype))
+    node = convert(node, accumulator(node.dtype, dtype))
     return Tensor.of(reduce_node(fn, node, normalize_axes(axis, len(node.shape)), keepdims))
 
 

@@ -290,6 +290,24 @@ def scatter(rng: random.Random) -> Case:
     return _case(maker, Kernel("k", (Stage("s", axes, tuple(maker.reads), body, write, reduce, accumulate=True),)))
 
 
+def scan(rng: random.Random) -> Case:
+    """A stage that keeps every step of one axis: running sums and extremes, sums that start anew, from either end."""
+    maker = Maker(rng)
+    axes = make_axes(rng, rng.choice((1, 2, 2, 3)), 1)
+    dtype, reduce = rng.choice((F32, F32, F64, I32, I64)), rng.choice(("add", "add", "max", "min"))
+    value, carried = maker.expression(axes, dtype, rng.randrange(3)), acc(dtype)
+    if reduce == "add" and maker.chance(0.5):
+        kept = maker.expression(axes, BOOL, 1)
+        carried = expr("where", (kept, carried, const(0, dtype)), dtype)
+    epilogue = None
+    if maker.chance(0.4):
+        epilogue = expr(rng.choice(("add", "max")), (acc(dtype), maker.expression(axes, dtype, 1)), dtype)
+    write = write_of(maker, axes, dtype)
+    body = expr(reduce, (carried, value), dtype)
+    stage = Stage("s", axes, tuple(maker.reads), body, write, reduce, epilogue, scan=True)
+    return _case(maker, Kernel("k", (stage,)))
+
+
 def rows(rng: random.Random) -> Case:
     """Softmax-like: two reductions along rows and a map; locals for row values and sometimes for the row itself."""
     n, m, dtype = rng.choice(SIZES[2:]), rng.choice(SIZES), rng.choice((F32, F32, F64))
@@ -395,7 +413,7 @@ def convolution(rng: random.Random) -> Case:
     return _case(maker, Kernel("k", (Stage("s", axes, reads, body, write, "add", epilogue),)))
 
 
-KINDS = (single_stage,) * 10 + (scatter, rows, rows, columns, attention, convolution, convolution)
+KINDS = (single_stage,) * 10 + (scatter, scan, rows, rows, columns, attention, convolution, convolution)
 
 
 def random_case(rng: random.Random) -> Case:

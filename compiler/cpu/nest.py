@@ -227,7 +227,7 @@ class Nest:
         tile = Tile(self.code, self.stage, self.values, self.write, self.keep, places, self.context.target.masks)
         stage, frame = self.stage, tile.frame(self.partial.forms())
         first, last = self._all(flags.first), self._all(flags.last)
-        if stage.accumulate:
+        if stage.accumulate or stage.scan:
             tile.reduce(frame)
             return
         accs = tile.reduce(frame) if stage.reduce is not None else None

@@ -100,7 +100,9 @@ class Prefetches:
 def _results(tile: Tile) -> list[Operand]:
     """What the tile touches after its reduction, where that takes long enough."""
     stage = tile.stage
-    if stage.reduce is None or stage.accumulate or tile.across or prod(tile.reduction_extents.values()) < STEPS:
+    if stage.reduce is None or stage.accumulate or stage.scan or tile.across:
+        return []
+    if prod(tile.reduction_extents.values()) < STEPS:
         return []
     after = set(reads_of(stage.epilogue)) - set(reads_of(stage.body)) if stage.epilogue is not None else set()
     found = [tile.write, *(tile.values.operands[number] for number in sorted(after))]

@@ -94,11 +94,7 @@ def _final(tile: Tile, frame: Frame, results: Results, how: Finish, stream: str 
     """Epilogue and store."""
     stage = tile.stage
     for x, spot in results:
-        if stage.epilogue is not None:
-            x = tile.values.value(frame, stage.epilogue, spot, x)
-            x = tile.code.convert(x, stage.epilogue.dtype, stage.write.dtype, spot.width)
-        else:
-            x = tile.code.convert(x, tile.dtype, stage.write.dtype, spot.width)
+        x = tile.final(frame, spot, x)
         if how.scalars is not None and spot.width is None:
             how.scalars[stage.write.buffer] = x
         else:

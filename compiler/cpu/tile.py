@@ -180,6 +180,8 @@ class Tile:
                 spot = replace(spot, offsets={**spot.offsets, **offsets})
                 if self.stage.accumulate:
                     self._scatter(frame, spot)
+                elif self.stage.scan:
+                    accs = [*accs[:i], self._step(frame, spot, accs[i]), *accs[i + 1:]]
                 else:
                     accs = [*accs[:i], self._accumulate(frame, spot, accs[i]), *accs[i + 1:]]
             return accs
@@ -262,6 +264,20 @@ class Tile:
             kind = type_of(self.dtype, spot.width)
             x = code.op(f"arith.select {inside}, {x}, {self.identity(spot.width)} : vector<{spot.width}xi1>, {kind}")
         return x if acc is None else self.combine(x, acc, spot.width)
+
+    def _step(self, frame: Frame, spot: Spot, acc: str | None) -> str:
+        """One step of a scan: the next value, which is written."""
+        before = self.identity(spot.width) if acc is None else acc
+        value = self.values.value(frame, self.stage.body, spot, before)
+        self.values.memory.store(frame, self.write, spot, self.final(frame, spot, value))
+        return value
+
+    def final(self, frame: Frame, spot: Spot, value: str) -> str:
+        """What is written where the reduction gave `value`."""
+        epilogue, dtype = self.stage.epilogue, self.dtype
+        if epilogue is not None:
+            value, dtype = self.values.value(frame, epilogue, spot, value), epilogue.dtype
+        return self.code.convert(value, dtype, self.stage.write.dtype, spot.width)
 
     def _scatter(self, frame: Frame, spot: Spot) -> None:
         """write = reduce(write, body) at a spot."""

@@ -94,6 +94,11 @@ from jtc.frontend.reductions import prod as prod
 from jtc.frontend.reductions import std as std
 from jtc.frontend.reductions import sum as sum
 from jtc.frontend.reductions import var as var
+from jtc.frontend.scans import cumulative_max as cumulative_max
+from jtc.frontend.scans import cumulative_min as cumulative_min
+from jtc.frontend.scans import cumulative_prod as cumulative_prod
+from jtc.frontend.scans import cumulative_sum as cumulative_sum
+from jtc.frontend.scans import linear_recurrence as linear_recurrence
 from jtc.frontend.tensor import Tensor
 from jtc.frontend.transforms import custom_grad as custom_grad
 from jtc.frontend.transforms import grad as grad

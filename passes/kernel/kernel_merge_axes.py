@@ -6,8 +6,9 @@ from itertools import permutations
 from typing import ClassVar
 
 from jtc.dialects.affine import Affine, axis_of
-from jtc.dialects.expr import rewrite, walk
+from jtc.dialects.expr import const, rewrite, walk
 from jtc.dialects.kernel import Access, Axis, Kernel, Program, Stage
+from jtc.dialects.optable import REDUCTIONS
 from jtc.passes.base import StagePass
 from jtc.passes.stages import substitute
 
@@ -51,6 +52,10 @@ def drop_unit_axes(stage: Stage, shared: set[str]) -> Stage:
     new = replace(substitute(stage, gone), axes=axes)
     if new.reduce and not new.accumulate and not new.reductions:
         body = new.body
+        if new.scan:
+            start = const(REDUCTIONS[new.reduce].identity(body.dtype), body.dtype)
+            new = replace(new, body=rewrite(body, lambda e: start if e.fn == "acc" else None), scan=False)
+            body = new.body
         if new.epilogue is not None:
             body = rewrite(new.epilogue, lambda e: new.body if e.fn == "acc" else None)
         new = replace(new, body=body, reduce=None, epilogue=None)

@@ -12,6 +12,7 @@
 * digits of an axis ("v//T") need a register tile that divides T
 * accumulators, and the code of one register tile, stay within bounds
 * `keep` is written once per point and not read back under another index by the same stage
+* the axis of a scan runs in order, inside the register tile: no lanes, no loops along it
 * a scatter (`accumulate`) is vectorised only over an axis whose points write different elements, and reordered only
   when its function is commutative
 * local buffers fit the workspace
@@ -56,7 +57,8 @@ def violations(stage: Stage, kernel: Kernel, program: Program, target: CpuTarget
         return unknown          # the other rules look sizes up, and divide by the lanes
     return [*_vector(stage, kernel, schedule), *_loops(stage, kernel, schedule), *_reduction(stage, schedule),
             *_packs(stage, kernel, schedule), *_prefetch(stage, schedule), *_digits(stage, kernel, schedule),
-            *_bounds(stage, kernel, schedule, target), *_keep(stage), *_scatter(stage, schedule), *_locals(kernel)]
+            *_bounds(stage, kernel, schedule, target), *_keep(stage), *_scan(stage, schedule),
+            *_scatter(stage, schedule), *_locals(kernel)]
 
 
 def register_tile(stage: Stage, schedule: Schedule) -> dict[str, int]:
@@ -291,6 +293,16 @@ def _keep(stage: Stage) -> Iterator[str]:
     for number, read in enumerate(stage.reads):
         if read.buffer == keep.buffer and read.flat != keep.flat:
             yield f"keep overwrites {keep.buffer} that %{number} reads at another place"
+
+
+def _scan(stage: Stage, schedule: Schedule) -> Iterator[str]:
+    if not stage.scan:
+        return
+    for axis in stage.reductions:
+        if axis == schedule.vector:
+            yield f"vector axis {axis} is scanned: its points depend on each other"
+        if axis in {a for a, _ in schedule.loops}:
+            yield f"loop over {axis}, which is scanned inside the register tile"
 
 
 def _scatter(stage: Stage, schedule: Schedule) -> Iterator[str]:

@@ -161,6 +161,24 @@ def indices() -> Case:
     return Case(program, expected)
 
 
+def recurrence() -> Case:
+    """A scan from the end, with an epilogue that moves with the scanned axis: x + running(a h + b)."""
+    i, t = A("i"), A("t")
+    reads = tuple(access(name, F32, (3, 6), i, t * -1 + 5) for name in ("a", "b", "x"))
+    stage = Stage("s", (Axis("i", 3), red("t", 6)), reads,
+                  fn("add", fn("mul", read(0, F32), acc(F32)), read(1, F32)),
+                  access("y", F32, (3, 6), i, t * -1 + 5), "add", fn("add", acc(F32), read(2, F32)), scan=True)
+    program = Program("f", ["a", "b", "x"], ["y"], {name: f32(3, 6) for name in "abxy"}, [Kernel("k", (stage,))])
+
+    def expected(a, b, x):
+        h, y = np.zeros(3, np.float32), np.empty_like(x)
+        for step in range(5, -1, -1):
+            h = a[:, step] * h + b[:, step]
+            y[:, step] = h + x[:, step]
+        return [y]
+    return Case(program, expected)
+
+
 def empty() -> Case:
     """A reduction over nothing gives the identity, an empty space writes nothing."""
     i, k = A("i"), A("k")
@@ -176,4 +194,5 @@ CASES: dict[str, Callable[[], Case]] = {
     "matmul": matmul, "convolution": convolution, "softmax": lambda: softmax(1), "softmax_blocks": lambda: softmax(2),
     "blocked_reduction_k": lambda: blocked_reduction("k"), "blocked_reduction_kj": lambda: blocked_reduction("kj"),
     "blocked_reduction_jk": lambda: blocked_reduction("jk"), "embedding": embedding, "indices": indices, "empty": empty,
+    "recurrence": recurrence,
 }

@@ -52,6 +52,10 @@ def meta_op_cases(dtype: DType) -> Iterator[tuple[str, list[TensorType], dict[st
                 for fn in ("max", "min"):
                     yield "arg_reduce", [t(*shape)], {"fn": fn, "axis": axis}, \
                         TensorType(I64, shape[:axis] + shape[axis + 1:])
+            for fn in reductions_of(dtype):
+                yield "scan", [t(*shape)], {"fn": fn, "axis": axis}, t(*shape)
+            if dtype.kind != "bool":
+                yield "recurrence", [t(*shape), t(*shape)], {"axis": axis}, t(*shape)
         for fn in reductions_of(dtype):
             for axes in {(), tuple(range(len(shape))), tuple(range(len(shape)))[:1], tuple(range(len(shape)))[1:]}:
                 yield "reduce", [t(*shape)], {"fn": fn, "axes": axes}, \

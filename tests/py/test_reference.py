@@ -72,6 +72,12 @@ def element_by_element(node, args):
         elif node.op == "arg_reduce":
             row = args[0][index[:attrs["axis"]] + (slice(None),) + index[attrs["axis"]:]]
             out[index] = list(row).index(max(row) if attrs["fn"] == "max" else min(row))
+        elif node.op in ("scan", "recurrence"):
+            a, t = attrs["axis"], index[attrs["axis"]]
+            start = REDUCTIONS[attrs.get("fn", "add")].identity(node.dtype)
+            before = out[index[:a] + (t - 1,) + index[a + 1:]] if t else node.dtype.numpy.type(start)
+            out[index] = REDUCTIONS[attrs["fn"]].numpy(before, args[0][index]) if node.op == "scan" else \
+                args[0][index] * before + args[1][index]
         elif node.op in ("reindex", "gather"):
             j = mapped(index, args[1:])
             out[index] = args[0][j] if inside(j, args[0].shape) else attrs["fill"]

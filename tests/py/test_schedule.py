@@ -131,6 +131,13 @@ def scatter(n: int, width: int, reduce: str | None = "add") -> Program:
                          access("y", (5, width), 0, A("j"), gather=(row,)), reduce, accumulate=True))
 
 
+def scan(m: int, n: int, along: str) -> Program:
+    place = (A("i"), A("j"))
+    domain = tuple(Axis(a, s, REDUCTION if a == along else PARALLEL) for a, s in (("i", m), ("j", n)))
+    return program(Stage("s", domain, (access("x", (m, n), *place),), fn("max", expr.acc(F32), read(0)),
+                         access("y", (m, n), *place), "max", fn("add", expr.acc(F32), read(0)), scan=True))
+
+
 def gather(n: int, width: int) -> Program:
     row = (0, expr.read(1, I64))
     return program(Stage("s", axes(f"i:{n} j:{width}"),
@@ -164,6 +171,7 @@ CASES = {
     **{f"depthwise {c}@{s}": depthwise(c, s) for c, s in ((1, 3), (3, 9), (17, 33))},
     **{f"softmax {m}x{n} by {b}": softmax(m, n, b) for m, n in SIZES for b in (1, 4) if m % b == 0},
     **{f"scatter {m}x{n}": scatter(m, n) for m, n in SIZES}, "ordered scatter": scatter(6, 33, None),
+    **{f"scan along {a} of {m}x{n}": scan(m, n, a) for m, n in SIZES for a in "ij"},
     **{f"gather {m}x{n}": gather(m, n) for m, n in SIZES},
     "f64": elementwise(5, 33, dtype=F64), "scalar": elementwise(1),
 }
@@ -185,7 +193,8 @@ def test_every_class_gets_a_legal_default(name, target):
 
 @pytest.mark.parametrize("name", [
     "matmul 33x33", "conv 17->33@7/1", "conv 40->17@9/1", "transpose 7x129", "depthwise 3@9", "softmax 17x3 by 1",
-    "elementwise (3, 5, 7)", "add over i of 7x129", "gather 3x7"])
+    "elementwise (3, 5, 7)", "add over i of 7x129", "gather 3x7", "scan along i of 7x129", "scan along j of 7x129",
+    "scan along i of 1x17"])
 def test_scheduling_keeps_the_meaning(name):
     """Copy kernels and merged axes compute the same values, in the reference interpreter."""
     before = CASES[name]

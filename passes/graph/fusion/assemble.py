@@ -54,7 +54,9 @@ def label(stages: Sequence[Stage]) -> str:
             parts.append("dot")
         else:
             parts += [e.fn for e in walk(stage.body) if e.fn not in _SILENT]
-            if stage.reduce is not None:
+            if stage.scan:
+                parts.append("scan")
+            elif stage.reduce is not None:
                 parts.append(_LABELS.get(stage.reduce, stage.reduce))
         if stage.epilogue is not None:
             parts += [e.fn for e in walk(stage.epilogue) if e.fn not in _SILENT]

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from jtc.dialects.affine import Affine
 from jtc.dialects.expr import Expr, const, read, reads_of, rewrite
 from jtc.dialects.graph import Node
 from jtc.dialects.kernel import REDUCTION, Access, Guard, Stage
@@ -19,6 +20,7 @@ from jtc.dialects.optable import REDUCTIONS
 from jtc.passes.graph.fusion.inverse import is_gatherable
 from jtc.passes.graph.fusion.values import Classes, Empty, Index, Split, Values
 from jtc.passes.index_maps import apply, leaves_range
+from jtc.passes.stages import substitute
 
 
 @dataclass(frozen=True)
@@ -78,21 +80,29 @@ class _Builder(Values):
             return fill, self.accumulation(root.args[0], root.attrs["map"], (), (), fn)
         place = self.root_index(root.shape)
         value, _ = self.pull(root, place, self.frame, None)
+        return (self.result(place, value),)
+
+    def result(self, place: Index, value: Expr, name: str = "") -> Stage:
+        """The stage that writes `value`, which holds the reduction or scan that was met on the way to it."""
         write = replace(self.write(place), guards=self.frame)
         if self.reduction is None:
-            return (self.stage(write, value),)
+            return self.stage(write, value, name)
         assert self.body is not None
         epilogue = None if value.fn == "acc" else value
-        return (self.stage(write, self.body, reduce=self.reduction.attrs["fn"], epilogue=epilogue),)
+        stage = self.stage(write, self.body, name, self.reduction.attrs.get("fn", "add"), epilogue)
+        if not self.scanned:
+            return stage
+        axes = tuple(replace(a, kind=REDUCTION) if a.name == self.scanned else a for a in stage.axes)
+        if self.reversed:
+            last = self.sizes[self.scanned] - 1
+            stage = substitute(stage, {self.scanned: last - Affine.axis(self.scanned)})
+        return replace(stage, axes=axes, scan=True)
 
     def scatter(self) -> tuple[Stage, ...]:
         root, (init, updates, *indices) = self.root, self.root.args
         place = self.root_index(root.shape)
         value, _ = self.pull(init, place, self.frame, None)
-        write = replace(self.write(place), guards=self.frame)
-        epilogue = None if self.reduction is None or value.fn == "acc" else value
-        copy = self.stage(write, value if self.reduction is None or self.body is None else self.body, "copy",
-                          None if self.reduction is None else self.reduction.attrs["fn"], epilogue)
+        copy = self.result(place, value, "copy")
         if updates.type.size == 0:
             return (copy,)
         return copy, self.accumulation(updates, root.attrs["map"], root.attrs["dims"], indices, root.attrs["fn"])

@@ -4,7 +4,7 @@ Two stages can stand in one kernel when the second reads, in each iteration of t
 first wrote in that iteration (layout.py says which axes those are).  A value that nobody else reads then lives for one
 iteration (or one block of iterations) and never reaches memory: softmax, layer_norm and batch_norm are one kernel each.
 
-Contractions and scatters stay alone: they need loops of their own.  A group needs buffers that fit into the
+Contractions, scatters and scans stay alone: they need loops of their own.  A group needs buffers that fit into the
 second-level cache, and either no more than SMALL points in all, or a reduction and MIN_ITERATIONS shared iterations.
 Without a reduction only small stages of equal size are joined, to launch and compile fewer kernels.
 
@@ -100,6 +100,8 @@ def _alone(stages: Sequence[Stage]) -> str:
     for stage in stages:
         if stage.accumulate:
             return "a scatter has loops of its own"
+        if stage.scan:
+            return "a scan has loops of its own"
         if stage.factors() is not None:
             return "a contraction has loops of its own"
         if any(a.size == 0 for a in stage.axes):

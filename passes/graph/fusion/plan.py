@@ -40,6 +40,7 @@ MAX_LEAVES = 24             # tensors that one kernel reads
 MAX_PATHS = 6               # readers are told apart up to this number
 WEIGHTS_ONLY = "it depends on weights only: computed once"
 REDUCTION_OPS = frozenset({"reduce", "reindex_reduce"})
+SCANS = frozenset({"scan", "recurrence"})       # as open as reductions: their stages write what they pass
 
 
 @dataclass
@@ -128,7 +129,7 @@ class _Planner:
         self.opened: set[int] = set()       # ids of values in which a reduction is open, or would be without a buffer
         self.guess: set[int] = set()        # ids of values that probably get a buffer
         self.sizes = {id(n): n.type.size for n in plan.order}
-        self.reducing = {id(n) for n in plan.order if n.op in REDUCTION_OPS and reduces(n)}
+        self.reducing = {id(n) for n in plan.order if n.op in REDUCTION_OPS and reduces(n) or n.op in SCANS}
         self.factors = {id(n): contraction_bases(n) for n in plan.order if n.op in REDUCTION_OPS}
 
     def cut(self, node: Node, reason: str) -> None:
@@ -183,6 +184,9 @@ class _Planner:
     def rules(self, node: Node) -> None:
         if node.op in MOVEMENT:
             self.movement(node)
+        elif node.op in SCANS:
+            for arg in node.args:
+                self.finish(arg, "it is reduced and then scanned")
         elif id(node) in self.reducing:
             self.reduction(node)
         elif node.op in ("gather", "scatter"):
@@ -347,7 +351,8 @@ def _op_cost(node: Node) -> float:
         return SCALAR_FUNCTIONS[node.op].cost
     if node.op in REDUCTION_OPS and reduces(node):
         return 2.0 * node.args[0].type.size / max(1, node.type.size)
-    costs = {"cast": 1.0, "iota": 1.0, "random": SCALAR_FUNCTIONS["philox"].cost, "gather": 4.0, "reindex_reduce": 1.0}
+    costs = {"cast": 1.0, "iota": 1.0, "random": SCALAR_FUNCTIONS["philox"].cost, "gather": 4.0, "reindex_reduce": 1.0,
+             **dict.fromkeys(SCANS, 2.0)}
     return costs.get(node.op, 0.0)
 
 

@@ -73,6 +73,8 @@ class Values:
         self.frame: Guards = ()             # conditions on the root's own axes, where one was cut unevenly
         self.reduction: Node | None = None
         self.reduction_index: Index = ()
+        self.scanned = ""                   # the axis that the reduction scans; `reversed`: from its end
+        self.reversed = False
         self.body: Expr | None = None
         self.in_body = False
         self.memo: dict[tuple, tuple[Expr, bool]] = {}
@@ -316,6 +318,33 @@ class Values:
                           for d, form in enumerate(inner))
             self.leave(self.pull(x, index, guards, None)[0])
         return acc(node.dtype), want is None
+
+    def pull_scan(self, node: Node, place: Index, guards: Guards, want: Any) -> tuple[Expr, bool]:
+        """A scan runs along an axis of the result, in its order or against it."""
+        axis = node.attrs["axis"]
+        if node.shape[axis] == 1:
+            start = const(REDUCTIONS[node.attrs.get("fn", "add")].identity(node.dtype), node.dtype)
+            return self.step(node, place, guards, start), want is None
+        last = node.shape[axis] - 1
+        name, back = place[axis].as_axis(), (last - place[axis]).as_axis()
+        found = name or back
+        used = sum(found in form.axes for form in place) if found else 0
+        if found is None or used > 1 or self.sizes[found] != last + 1 \
+                or not any(a.name == found and a.kind == PARALLEL for a in self.axes):
+            raise Cut(node, "it is a scan, whose reader walks it in another order")
+        if self.enter(node, place, guards):
+            self.scanned, self.reversed = found, name is None
+            self.leave(self.step(node, place, guards, acc(node.dtype)))
+        return acc(node.dtype), want is None
+
+    pull_recurrence = pull_scan
+
+    def step(self, node: Node, place: Index, guards: Guards, before: Expr) -> Expr:
+        """The value of a scan at `place`, given the one before."""
+        first, *more = (self.pull(a, place, guards, None)[0] for a in node.args)
+        if node.op == "scan":
+            return expr(REDUCTIONS[node.attrs["fn"]].fn, (before, first), node.dtype)
+        return expr("add", (expr("mul", (first, before), node.dtype), more[0]), node.dtype)
 
     def pull_reindex_reduce(self, node: Node, place: Index, guards: Guards, want: Any) -> tuple[Expr, bool]:
         x, fn = node.args[0], node.attrs["fn"]

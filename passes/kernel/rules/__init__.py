@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator
 
 from jtc.dialects.kernel import Kernel, Program, Stage
 from jtc.dialects.target import CpuTarget
-from jtc.passes.kernel.rules import contraction, elementwise, reduction, scatter
+from jtc.passes.kernel.rules import contraction, elementwise, reduction, scan, scatter
 from jtc.passes.kernel.rules.common import Candidate, View
 from jtc.passes.kernel.schedule_pass import scalar_schedule
 
 # Class -> what its stages have, and the rule that schedules them.  A stage is of the first class that it fits.
 RULES: dict[str, tuple[Callable[[Stage], bool], Callable[[View], Iterator[Candidate]]]] = {
     "scatter": (lambda stage: stage.accumulate, scatter.propose),
+    "scan": (lambda stage: stage.scan, scan.propose),
     "contraction": (lambda stage: stage.factors() is not None, contraction.propose),
     "reduction": (lambda stage: stage.reduce is not None, reduction.propose),
     "elementwise": (lambda stage: True, elementwise.propose),

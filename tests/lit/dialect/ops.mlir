@@ -43,16 +43,20 @@ func.func @ops(%x: tensor<4x8xf32> {jtc.name = "x"}, %ids: tensor<3xi64> {jtc.na
   %y = "jtc.sub"(%t, %u) : (tensor<8x4xf32>, tensor<8x4xf32>) -> tensor<8x4xf32>
   // CHECK: %[[R:.*]] = "jtc.recompute"(%16) : (tensor<8x4xf32>) -> tensor<8x4xf32>
   %x2 = "jtc.recompute"(%y) : (tensor<8x4xf32>) -> tensor<8x4xf32>
+  // CHECK: %18 = "jtc.scan"(%[[R]]) {fn = "mul", axis = 1 : i64} : (tensor<8x4xf32>) -> tensor<8x4xf32>
+  %x3 = "jtc.scan"(%x2) {fn = "mul", axis = 1 : i64} : (tensor<8x4xf32>) -> tensor<8x4xf32>
+  // CHECK: %19 = "jtc.recurrence"(%18, %[[R]]) {axis = 0 : i64} : (tensor<8x4xf32>, tensor<8x4xf32>) -> tensor<8x4xf32>
+  %x4 = "jtc.recurrence"(%x3, %x2) {axis = 0 : i64} : (tensor<8x4xf32>, tensor<8x4xf32>) -> tensor<8x4xf32>
   // CHECK: "jtc.arg_reduce"(%[[Y]]) {fn = "min", axis = 0 : i64} : (tensor<8x4xf32>) -> tensor<4xi64>
   %m = "jtc.arg_reduce"(%t) {fn = "min", axis = 0 : i64} : (tensor<8x4xf32>) -> tensor<4xi64>
   // CHECK: "jtc.iota"() {axis = 0 : i64} : () -> tensor<4xi64>
   %n = "jtc.iota"() {axis = 0 : i64} : () -> tensor<4xi64>
-  // CHECK: "jtc.mul"(%18, %19) : (tensor<4xi64>, tensor<4xi64>) -> tensor<4xi64>
+  // CHECK: "jtc.mul"(%20, %21) : (tensor<4xi64>, tensor<4xi64>) -> tensor<4xi64>
   %o = "jtc.mul"(%m, %n) : (tensor<4xi64>, tensor<4xi64>) -> tensor<4xi64>
-  // CHECK: "jtc.reduce"(%20) {fn = "add", axes = array<i64: 0>} : (tensor<4xi64>) -> tensor<i64>
+  // CHECK: "jtc.reduce"(%22) {fn = "add", axes = array<i64: 0>} : (tensor<4xi64>) -> tensor<i64>
   %k = "jtc.reduce"(%o) {fn = "add", axes = array<i64: 0>} : (tensor<4xi64>) -> tensor<i64>
-  // CHECK: "jtc.random"(%21) {stream = 3 : i64} : (tensor<i64>) -> tensor<i32>
+  // CHECK: "jtc.random"(%23) {stream = 3 : i64} : (tensor<i64>) -> tensor<i32>
   %z = "jtc.random"(%k) {stream = 3 : i64} : (tensor<i64>) -> tensor<i32>
-  // CHECK: return %[[R]], %22 : tensor<8x4xf32>, tensor<i32>
-  return %x2, %z : tensor<8x4xf32>, tensor<i32>
+  // CHECK: return %19, %24 : tensor<8x4xf32>, tensor<i32>
+  return %x4, %z : tensor<8x4xf32>, tensor<i32>
 }

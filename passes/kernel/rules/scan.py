@@ -1,0 +1,42 @@
+"""Scans: one axis runs in order, and every step waits for the one before.
+
+What hides that wait is independent work: lanes and several vectors along the axis in which the write is contiguous;
+or, where that is the scanned axis itself, several rows side by side, each scalar.  Long bodies fill lanes with rows
+instead, though loads and stores of such lanes go element by element.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from jtc.dialects.kernel import Schedule
+from jtc.passes.kernel.rules.common import SCATTER_COST, Candidate, View, round_up
+
+CHAIN = 4.0             # cycles from one step of an addition, product or maximum to the next
+CHAINS = 8              # independent ones that keep two ports busy
+
+
+def propose(view: View) -> Iterator[Candidate]:
+    stage = view.stage
+    unroll = tuple((axis, 2) for axis in stage.reductions)
+    for vector in view.parallel:
+        if not view.written[vector]:
+            continue
+        size, lanes = view.free[vector], view.lanes
+        vectors = -(-size // lanes)
+        count = min(vectors, CHAINS)
+        outer = view.by_write_stride([a for a in view.parallel if a != vector])
+        loads = sum(view.load_cost(n, vector) for n in range(len(stage.reads)))
+        store = 1.0 if view.written[vector] == 1 else SCATTER_COST * lanes
+        step = max(count * (view.work * 0.5 + loads + store), CHAIN)
+        cost = view.points / size * round_up(vectors, count) / count * step
+        loops = (*((a, 1) for a in outer), (vector, lanes * count))
+        threads = view.threads(outer) or (len(loops) if view.threads([vector]) and vectors > count else 0)
+        yield Candidate(cost, Schedule(vector, lanes, loops, tuple(stage.reductions), unroll, threads=threads))
+    if view.parallel:
+        rows = max(view.parallel, key=lambda a: view.free[a])
+        count = min(view.free[rows], CHAINS)
+        outer = view.by_write_stride([a for a in view.parallel if a != rows])
+        loops = (*((a, 1) for a in outer), (rows, count))
+        cost = view.points / count * max(count * (view.work + len(stage.reads) * 0.5 + 1), CHAIN)
+        threads = view.threads([*outer, rows])
+        yield Candidate(cost, Schedule("", 1, loops, tuple(stage.reductions), unroll, threads=threads))
