@@ -12,7 +12,7 @@ from jtc.dialects.graph import Graph, Node, TensorType
 from jtc.dialects.kernel import Program
 from jtc.dialects.optable import REDUCTIONS, SCALAR_FUNCTIONS
 from jtc.passes.base import Pass
-from jtc.passes.graph.fusion.plan import contraction_bases
+from jtc.passes.graph.fusion.costs import contraction_bases
 from jtc.passes.graph.maps import compose, leaves, projection
 from jtc.passes.graph.rewriting import Interned, is_splat, make, need_graph, number_of, rebuild, splat
 

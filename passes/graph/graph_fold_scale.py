@@ -11,8 +11,9 @@ from jtc.dialects.affine import Affine
 from jtc.dialects.graph import Graph, Node, TensorType, users
 from jtc.dialects.kernel import Program
 from jtc.passes.base import Pass
+from jtc.passes.graph.fusion.costs import REDUCTION_OPS
 from jtc.passes.graph.fusion.movement import MAPPED, MOVEMENT, affine_map
-from jtc.passes.graph.fusion.plan import REDUCTION_OPS, weight_only
+from jtc.passes.graph.fusion.plan import weight_only
 from jtc.passes.graph.maps import leaves
 from jtc.passes.graph.rewriting import is_splat, make, need_graph, number_of, splat, with_args
 from jtc.passes.index_maps import NotAffine, apply, domain_sizes, identity, through_reshape
