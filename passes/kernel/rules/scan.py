@@ -13,6 +13,8 @@ from jtc.passes.kernel.rules.common import SCATTER_COST, Candidate, View, round_
 
 CHAIN = 4.0             # cycles from one step of an addition, product or maximum to the next
 CHAINS = 8              # independent ones that keep two ports busy
+LINES = 8               # cache lines at once: rows whose distance is a power of two share a set of the first cache
+FAR = 8                 # stores that walk along rows side by side: their lines meet in few sets (measured)
 
 
 def propose(view: View) -> Iterator[Candidate]:
@@ -25,18 +27,18 @@ def propose(view: View) -> Iterator[Candidate]:
         vectors = -(-size // lanes)
         count = min(vectors, CHAINS)
         outer = view.by_write_stride([a for a in view.parallel if a != vector])
-        loads = sum(view.load_cost(n, vector) for n in range(len(stage.reads)))
-        store = 1.0 if view.written[vector] == 1 else SCATTER_COST * lanes
-        step = max(count * (view.work * 0.5 + loads + store), CHAIN)
+        memory = sum(view.load_cost(n, vector) for n in range(len(stage.reads)))
+        memory += 1.0 if view.written[vector] == 1 else SCATTER_COST * lanes * FAR
+        step = max(count * (view.work * 0.5 + memory), CHAIN)
         cost = view.points / size * round_up(vectors, count) / count * step
         loops = (*((a, 1) for a in outer), (vector, lanes * count))
         threads = view.threads(outer) or (len(loops) if view.threads([vector]) and vectors > count else 0)
         yield Candidate(cost, Schedule(vector, lanes, loops, tuple(stage.reductions), unroll, threads=threads))
     if view.parallel:
         rows = max(view.parallel, key=lambda a: view.free[a])
-        count = min(view.free[rows], CHAINS)
+        count = min(view.free[rows], max(2, LINES // (len(stage.reads) + 1)))
         outer = view.by_write_stride([a for a in view.parallel if a != rows])
         loops = (*((a, 1) for a in outer), (rows, count))
-        cost = view.points / count * max(count * (view.work + len(stage.reads) * 0.5 + 1), CHAIN)
+        cost = view.points / count * max(count * (view.work * 0.5 + 1), CHAIN)
         threads = view.threads([*outer, rows])
         yield Candidate(cost, Schedule("", 1, loops, tuple(stage.reductions), unroll, threads=threads))
