@@ -1,8 +1,12 @@
 """Writes MLIR text: fresh names, indentation, constants hoisted to the top of the function and shared."""
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+
+_DEFINED, _NAME = re.compile(r"^\s*(%\w+) ="), re.compile(r"%\w+")
 
 
 class Builder:
@@ -46,6 +50,30 @@ class Builder:
         if values not in self.tables:
             self.tables[values] = f"%table{len(self.tables)}"
         return self.tables[values]
+
+    def interleave(self, bodies: Sequence[Callable[[], None]]) -> None:
+        """Append the lines of several bodies in turns, one line of each, so that neighbours do not wait for each other.
+
+        A line that uses a value of an earlier body comes after it.  Bodies that open blocks follow each other whole.
+        """
+        before, parts = self.lines, []
+        for body in bodies:
+            self.lines = []
+            body()
+            parts.append(self.lines)
+        self.lines = before
+        if any(line.endswith("{") for part in parts for line in part):
+            for part in parts:
+                self.lines += part
+            return
+        missing = {name for part in parts for line in part for name in _DEFINED.findall(line)}
+        queues = [deque(part) for part in parts]
+        while any(queues):
+            for queue in queues:
+                if queue and not missing.intersection(_NAME.findall(_DEFINED.sub("", queue[0]))):
+                    line = queue.popleft()
+                    missing.difference_update(_DEFINED.findall(line))
+                    self.lines.append(line)
 
     @contextmanager
     def block(self, head: str, tail: str = "}") -> Iterator[None]:

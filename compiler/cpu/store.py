@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from jtc.compiler.cpu.code import Code, type_of
 from jtc.compiler.cpu.loops import Flag
@@ -12,6 +13,11 @@ from jtc.compiler.cpu.operands import Operand, Spot
 from jtc.compiler.cpu.places import Frame
 from jtc.compiler.cpu.tile import Tile
 from jtc.dialects.dtypes import BOOL
+from jtc.dialects.expr import walk
+from jtc.dialects.optable import SCALAR_FUNCTIONS
+
+TOGETHER = 4        # vectors whose long epilogues are computed side by side
+LONG = 16           # instructions of an epilogue from which on that pays
 
 Results = list[tuple[str, Spot]]
 
@@ -65,7 +71,7 @@ def _with_partials(tile: Tile, frame: Frame, results: Results, how: Finish) -> N
         values = code.branch(how.first, lambda: values, lambda: _scoped(frame, added), types)
     results = [(x, spot) for x, (_, spot) in zip(values, results)]
 
-    def partial() -> list[str]:
+    def wait() -> list[str]:
         for x, spot in results:
             tile.values.memory.store(frame, how.partial, spot, x)
         return []
@@ -77,9 +83,9 @@ def _with_partials(tile: Tile, frame: Frame, results: Results, how: Finish) -> N
     if how.last is True or tile.stage.epilogue is None and how.partial is tile.write:
         final()
     elif how.last is False:
-        partial()
+        wait()
     else:
-        code.branch(how.last, lambda: _scoped(frame, final), lambda: _scoped(frame, partial))
+        code.branch(how.last, lambda: _scoped(frame, final), lambda: _scoped(frame, wait))
 
 
 def _scoped(frame: Frame, body: Callable[[], list[str]]) -> list[str]:
@@ -92,14 +98,41 @@ def _scoped(frame: Frame, body: Callable[[], list[str]]) -> list[str]:
 
 def _final(tile: Tile, frame: Frame, results: Results, how: Finish, stream: str | None) -> None:
     """Epilogue and store."""
-    stage = tile.stage
+    memory = tile.values.memory
+    if len(results) >= TOGETHER and stream is None and _is_long(tile) and _can_wait(tile, how):
+        for x, spot in results:
+            memory.store(frame, tile.write, spot, x)
+
+        def one(spot: Spot) -> None:
+            memory.store(frame, tile.write, spot, tile.final(frame, spot, memory.load(frame, tile.write, spot)))
+        spots = [spot for _, spot in results]
+        for at in range(0, len(spots), TOGETHER):
+            tile.code.interleave([partial(one, spot) for spot in spots[at:at + TOGETHER]])
+        return
     for x, spot in results:
         x = tile.final(frame, spot, x)
         if how.scalars is not None and spot.width is None:
-            how.scalars[stage.write.buffer] = x
+            how.scalars[tile.stage.write.buffer] = x
         else:
             fits = stream and spot.width and not (tile.write.form.offset(spot.offsets) + spot.start) % spot.width
-            tile.values.memory.store(frame, tile.write, spot, x, stream if fits else None)
+            memory.store(frame, tile.write, spot, x, stream if fits else None)
+
+
+def _is_long(tile: Tile) -> bool:
+    """Whether the epilogue is a chain so long that a processor cannot look past it to the next vector's.
+
+    Then the results are stored first, which frees the registers to compute several vectors side by side.
+    """
+    epilogue = tile.stage.epilogue
+    return epilogue is not None and sum(
+        SCALAR_FUNCTIONS[e.fn].cost for e in walk(epilogue) if e.fn in SCALAR_FUNCTIONS) >= LONG
+
+
+def _can_wait(tile: Tile, how: Finish) -> bool:
+    """Whether the write can hold the results before the epilogue."""
+    stage = tile.stage
+    return how.scalars is None and stage.write.dtype is tile.dtype and not stage.write.guards \
+        and not stage.write.gather and all(read.buffer != stage.write.buffer for read in stage.reads)
 
 
 def _aligned(tile: Tile, frame: Frame) -> str | None:

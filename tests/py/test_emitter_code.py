@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from jtc.compiler.driver import settings_for
 from jtc.compiler.phases import advance
 from jtc.dialects.dtypes import DTYPES, F32
 from jtc.dialects.errors import InternalError
-from jtc.dialects.expr import read
+from jtc.dialects.expr import acc, read
 from jtc.dialects.kernel import Kernel, Pack, Schedule, Stage
 
 
@@ -72,6 +73,16 @@ def test_the_tiles_of_one_panel_share_the_prefetches_of_the_next(rows, tiles, ea
     assert sum("prefetcht0" in line for line in loop) == 1, "the lines of the results take turns"
     lines = {int(n) // 16 for n in re.findall(r"\.quad\t(\d+)", text)}
     assert lines == {row * 30 + n for row in range(8) for n in range(3)}
+
+
+def test_long_epilogues_run_side_by_side():
+    schedule = Schedule("j", 16, (("j", 48), ("i", 8)), ("k",), (("k", 4),))
+    stage = replace(matmul(64, 96, 64, schedule), epilogue=fn("erf", acc(F32)))
+    kernel = Kernel("k", (stage,))
+    lines = emit(kernel, types_of(kernel), machine.named("x86-64-v4")).text.splitlines()
+    loads = [n for n, line in enumerate(lines) if "vector.load %arg3" in line or "math.absf" in line]
+    kinds = "".join("l" if "load" in lines[n] else "a" for n in loads)
+    assert "aaaa" in kinds and "aaaaa" not in kinds, "four vectors take their first steps together"
 
 
 def test_results_out_of_line_are_fetched_to_the_last_one():
