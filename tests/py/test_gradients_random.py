@@ -14,7 +14,7 @@ from jtc.dialects.reference import run_graph, run_program
 from jtc.frontend.autodiff import reverse
 from jtc.frontend.vmap import batch
 
-SEEDS = 80
+SEEDS = [*range(80), 1238]         # the last one reads a reindex_reduce only where it meets nothing
 SIZE = 3                      # examples
 
 
@@ -39,7 +39,7 @@ def close(got: list[np.ndarray], want: list[np.ndarray], what: str) -> None:
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid")
 def test_gradients_become_the_right_kernels():
     settings, count = Settings(machine.named("x86-64-v4")), 0
-    for seed in range(SEEDS):
+    for seed in SEEDS:
         graph, symbols, found = pulled(seed)
         if not found:
             continue
@@ -50,12 +50,12 @@ def test_gradients_become_the_right_kernels():
         program = pipeline.run(backward, pipeline.graph_passes(settings), settings)
         close(run_program(program, arrays), want, f"seed {seed}")
         count += sum(np.any(w != 0) for w in want)
-    assert count > SEEDS // 2                          # most gradients are not zero everywhere
+    assert count > len(SEEDS) // 2                          # most gradients are not zero everywhere
 
 
 def test_forward_mode_is_the_transpose():
     """<pulled(u), d> = <u, pushed(d)>."""
-    for seed in range(SEEDS):
+    for seed in SEEDS:
         graph, symbols, _ = pulled(seed)
         found = reverse(graph.outputs, symbols, graph.inputs)
         directions = [Node("input", (), {}, n.type) for n in graph.inputs]
@@ -72,7 +72,7 @@ def test_forward_mode_is_the_transpose():
 
 
 def test_batches_are_examples_side_by_side():
-    for seed in range(SEEDS):
+    for seed in SEEDS:
         graph, symbols, found = pulled(seed)
         if not found:
             continue

@@ -383,6 +383,8 @@ class Values:
     def inverse(self, node: Node, place: Index) -> Inverse | None:
         """The points of a reindex_reduce's argument that meet its element `place`; None where there are none."""
         def new_axis(d: int, size: int) -> Affine:
+            if not reduces(node):
+                raise NoPoint               # only elements outside of the result would meet several points
             if size % self.splits.get(f"r{d}", 1):
                 raise Cut(node.args[0], "its reshape has no affine index in every residue class")
             return self.axis(f"r{d}", size, REDUCTION)
