@@ -51,7 +51,10 @@ def build(root: Node, buffers: Mapping[int, str]) -> Built:
         except Classes as needed:
             classes[needed.axis] = classes.get(needed.axis, 1) * needed.count
         else:
-            return Built(tuple(s for part in parts for s in part.stages),
+            stages = [s for part in parts for s in part.stages]
+            # What a scatter starts from may be written class by class; it accumulates once.
+            once = [s for s in stages if s.accumulate][:1]
+            return Built((*(s for s in stages if not s.accumulate), *once),
                          frozenset().union(*(p.interior for p in parts)),
                          frozenset().union(*(p.boundary for p in parts)))
 
