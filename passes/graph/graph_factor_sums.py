@@ -9,7 +9,7 @@ from jtc.dialects.graph import Graph, Node, TensorType
 from jtc.dialects.kernel import Program
 from jtc.passes.base import Pass
 from jtc.passes.graph.fusion.plan import weight_only
-from jtc.passes.graph.rewriting import is_splat, make, need_graph, number_of, splat, with_args
+from jtc.passes.graph.rewriting import is_splat, make, need_graph, number_of, splat, standing_for, with_args
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class GraphFactorSums(Pass):
                 kept.add(id(result))
             elif node.op == "reduce" and node.attrs["fn"] == "add" and node.dtype.is_float and node.type.size:
                 result = factored(result, kept)
-            new[id(node)] = result
+            new[id(node)] = standing_for(node, result)
         return replace(graph, outputs=[new[id(n)] for n in graph.outputs])
 
 

@@ -15,7 +15,7 @@ from jtc.passes.graph.fusion.costs import REDUCTION_OPS
 from jtc.passes.graph.fusion.movement import MAPPED, MOVEMENT, affine_map
 from jtc.passes.graph.fusion.plan import weight_only
 from jtc.passes.graph.maps import leaves
-from jtc.passes.graph.rewriting import is_splat, make, need_graph, number_of, splat, with_args
+from jtc.passes.graph.rewriting import is_splat, make, need_graph, number_of, splat, standing_for, with_args
 from jtc.passes.index_maps import NotAffine, apply, domain_sizes, identity, through_reshape
 
 
@@ -45,7 +45,8 @@ class GraphFoldScale(Pass):
                 new[id(node)] = node
                 continue
             alone = len(readers[id(node)]) == 1 and id(node) not in outputs
-            new[id(node)] = folder.rewrite(with_args(node, [new[id(a)] for a in node.args]), id(node) in fixed, alone)
+            made = folder.rewrite(with_args(node, [new[id(a)] for a in node.args]), id(node) in fixed, alone)
+            new[id(node)] = standing_for(node, made)
         return replace(graph, outputs=[new[id(n)] for n in graph.outputs])
 
 

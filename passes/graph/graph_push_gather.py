@@ -14,7 +14,7 @@ from jtc.passes.base import Pass
 from jtc.passes.graph.fusion.movement import affine_map
 from jtc.passes.graph.fusion.plan import weight_only
 from jtc.passes.graph.maps import leaves
-from jtc.passes.graph.rewriting import is_splat, make, need_graph, number_of, splat, with_args
+from jtc.passes.graph.rewriting import is_splat, make, need_graph, number_of, splat, standing_for, with_args
 
 FEWER = 8           # a value that others read too is computed again for a gather of an eighth of it
 MAX_OPS = 32        # ops that one gather is pushed through
@@ -45,7 +45,7 @@ class GraphPushGather(Pass):
             result = with_args(node, [new[id(a)] for a in node.args]) if node.op != "input" else node
             if node.op == "gather" and _is_worthwhile(node, len(readers[id(node.args[0])]), outputs, fixed):
                 result = _Push(result).run()
-            new[id(node)] = result
+            new[id(node)] = standing_for(node, result)
         return replace(graph, outputs=[new[id(n)] for n in graph.outputs])
 
 

@@ -10,7 +10,8 @@ from jtc.dialects.graph import Graph, Node, Weights
 from jtc.dialects.kernel import Program
 from jtc.passes.base import PassError
 
-__all__ = ["Interned", "is_splat", "is_weights", "make", "need_graph", "number_of", "rebuild", "splat", "with_args"]
+__all__ = ["Interned", "is_splat", "is_weights", "make", "need_graph", "number_of", "rebuild", "splat", "standing_for",
+           "with_args"]
 
 
 def is_weights(node: Node) -> bool:
@@ -30,7 +31,13 @@ def with_args(node: Node, args: Sequence[Node]) -> Node:
     """The node on other arguments of the same types; itself where they are its own."""
     if all(a is b for a, b in zip(args, node.args, strict=True)):
         return node
-    return Node(node.op, args, node.attrs, node.type, node.loc, node.data)
+    return standing_for(node, Node(node.op, args, node.attrs, node.type, node.loc, node.data))
+
+
+def standing_for(old: Node, new: Node) -> Node:
+    """`new`, to be computed when `old` was recorded."""
+    new.order = min(new.order, old.order)
+    return new
 
 
 class Interned:
@@ -51,8 +58,7 @@ def rebuild(graph: Graph, rule: Callable[[Node], Node]) -> Graph:
     new: dict[int, Node] = {}
     for node in graph.nodes():
         made = rule(with_args(node, [new[id(a)] for a in node.args])) if node.op != "input" else node
-        made.order = min(made.order, node.order)
-        new[id(node)] = made
+        new[id(node)] = standing_for(node, made)
     return replace(graph, outputs=[new[id(n)] for n in graph.outputs])
 
 
