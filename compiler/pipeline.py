@@ -37,6 +37,7 @@ GRAPH = (
     Step("graph-fuse", "last on graphs: decides which values get a buffer, makes kernels"),
 )
 KERNEL = (
+    Step("kernel-widen", "first, so that all others see what is computed and what only moves"),
     Step("kernel-merge-axes", "before schedules, which choose tiles for the axes that are left"),
     Step("kernel-schedule", "a default schedule for every stage; may split packing off as kernels of its own"),
     Step("kernel-inline-copies", "now that copies are known: values that are only computed to be copied"),
@@ -55,12 +56,12 @@ def kernel_passes(settings: Settings) -> list[Pass]:
 
 
 def make(names: Sequence[str], settings: Settings) -> list[Pass]:
-    """Passes by name with their default options; a pass that has a field `target` gets the target compiled for."""
+    """Passes by name with their default options; a pass that has a field `target` or `strict` gets the setting."""
     known = registry()
     passes = []
     for name in names:
-        takes_target = any(f.name == "target" for f in fields(known[name]))
-        passes.append(known[name](**({"target": settings.target} if takes_target else {})))
+        wanted = {f.name for f in fields(known[name])} & {"target", "strict"}
+        passes.append(known[name](**{option: getattr(settings, option) for option in wanted}))
     return passes
 
 

@@ -28,7 +28,7 @@ from typing import Any
 
 from jtc.dialects.affine import Affine, flatten
 from jtc.dialects.dtypes import DType
-from jtc.dialects.expr import Expr
+from jtc.dialects.expr import Expr, walk
 from jtc.dialects.graph import Location, TensorType
 
 PARALLEL, REDUCTION = "parallel", "reduction"
@@ -165,14 +165,28 @@ class Stage:
 
     def factors(self) -> tuple[int, int] | None:
         """Numbers of the two reads where the stage is a contraction: a sum of products of two reads, each of which
-        misses some parallel axis of size > 1 that the other has.  None otherwise."""
+        misses some parallel axis of size > 1 that the other has.  The reads may be converted.  None otherwise."""
         body = self.body
-        if self.reduce != "add" or self.accumulate or body.fn != "mul" or any(a.fn != "read" for a in body.args):
+        if self.reduce != "add" or self.accumulate or body.fn != "mul":
             return None
-        first, second = (a.attr for a in body.args)
+        factors = [a.args[0] if a.fn == "cast" else a for a in body.args]
+        if any(a.fn != "read" for a in factors):
+            return None
+        first, second = (a.attr for a in factors)
         wide = {a.name for a in self.axes if a.kind == PARALLEL and a.size > 1}
         one, two = self.reads[first].axes & wide, self.reads[second].axes & wide
         return (first, second) if first != second and one - two and two - one else None
+
+    def copied_as(self, number: int) -> DType:
+        """The type that a copy of a read holds: the one that all its uses convert it to, else its own."""
+        own = self.reads[number].dtype
+        roots = [self.body, *([self.epilogue] if self.epilogue is not None else [])]
+        roots += [e for a in (*self.reads, self.write) for _, e in a.gather]
+        found = {own for root in roots if root.fn == "read" and root.attr == number}
+        for e in dict.fromkeys(e for root in roots for e in walk(root)):
+            if any(a.fn == "read" and a.attr == number for a in e.args):
+                found.add(e.dtype if e.fn == "cast" else own)
+        return found.pop() if len(found) == 1 else own
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,14 +35,15 @@ def convert(x: np.ndarray, dtype: DType, precise: bool) -> np.ndarray:
 
     Floats become integers towards 0: int32 and int64 are the smallest integer where they cannot hold the value (NaN
     too); narrower ones are the low bits of that int32, uint32 of that int64, and uint64 counts from 2^63 on from there.
-    Integers keep their low bits.  16-bit floats come from float32, to which other types are converted first.
+    Integers keep their low bits.  16-bit floats come from float32, to which other types are converted first, and are
+    rounded where `precise` too.
     A number becomes True unless it is 0; NaN is True.
     """
     x = wide(x)
     if dtype.is_integer and x.dtype.kind == "f":
         return _whole(x, dtype)
-    if dtype.is_half and not precise:
-        x = x.astype(np.float32)
+    if dtype.is_half:
+        x = x.astype(np.float32).astype(dtype.numpy)
     return x.astype(computed(dtype, precise))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from jtc.dialects.affine import Affine
-from jtc.dialects.dtypes import BOOL
+from jtc.dialects.dtypes import BOOL, F32
 from jtc.dialects.expr import Expr, reads_of, walk
 from jtc.dialects.graph import TensorType
 from jtc.dialects.kernel import REDUCTION, Access, Kernel, Program, Stage
@@ -131,7 +131,8 @@ def _stage(stage: Stage) -> Iterator[str]:
     value = stage.body if stage.epilogue is None else stage.epilogue
     if value.dtype is not stage.write.dtype:
         yield f"writes {value.dtype.name} values into {stage.write.buffer}, which is {stage.write.dtype.name}"
-    if stage.keep is not None and stage.keep.dtype is not stage.body.dtype:
+    rounded = stage.keep is not None and stage.keep.dtype.is_half and stage.body.dtype is F32
+    if stage.keep is not None and stage.keep.dtype is not stage.body.dtype and not rounded:
         yield f"keeps {stage.body.dtype.name} values in {stage.keep.buffer}, which is {stage.keep.dtype.name}"
     for axis in sorted(stage.write.axes & set(stage.reductions)) if not stage.accumulate and not stage.scan else ():
         yield f"the write to {stage.write.buffer} names the reduction axis {axis!r}"

@@ -30,6 +30,7 @@ from jtc.dialects.target import CpuTarget
 from jtc.passes.base import PassError
 from jtc.passes.kernel import legality
 from jtc.passes.kernel.kernel_schedule import KernelSchedule
+from jtc.passes.kernel.kernel_widen import KernelWiden
 from jtc.passes.kernel.packing import hoist
 from jtc.passes.kernel.schedule_pass import scalar_schedule
 from jtc.tools.random_kernels import Case, random_case
@@ -38,6 +39,7 @@ TARGETS = ("native", "native", "native", "x86-64-v4", "x86-64-v3", "x86-64")
 BATCH = 200             # cases of one child process
 PAGE = mmap.PAGESIZE
 PATTERN = 0xA5
+TOLERANCE = {"f64": 1e-11, "f32": 2e-5, "f16": 2.0 ** -10, "bf16": 2.0 ** -7}     # 16 bits: one in the last place
 
 
 # ------------------------------------------------------------------------------------------------ schedules
@@ -113,7 +115,7 @@ def _packs(rng: random.Random, stage: Stage, schedule: Schedule) -> tuple[Pack, 
 
 def schedule_case(rng: random.Random, case: Case, target: CpuTarget) -> Program:
     """The case's program with random schedules, or with the default ones; sometimes with an operand packed ahead."""
-    program = case.program
+    program = KernelWiden().run(case.program)
     if rng.random() < 0.2:
         return KernelSchedule(target=target).run(program)
     kernel, = program.kernels
@@ -195,7 +197,7 @@ def fill(rng: np.random.Generator, type: TensorType, bounds: tuple[int, int] | N
         return rng.integers(bounds[0], max(bounds[1], bounds[0] + 1), type.size).astype(type.dtype.numpy)
     if type.dtype is BOOL:
         return rng.integers(0, 2, type.size).astype(bool)
-    values = rng.integers(-2, 3, type.size).astype(type.dtype.numpy)
+    values = rng.integers(-2 if type.dtype.kind != "uint" else 0, 3, type.size).astype(type.dtype.numpy)
     if nan and type.dtype.is_float:
         values[rng.random(type.size) < 0.02] = np.nan
     return values
@@ -260,7 +262,7 @@ def _compare(name: str, got: np.ndarray, want: np.ndarray, dtype: DType) -> str 
         with np.errstate(all="ignore"):
             finite = np.abs(want[np.isfinite(want)])
             scale = max(1.0, float(finite.max())) if finite.size else 1.0
-            limit = (2e-5 if dtype.bits == 32 else 1e-11) * scale
+            limit = TOLERANCE[dtype.name] * scale
             same = (np.abs(got.astype(np.float64) - want) <= limit) | (got == want) | (np.isnan(got) & np.isnan(want))
     else:
         same = got == want

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from math import prod
 
 from jtc.dialects.affine import Affine
-from jtc.dialects.dtypes import BOOL, F32, F64, I32, I64, DType
+from jtc.dialects.dtypes import BF16, BOOL, F16, F32, F64, I32, I64, DType, dtype_of
 from jtc.dialects.expr import Expr, acc, cast, const, expr, index, read, walk
 from jtc.dialects.graph import TensorType
 from jtc.dialects.kernel import PARALLEL, REDUCTION, Access, Axis, Guard, Kernel, Local, Program, Stage
@@ -19,7 +19,7 @@ from jtc.dialects.optable import REDUCTIONS
 
 SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 13, 16, 17, 23, 31, 33, 40, 65)
 MAX_POINTS = 12_000
-DTYPES = (F32, F32, F32, F32, F64, I32, I64, BOOL)
+DTYPES = (F32, F32, F32, F32, F64, I32, I64, BOOL, F16, BF16, BF16, *map(dtype_of, ("i8", "ui8", "ui16", "ui64")))
 ROUNDING = ("exp", "tanh", "sin", "erf")
 
 
@@ -91,7 +91,7 @@ class Maker:
             low, high = form.range(sizes)
             guards.append(Guard(form - self.rng.randrange(low, high + 1), self.rng.randrange(1, high - low + 2)))
         name = self.buffer(dtype, shape, prefix)
-        fill = self.rng.choice((0, 0, 1, -2))
+        fill = self.rng.choice((0, 0, 1, -2 if dtype.kind != "uint" else 2))
         return Access(name, dtype, tuple(shape), tuple(forms), tuple(guards), bool(fill) if dtype is BOOL else fill)
 
     def read(self, axes: Sequence[Axis], dtype: DType) -> Expr:
@@ -138,18 +138,21 @@ class Maker:
         if choice < 0.12:
             return expr("where", (sub(BOOL), sub(), sub()), dtype)
         if choice < 0.25:
-            source = self.rng.choice([d for d in DTYPES if d is not dtype])
+            # What wraps around to a large unsigned number would not be exact as a float.
+            kinds = ("uint", "bool") if dtype.kind == "uint" else ("uint", "bool", "int", "float")
+            source = self.rng.choice([d for d in DTYPES if d is not dtype and d.kind in kinds])
             self.to_integer |= source.is_float and not dtype.is_float
             return cast(sub(source), dtype)
         if choice < 0.35:
-            return expr(self.rng.choice(("neg", "abs", "sign")), (sub(),), dtype)
-        names = ("add", "add", "sub", "mul", "mul", "max", "min") + (() if dtype.is_float else ("and", "or", "xor"))
+            return expr(self.rng.choice(("abs", "sign", "neg")[:2 if dtype.kind == "uint" else 3]), (sub(),), dtype)
+        names = ("add", "add", "mul", "mul", "max", "min") + (() if dtype.is_float else ("and", "or", "xor"))
+        names += ("sub",) if dtype.kind != "uint" else ()
         return expr(self.rng.choice(names), (sub(), sub()), dtype)
 
     def leaf(self, axes: Sequence[Axis], dtype: DType) -> Expr:
         choice = self.rng.random()
         if choice < 0.1:
-            return const(self.rng.randrange(-2, 3), dtype)
+            return const(self.rng.randrange(-2 if dtype.kind != "uint" else 0, 3), dtype)
         if choice < 0.18 and dtype in (I32, I64) and axes:
             return index(self.form(axes), dtype)
         if choice < 0.3 and dtype is BOOL and axes:

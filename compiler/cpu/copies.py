@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from jtc.compiler.cpu.places import Place
 from jtc.dialects.affine import Affine
-from jtc.dialects.expr import const
+from jtc.dialects.expr import cast, const
 from jtc.dialects.expr import read as read_expr
 from jtc.dialects.kernel import Access, Axis, Guard, Pack, Schedule, Stage
 from jtc.dialects.target import CpuTarget
@@ -135,8 +135,9 @@ def _copy(box: Mapping[str, tuple[int, int]], source: Access, sink: Access, guar
     taken, put = (Affine({t: c for t, c in f.terms.items() if t not in gone}, f.const) for f in (taken, put))
     write = Access(sink.buffer, sink.dtype, sink.shape, (put,))
     reads = () if fill else (Access(source.buffer, source.dtype, source.shape, (taken,), guards, source.fill),)
-    body = const(source.fill, source.dtype) if fill else read_expr(0, source.dtype)
-    schedule = _schedule(sizes, put if fill else taken, put, target.lanes(source.dtype))
+    body = cast(const(source.fill, source.dtype) if fill else read_expr(0, source.dtype), sink.dtype)
+    lanes = min(target.lanes(source.dtype), target.lanes(sink.dtype))
+    schedule = _schedule(sizes, put if fill else taken, put, lanes)
     yield Stage("copy", tuple(Axis(a, n) for a, n in sizes.items()), reads, body, write, schedule=schedule)
 
 

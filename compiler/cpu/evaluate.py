@@ -124,6 +124,8 @@ class Evaluator:
             product, other = e.args if e.args[0].fn == "mul" else (e.args[1], e.args[0])
             a, b, c = (self._value(frame, x, spot, acc) for x in (*product.args, other))
             return code.multiply_add(a, b, c, e.dtype, width)
+        if e.fn == "cast" and e.args[0].fn == "read" and self.operands[e.args[0].attr].memory.dtype is e.dtype:
+            return self.read(frame, e.args[0].attr, spot)       # a copy holds it converted
         args = [self._value(frame, a, spot, acc) for a in e.args]
         if e.fn == "cast":
             return code.convert(args[0], e.args[0].dtype, e.dtype, width)

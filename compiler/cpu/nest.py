@@ -163,9 +163,10 @@ class Nest:
         read = self.stage.reads[pack.read]
         panel = layout(pack, self.tile_steps, limits)
         name = f"{self.stage.name}.%{pack.read}"
-        memory = self.context.workspace.memory(name, panel.count, read.dtype)
+        dtype = self.stage.copied_as(pack.read)
+        memory = self.context.workspace.memory(name, panel.count, dtype)
         self.context.memories[name] = memory
-        for copy in copies(read, pack, self.tile_steps, places, Access(name, read.dtype, (panel.count,), ()), panel,
+        for copy in copies(read, pack, self.tile_steps, places, Access(name, dtype, (panel.count,), ()), panel,
                            self.context.target):
             outer = {a: places[a] for a in read.axes if a in places}
             Nest(self.context, copy, outer, self.origin, Flags()).emit()

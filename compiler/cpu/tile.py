@@ -258,7 +258,8 @@ class Tile:
             return code.multiply_add(x, y, acc, self.dtype, spot.width)
         x = self.values.value(frame, body, spot)
         if self.keep is not None:
-            self.values.memory.store(frame, self.keep, spot, x)
+            kept = code.convert(x, self.dtype, self.keep.memory.dtype, spot.width)
+            self.values.memory.store(frame, self.keep, spot, kept)
         if tail:        # lanes past the end must not count
             inside = code.mask([lane < spot.lanes for lane in range(spot.vector_width)])
             kind = type_of(self.dtype, spot.width)

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+from jtc.dialects.dtypes import F32
 from jtc.dialects.graph import Graph, Node, TensorType
 from jtc.dialects.kernel import Program
 from jtc.passes.base import Pass
+from jtc.passes.graph.fusion.inverse import is_gatherable
 from jtc.passes.graph.rewriting import make, need_graph, rebuild, splat
 
 
@@ -15,17 +17,13 @@ from jtc.passes.graph.rewriting import make, need_graph, rebuild, splat
 class GraphExpand(Pass):
     """Replace composite ops by their definition: arg_reduce -> reduce, compare, iota, where, reduce min.
 
-    Guarantees a graph of the ops that graph-fuse knows.
+    Guarantees a graph of the ops that graph-fuse knows.  A scatter into 16-bit floats combines in float32.
     """
 
     name: ClassVar[str] = "graph-expand"
 
     def run(self, module: Graph | Program) -> Graph:
-        return rebuild(need_graph(module, self.name), lambda node: DEFINITIONS.get(node.op, _keep)(node))
-
-
-def _keep(node: Node) -> Node:
-    return node
+        return rebuild(need_graph(module, self.name), lambda node: DEFINITIONS.get(node.op, _accumulated)(node))
 
 
 def _arg_reduce(node: Node) -> Node:
@@ -40,6 +38,17 @@ def _arg_reduce(node: Node) -> Node:
     place = make("iota", [], {"axis": axis}, index, loc)
     place = make("where", [hit, place, splat(x.shape[axis], node.dtype, x.shape, loc)], loc=loc)
     return make("reduce", [place], {"fn": "min", "axes": (axis,)}, loc=loc)
+
+
+def _accumulated(node: Node) -> Node:
+    """The node; a scatter into 16-bit floats as one into float32, rounded at the end."""
+    scatters = node.op == "scatter" or node.op == "reindex_reduce" and not is_gatherable(node)
+    if not node.dtype.is_half or not scatters or node.attrs["fn"] == "replace":
+        return node
+    values = 2 if node.op == "scatter" else 1
+    wide = [make("cast", [a], {}, TensorType(F32, a.shape), node.loc) for a in node.args[:values]]
+    result = make(node.op, [*wide, *node.args[values:]], node.attrs, TensorType(F32, node.shape), node.loc)
+    return make("cast", [result], {}, node.type, node.loc)
 
 
 DEFINITIONS: dict[str, Callable[[Node], Node]] = {"arg_reduce": _arg_reduce}

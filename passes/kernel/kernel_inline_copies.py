@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from jtc.dialects.dtypes import BOOL
-from jtc.dialects.expr import Expr, const, expr, rewrite, same_number
+from jtc.dialects.expr import Expr, cast, const, expr, rewrite, same_number
 from jtc.dialects.graph import Graph
 from jtc.dialects.kernel import Access, Kernel, Program, Stage
 from jtc.dialects.optable import SCALAR_FUNCTIONS
@@ -63,9 +63,10 @@ def _is_map(kernel: Kernel) -> bool:
 
 
 def _copied(kernel: Kernel) -> str:
-    """The buffer that a kernel only moves, each element to at most one place; "" for any other kernel."""
+    """The buffer that a kernel only moves or converts, each element to at most one place; "" for any other kernel."""
     stage = kernel.stages[0]
-    moves = _is_map(kernel) and len(stage.reads) == 1 and stage.body.fn == "read"
+    value = stage.body.args[0] if stage.body.fn == "cast" else stage.body
+    moves = _is_map(kernel) and len(stage.reads) == 1 and value.fn == "read"
     return stage.reads[0].buffer if moves and is_injective(stage.reads[0].index, stage.sizes) else ""
 
 
@@ -87,8 +88,8 @@ def _inlined(copy: Stage, maker: Kernel) -> Stage | None:
     if read.guards and not _fills(body, made.reads, read.fill):
         body = expr("where", (expr("inbounds", (), BOOL, read.guards), body, const(read.fill, read.dtype)), read.dtype)
     reads = tuple(replace(a, guards=tuple(dict.fromkeys((*a.guards, *read.guards)))) for a in made.reads)
-    return merge_axes(replace(copy, name=made.name, reads=reads, body=body, ops=made.ops, schedule=None,
-                              locs=tuple(dict.fromkeys(made.locs + copy.locs))), set())
+    return merge_axes(replace(copy, name=made.name, reads=reads, body=cast(body, copy.body.dtype), ops=made.ops,
+                              schedule=None, locs=tuple(dict.fromkeys(made.locs + copy.locs))), set())
 
 
 def _fills(root: Expr, reads: tuple[Access, ...], fill: bool | int | float) -> bool:

@@ -14,12 +14,15 @@ from dataclasses import replace
 from itertools import count
 
 from jtc.dialects.affine import Affine, split_term
+from jtc.dialects.dtypes import DType
+from jtc.dialects.expr import cast, rewrite
 from jtc.dialects.expr import read as read_expr
 from jtc.dialects.graph import TensorType
 from jtc.dialects.kernel import Access, Axis, Guard, Kernel, Program, Schedule, Stage
 from jtc.passes.base import PassError
 from jtc.passes.kernel import legality
 from jtc.passes.kernel.kernel_merge_axes import merge_axes
+from jtc.passes.stages import map_expressions
 
 
 def hoist(program: Program, kernel: Kernel, stage: Stage, number: int, order: tuple[str, ...],
@@ -35,14 +38,14 @@ def hoist(program: Program, kernel: Kernel, stage: Stage, number: int, order: tu
     if read.gather or any(split_term(t)[1] for form in read.index for t in form.terms):
         raise PassError(f"kernel-pack: the address of %{number} in stage {stage.name} cannot be copied ahead")
     over_dims = all(item.isdecimal() for item in order)
-    copy, view = (_box if over_dims else _panels)(stage, read, order, pad)
+    copy, view = (_box if over_dims else _panels)(stage, read, order, pad, stage.copied_as(number))
     found = _same(program, kernel, copy)
     if found is None:
         name = _fresh(f"{read.buffer}_packed", program.buffers)
         copy = replace(copy, write=replace(copy.write, buffer=name))
         maker = Kernel(_fresh(f"pack_{read.buffer}", {k.name for k in program.kernels}), (copy,),
                        reasons=((read.buffer, f"copied for kernel {kernel.name}"),))
-        buffers = {**program.buffers, name: TensorType(read.dtype, copy.write.shape)}
+        buffers = {**program.buffers, name: TensorType(view.dtype, copy.write.shape)}
         place = next(i for i, k in enumerate(program.kernels) if k.name == kernel.name)
         program = replace(program, buffers=buffers,
                           kernels=[*program.kernels[:place], maker, *program.kernels[place:]])
@@ -50,12 +53,16 @@ def hoist(program: Program, kernel: Kernel, stage: Stage, number: int, order: tu
         name = found
     reads = tuple(replace(view, buffer=name) if i == number else a for i, a in enumerate(stage.reads))
     new_stage = replace(stage, reads=reads)
+    if view.dtype is not read.dtype:
+        converted = cast(read_expr(number, read.dtype), view.dtype)
+        new_stage = map_expressions(new_stage, lambda root: rewrite(
+            root, lambda e: read_expr(number, view.dtype) if e is converted else None))
     new_kernel = replace(kernel, stages=tuple(new_stage if s is stage else s for s in kernel.stages))
     program = replace(program, kernels=[new_kernel if k.name == kernel.name else k for k in program.kernels])
     return program, new_kernel, new_stage
 
 
-def _panels(stage: Stage, read: Access, order: tuple[str, ...], pad: int) -> tuple[Stage, Access]:
+def _panels(stage: Stage, read: Access, order: tuple[str, ...], pad: int, dtype: DType) -> tuple[Stage, Access]:
     schedule = stage.schedule or Schedule("", 1)
     tile, sizes = legality.register_tile(stage, schedule), stage.sizes
     problems = [*legality.panel_order("kernel-pack", order, stage.parallel)]
@@ -83,10 +90,10 @@ def _panels(stage: Stage, read: Access, order: tuple[str, ...], pad: int) -> tup
     guards = [Guard(g.index.substitute(values), g.size) for g in read.guards]
     guards += [Guard(values[a], sizes[a]) for a in sorted(names) if a + "//" in order and sizes[a] % tile.get(a, 1)]
     source = replace(read, index=tuple(form.substitute(values) for form in read.index), guards=tuple(guards))
-    return _copy(stage, axes, source, shape, pad), _view(read, shape, forms, pad)
+    return _copy(stage, axes, source, shape, pad, dtype), _view(shape, forms, pad, dtype)
 
 
-def _box(stage: Stage, read: Access, order: tuple[str, ...], pad: int) -> tuple[Stage, Access]:
+def _box(stage: Stage, read: Access, order: tuple[str, ...], pad: int, dtype: DType) -> tuple[Stage, Access]:
     dims = [int(item) for item in order]
     if sorted(dims) != list(range(len(read.shape))):
         raise PassError(f"kernel-pack: {','.join(order)} is not a permutation of the {len(read.shape)} dimensions "
@@ -104,17 +111,17 @@ def _box(stage: Stage, read: Access, order: tuple[str, ...], pad: int) -> tuple[
     source = replace(read, index=tuple(source_index), guards=tuple(guards))
     shape = [a.size for a in axes]
     forms = [read.index[d] - ranges[d][0] for d in dims]
-    return _copy(stage, axes, source, shape, pad), _view(read, shape, forms, pad)
+    return _copy(stage, axes, source, shape, pad, dtype), _view(shape, forms, pad, dtype)
 
 
-def _copy(stage: Stage, axes: list[Axis], source: Access, shape: list[int], pad: int) -> Stage:
-    write = Access("", source.dtype, _padded(shape, pad), tuple(Affine.axis(a.name) for a in axes))
-    copy = Stage("copy", tuple(axes), (source,), read_expr(0, source.dtype), write, locs=stage.locs)
+def _copy(stage: Stage, axes: list[Axis], source: Access, shape: list[int], pad: int, dtype: DType) -> Stage:
+    write = Access("", dtype, _padded(shape, pad), tuple(Affine.axis(a.name) for a in axes))
+    copy = Stage("copy", tuple(axes), (source,), cast(read_expr(0, source.dtype), dtype), write, locs=stage.locs)
     return merge_axes(copy, set())
 
 
-def _view(read: Access, shape: list[int], forms: list[Affine], pad: int) -> Access:
-    return Access("", read.dtype, _padded(shape, pad), tuple(forms))
+def _view(shape: list[int], forms: list[Affine], pad: int, dtype: DType) -> Access:
+    return Access("", dtype, _padded(shape, pad), tuple(forms))
 
 
 def _padded(shape: list[int], pad: int) -> tuple[int, ...]:
@@ -128,7 +135,8 @@ def _same(program: Program, kernel: Kernel, copy: Stage) -> str | None:
             return None
         if len(other.stages) == 1 and other.stages[0].name == "copy":
             made = other.stages[0]
-            if made.axes == copy.axes and made.reads == copy.reads and made.write.shape == copy.write.shape:
+            if (made.axes, made.reads, made.body, made.write.shape) == \
+                    (copy.axes, copy.reads, copy.body, copy.write.shape):
                 return made.write.buffer
     return None
 

@@ -14,7 +14,7 @@ from jtc.dialects.kernel import Access, Axis, Guard, Kernel, Pack, Schedule, Sta
 from jtc.dialects.reference import run_kernel
 from jtc.tools.fuzz import Fenced, compile_kernel
 
-COMPILED = (F32, F64, I32, I64, BOOL)
+COMPILED = (F32, F64, I32, I64, BOOL, *(DTYPES[n] for n in ("i8", "ui16", "f16", "bf16")))
 TARGETS = [
     t for t in ("x86-64-v4", "x86-64-v3", "x86-64") if machine.named(t).vector_bits <= machine.host().vector_bits
 ]
@@ -48,7 +48,8 @@ def fn(name, *args, dtype=None):
 def data(type: TensorType) -> np.ndarray:
     if type.dtype is BOOL:
         return rng.integers(0, 2, type.shape).astype(bool)
-    return rng.integers(-3, 4, type.shape).astype(type.dtype.numpy)
+    low = -3 if type.dtype.kind != "uint" else 0
+    return rng.integers(low, 4, type.shape).astype(type.dtype.numpy)
 
 
 def types_of(kernel: Kernel) -> dict[str, TensorType]:

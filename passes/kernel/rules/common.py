@@ -64,15 +64,17 @@ class View:
 
     @cached_property
     def lanes(self) -> int:
-        """Lanes of the widest type that the stage loads, computes or stores."""
+        """Lanes of the widest type that the stage loads or stores; what it computes may take two registers."""
         dtypes = [a.dtype for a in (*self.stage.reads, self.stage.write)] + [self.stage.body.dtype]
-        return min(self.target.lanes(d) for d in dtypes)
+        inner = [e.dtype for root in (self.stage.body, self.stage.epilogue) if root is not None for e in walk(root)]
+        return min(*(self.target.lanes(d) for d in dtypes), *(2 * self.target.lanes(d) for d in inner))
 
     @cached_property
     def body_lanes(self) -> int:
         """Lanes where only the body is computed in vectors."""
-        return min(self.target.lanes(d) for d in [self.stage.reads[i].dtype for i in self.body_reads]
-                   + [self.stage.body.dtype])
+        return min(*(self.target.lanes(self.stage.reads[i].dtype) for i in self.body_reads),
+                   self.target.lanes(self.stage.body.dtype), *(2 * self.target.lanes(e.dtype)
+                                                               for e in walk(self.stage.body)))
 
     @cached_property
     def strides(self) -> list[Affine]:
