@@ -132,6 +132,10 @@ def _trace(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, 
     graph = Graph(tracer.name, inputs, outputs, _argument_names(function, used, len(args))
                   + [f"captured{i}" for i in range(len(captured))],
                   _output_names(out_form, sources, len(outputs)))
+    known = {id(n) for n in inputs}
+    if any(n.op == "input" and id(n) not in known for n in graph.nodes()):
+        raise trace_error(f"the traced function {tracer.name!r} uses a tensor that stands for one example of vmap "
+                          "outside of the mapped function", "return it from the mapped function")
     results = [leaf if node is None else node for leaf, node in wanted]
     return Traced(graph, captured, out_form, results, sources, writes, list(tracer.static.values()))
 

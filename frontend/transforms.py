@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,10 @@ from jtc.frontend.tensor import Tensor
 from jtc.frontend.trace import current_tracer, input_error, trace_error, transforming
 from jtc.frontend.tree import Form, flatten, map_leaves
 from jtc.frontend.vmap import batch
+
+if TYPE_CHECKING:
+    from jtc.frontend.nn.module import Module
+    from jtc.frontend.nn.parameter import Parameter
 
 
 @dataclass
@@ -70,7 +74,7 @@ def watch(args: Sequence[Any], argnums: int | Sequence[int], name: str) -> tuple
 def _watch_leaf(leaf: Any, place: str, watched: Watched, name: str) -> Any:
     from jtc.frontend.nn.module import Module
     if isinstance(leaf, Module):
-        named = [(n, p) for n, p in leaf.named_parameters() if p.requires_grad]
+        named = _trainable(leaf)
         watched.leaves.append(tuple(n for n, _ in named))
         watched.nodes += [p.node() for _, p in named]
         return leaf
@@ -242,8 +246,8 @@ def _matching(value: Any, form: Form, leaves: Sequence[Any], what: str) -> list[
 def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
     """(f(*primals), its derivative in the direction `tangents`), both in the form of f's result.
 
-    primals and tangents are sequences of arguments of one form.  Results that are no float tensors have the tangent
-    None.
+    primals and tangents are sequences of arguments of one form; a module's tangent is a dict by parameter name.
+    Results that are no float tensors have the tangent None.
     """
     if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
         raise input_error("jvp takes sequences of primals and tangents", "write (x,) for a single one")
@@ -262,12 +266,20 @@ def _pairs(primals: Sequence[Any], tangents: Sequence[Any]) -> Sequence[Any]:
 
 def _directions(primal: Any, tangent: Any) -> list[Node]:
     leaves: list[Any] = []
-    form = flatten(map_leaves(lambda leaf: Tensor.of(to_node(leaf)) if _is_number(leaf) else leaf, primal), leaves)
+    form = flatten(map_leaves(_tensors, primal), leaves)
     return _matching(tangent, form, leaves, "a tangent")
 
 
-def _is_number(leaf: Any) -> bool:
-    return isinstance(leaf, (Tensor, np.ndarray, float, np.floating))
+def _tensors(leaf: Any) -> Any:
+    """A number as a tensor, a module as the dict of the parameters that it is differentiated by."""
+    from jtc.frontend.nn.module import Module
+    if isinstance(leaf, Module):
+        return dict(_trainable(leaf))
+    return Tensor.of(to_node(leaf)) if isinstance(leaf, (Tensor, np.ndarray, float, np.floating)) else leaf
+
+
+def _trainable(module: Module) -> list[tuple[str, Parameter]]:
+    return [(name, p) for name, p in module.named_parameters() if p.requires_grad]
 
 
 def pushed(linear: Linear, directions: Sequence[Node | None]) -> list[Node | None]:

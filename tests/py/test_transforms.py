@@ -256,3 +256,29 @@ def test_a_tensor_of_one_example_stays_inside():
     with pytest.raises(TraceError, match="one example of vmap"):
         kept[0].numpy()
     jtc.ones(3).numpy()
+
+
+def test_a_tensor_of_one_example_is_no_state():
+    state = jtc.zeros(())
+
+    def f(a):
+        state.assign(a * 2)
+        return a
+
+    with pytest.raises(TraceError, match="stands for one example of vmap outside of the mapped function"):
+        jtc.jit(lambda x: jtc.vmap(f)(x))(normal(3))
+    assert state.item() == 0
+    jtc.vmap(f)(normal(3))
+    with pytest.raises(TraceError, match="one example of vmap"):
+        state.item()
+
+
+def test_forward_mode_and_jacobians_of_modules():
+    net, x = nn.Linear(2, 2), normal(2)
+    ones = {"weight": jtc.ones((2, 2)), "bias": jtc.zeros(2)}
+    value, slope = jtc.jvp(lambda net: net(x), (net,), (ones,))
+    same(value, net(x).numpy())
+    same(slope, np.full(2, x.sum(), np.float32), rtol=1e-5)
+    same(jtc.jacobian(lambda net: net(x))(net)["bias"], np.eye(2, dtype=np.float32))
+    found = jtc.hessian(lambda net: jtc.sum(net(x) ** 2))(net)["bias"]["weight"]
+    same(found, 2 * np.einsum("ij,k->ijk", np.eye(2), x).astype(np.float32))
