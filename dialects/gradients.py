@@ -447,6 +447,8 @@ RULES: dict[str, Rule] = {
 # Rules that functions choose for their nodes.
 STOP = Rule(_nothing)                                                   # the value counts as a constant
 FIRST_IF_RESULT_POSITIVE = formula(lambda g, y, a, b: (y.of("gt", 0).where(g, 0), None))                # relu
+# Either side of a `where` that joins tensors reads its own places only, and drops what arrives for others.
+JOINED = formula(lambda g, y, c, a, b: (None, g, g))
 FIRST_IF_STRICTLY_ABOVE = formula(lambda g, y, a, b: (a.of("gt", b).where(g, 0), None))
 FIRST_IF_STRICTLY_BELOW = formula(lambda g, y, a, b: (a.of("lt", b).where(g, 0), None))
 FIRST_IF_NOT_BELOW = formula(lambda g, y, a, b: (a.of("ge", b).where(g, 0), a.of("lt", b).where(g, 0)))  # clip

@@ -8,6 +8,7 @@ import numpy as np
 
 from jtc.dialects.affine import Affine
 from jtc.dialects.dtypes import I64
+from jtc.dialects.gradients import JOINED
 from jtc.dialects.graph import Node, TensorType
 from jtc.frontend.meta import reindex_node
 from jtc.frontend.operands import (
@@ -186,14 +187,36 @@ def part(node: Node, axis: int, start: int, stop: int) -> Node:
     return reindex_node(node, node.shape[:axis] + (stop - start,) + node.shape[axis + 1:], forms)
 
 
+def parts(node: Node, axis: int, bounds: Sequence[int]) -> list[Node]:
+    """Elements bounds[k] .. bounds[k + 1] along one axis, for all k.
+
+    Many parts are parts of larger ones: so their gradients meet in groups, not all of them at every place.
+    """
+    count = len(bounds) - 1
+    if count <= JOINED_AT_ONCE:
+        return [part(node, axis, *bounds[k:k + 2]) for k in range(count)]
+    groups = [bounds[k:k + JOINED_AT_ONCE + 1] for k in range(0, count, JOINED_AT_ONCE)]
+    large = parts(node, axis, [bounds[0], *(g[-1] for g in groups)])
+    return [piece for whole, g in zip(large, groups) for piece in parts(whole, axis, [b - g[0] for b in g])]
+
+
+JOINED_AT_ONCE = 8          # tensors that every element of a result chooses among
+
+
 def join(nodes: Sequence[Node], axis: int) -> Node:
-    """Nodes of one dtype one after the other: each is read with an offset, and the place chooses among them."""
-    shape = list(nodes[0].shape)
-    shape[axis] = sum(n.shape[axis] for n in nodes)
-    out = tuple(shape)
+    """Nodes of one dtype one after the other: each is read with an offset, and the place chooses among them.
+
+    Many are joined in groups, then the groups.
+    """
     if len(nodes) == 1:
         return nodes[0]
     nodes = [n for n in nodes if n.shape[axis]] or list(nodes[:1])
+    if len(nodes) > JOINED_AT_ONCE:
+        groups = [nodes[k:k + JOINED_AT_ONCE] for k in range(0, len(nodes), JOINED_AT_ONCE)]
+        return join([join(group, axis) for group in groups], axis)
+    shape = list(nodes[0].shape)
+    shape[axis] = sum(n.shape[axis] for n in nodes)
+    out = tuple(shape)
     place = record("iota", [], {"axis": axis}, TensorType(I64, out))
     end, result = out[axis], None
     for node in reversed(nodes):
@@ -206,6 +229,7 @@ def join(nodes: Sequence[Node], axis: int) -> Node:
         else:
             here = record("lt", [place, splat(end + node.shape[axis], I64, out)])
             result = record("where", [here, moved, result])
+            result.data = JOINED
     return result                                                    # type: ignore[return-value]
 
 
@@ -251,7 +275,7 @@ def unstack(x: Any, /, *, axis: int = 0) -> tuple[Tensor, ...]:
     node = to_node(x)
     a = normalize_axis(axis, len(node.shape))
     shape = node.shape[:a] + node.shape[a + 1:]
-    return tuple(Tensor.of(reshape_node(part(node, a, i, i + 1), shape)) for i in range(node.shape[a]))
+    return tuple(Tensor.of(reshape_node(p, shape)) for p in parts(node, a, range(node.shape[a] + 1)))
 
 
 def split(x: Any, sections: int | Sequence[int], /, *, axis: int = 0) -> list[Tensor]:

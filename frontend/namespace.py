@@ -28,6 +28,7 @@ _LAZY: dict[str, tuple[str, str]] = {
     "load_module": ("jtc.frontend.compiled", "load_module"),
     "explain": ("jtc.frontend.explain", "explain"),
     "vmap": ("jtc.frontend.vmap", "vmap"),
+    "scan": ("jtc.frontend.loop", "scan"),
     "checkpoint": ("jtc.frontend.checkpoint", "checkpoint"),
     "gradients": ("jtc.frontend.autodiff", "gradients"),
     "jacobian": ("jtc.frontend.transforms", "jacrev"),

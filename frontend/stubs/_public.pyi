@@ -59,6 +59,7 @@ from jtc.frontend.linalg import matmul as matmul
 from jtc.frontend.linalg import outer as outer
 from jtc.frontend.linalg import tensordot as tensordot
 from jtc.frontend.linalg import vecdot as vecdot
+from jtc.frontend.loop import scan as scan
 from jtc.frontend.manipulation import broadcast_arrays as broadcast_arrays
 from jtc.frontend.manipulation import broadcast_to as broadcast_to
 from jtc.frontend.manipulation import concat as concat
