@@ -1,6 +1,7 @@
 """From scheduled kernels to code, one kernel at a time: emit, lower, compile; equal kernels once.
 
-Kernels are equal when they differ only in their names and those of their buffers, as the blocks of a network do.
+Kernels are equal when they differ only in their names, those of their buffers, and where in these the parts lie that
+they touch, as the blocks of a network do, and the steps of a loop.
 The name of
 a function is a hash of its code, so that equal kernels of different programs share an object in the cache.
 """
@@ -9,10 +10,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from jtc.compiler import reproducer
 from jtc.compiler.keys import text_hash
+from jtc.compiler.operand_parts import on_parts
 from jtc.compiler.phases import Code, Settings
 from jtc.dialects.errors import InternalError, JtcError
 from jtc.dialects.graph import TensorType
@@ -21,13 +23,17 @@ from jtc.dialects.kernel import Access, Kernel, Program
 
 @dataclass(frozen=True)
 class Function:
-    """A kernel's function: its name, buffers in the order it takes them, units of work, workspace per thread, loops."""
+    """A kernel's function: its name, buffers in the order it takes them, units of work, workspace per thread, loops.
+
+    offsets: where in each buffer the part starts that it takes, in bytes
+    """
 
     symbol: str
     operands: list[str]
     units: int
     workspace_bytes: int
     text: str
+    offsets: list[int] = field(default_factory=list)
 
 
 def emit_kernels(program: Program, settings: Settings, done: Callable[[Function], None] = lambda function: None,
@@ -39,8 +45,9 @@ def emit_kernels(program: Program, settings: Settings, done: Callable[[Function]
     emitted: dict[tuple, Function] = {}
     result: dict[str, Function] = {}
     for kernel in program.kernels:
-        form, names = canonical(kernel)
-        types = {names[n]: t for n, t in program.buffers.items() if n in names}
+        inner, parts = on_parts(kernel)
+        form, names = canonical(inner)
+        types = {names[n]: parts[n].type if n in parts else t for n, t in program.buffers.items() if n in names}
         key = (form, tuple(types.items()))
         if key not in emitted:
             start = time.perf_counter()
@@ -49,7 +56,9 @@ def emit_kernels(program: Program, settings: Settings, done: Callable[[Function]
                 emitted[key].symbol, len(emitted[key].operands), emitted[key].text))
             done(emitted[key])
         back = {new: old for old, new in names.items()}
-        result[kernel.name] = replace(emitted[key], operands=[back[n] for n in emitted[key].operands])
+        operands = [back[n] for n in emitted[key].operands]
+        offsets = [parts[n].offset if n in parts else 0 for n in operands]
+        result[kernel.name] = replace(emitted[key], operands=operands, offsets=offsets)
     return result
 
 

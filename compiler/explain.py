@@ -122,6 +122,7 @@ class _NotCompiled:
     symbol: str = ""
     units: int = SMALL_UNITS
     workspace_bytes: int = 0
+    offsets: list[int] = field(default_factory=list)
 
 
 def planned_memory(program: Program) -> int:

@@ -45,6 +45,7 @@ class Function(Protocol):
     operands: list[str]
     units: int
     workspace_bytes: int
+    offsets: list[int]
 
 
 @dataclass(slots=True)
@@ -77,7 +78,8 @@ class ConstantPlan:
 class LaunchPlan:
     """One call of a kernel function: `operands` are buffer numbers, `units` its iterations that threads share.
 
-    workspace: bytes of private memory per thread; wave: see the module's text; flops, bytes: what it computes, moves.
+    workspace: bytes of private memory per thread; wave: see the module's text; flops, bytes: what it computes, moves;
+    offsets: where in each operand the kernel starts, in bytes; empty where all are 0.
     """
 
     kernel: str
@@ -88,6 +90,7 @@ class LaunchPlan:
     wave: int
     flops: int
     bytes: int
+    offsets: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -165,6 +168,9 @@ class Plan:
         for launch in self.prepare + self.launches:
             need(all(0 <= i < count for i in launch.operands), f"{launch.kernel} names a buffer that is not there")
             need(launch.units >= 0 and launch.workspace >= 0, f"{launch.kernel} has negative sizes")
+            need(len(launch.offsets) in (0, len(launch.operands)) and all(
+                0 <= offset <= self.buffers[i].bytes for i, offset in zip(launch.operands, launch.offsets)),
+                f"{launch.kernel} starts outside of a buffer")
         need(all(0 <= i < count for i in self.inputs + self.outputs), "an input or output names no buffer")
         need(len(self.input_names) == len(self.inputs), "names of inputs are missing")
         need(len(self.output_names) == len(self.outputs), "names of outputs are missing")
@@ -313,7 +319,8 @@ def _launch(kernel: Kernel, function: Function, program: Program) -> LaunchPlan:
     numbers = {name: i for i, name in enumerate(program.buffers)}
     flops, moved = kernel_cost(kernel, program.buffers)
     return LaunchPlan(kernel.name, function.symbol, [numbers[n] for n in function.operands], function.units,
-                      function.workspace_bytes, 0, flops, moved)
+                      function.workspace_bytes, 0, flops, moved,
+                      list(function.offsets) if any(function.offsets) else [])
 
 
 def _assign_waves(launches: Sequence[LaunchPlan], kernels: Sequence[Kernel], program: Program) -> None:

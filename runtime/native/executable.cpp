@@ -71,9 +71,9 @@ Schedule::Schedule(const std::vector<LaunchSpec>& specs, const std::vector<Buffe
         waves.back().nanoseconds += launches.back().nanoseconds;
         nanoseconds += launches.back().nanoseconds;
         workspace = std::max(workspace, spec.workspace);
-        for (int operand : spec.operands) {
-            const BufferSpec& buffer = buffers.at(size_t(operand));
-            operands.push_back({slot++, buffer.kind, buffer.place});
+        for (size_t i = 0; i < spec.operands.size(); i++) {
+            const BufferSpec& buffer = buffers.at(size_t(spec.operands[i]));
+            operands.push_back({slot++, buffer.kind, buffer.place, spec.offsets.empty() ? 0 : spec.offsets.at(i)});
         }
     }
 }
@@ -167,7 +167,7 @@ void Executable::bind(std::vector<Buffer> values) {
         void* base = operand.kind == Kind::constant   ? values[size_t(operand.place)].data()
                      : operand.kind == Kind::prepared ? static_cast<char*>(bound->prepared->data) + operand.place
                                                       : static_cast<char*>(scratch->data) + operand.place;
-        pointers[operand.slot] = base;
+        pointers[operand.slot] = static_cast<char*>(base) + operand.offset;
     }
     prepare_.run(pointers.data());
     for (size_t i = 0; i < values.size(); i++)
@@ -283,6 +283,7 @@ void Executable::execute(const Bound& bound, const Buffer* values, const std::ve
             case Kind::prepared: pointer = static_cast<char*>(bound.prepared->data) + place; break;
             default: pointer = static_cast<char*>(arena->data) + place; break;
         }
+        pointer = static_cast<char*>(pointer) + operand.offset;
     }
     if (times)
         schedule_.profile(pointers.data(), *times);

@@ -25,6 +25,7 @@ struct BufferSpec {
 struct LaunchSpec {
     Entry entry;
     std::vector<int> operands;
+    std::vector<int64_t> offsets;  // where in each operand it starts, in bytes; empty: 0
     int64_t units;
     size_t workspace;
     int wave;
@@ -46,7 +47,7 @@ struct Schedule {
     struct Operand {
         size_t slot;
         Kind kind;
-        int64_t place;
+        int64_t place, offset;
     };
     std::vector<Launch> launches;
     std::vector<Wave> waves;

@@ -56,6 +56,7 @@ std::vector<LaunchSpec> launches(nb::object rows, const Library& library, nb::ob
         LaunchSpec launch;
         launch.entry = reinterpret_cast<Entry>(library.symbol(nb::cast<std::string>(row.attr("symbol"))));
         launch.operands = nb::cast<std::vector<int>>(row.attr("operands"));
+        launch.offsets = nb::cast<std::vector<int64_t>>(row.attr("offsets"));
         launch.units = nb::cast<int64_t>(row.attr("units"));
         launch.workspace = nb::cast<size_t>(row.attr("workspace"));
         launch.wave = nb::cast<int>(row.attr("wave"));

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -26,6 +26,7 @@ class Code:
     operands: list[str]
     units: int = 1
     workspace_bytes: int = 0
+    offsets: list[int] = field(default_factory=list)
 
 
 def kernel(name: str, reads: list[str], write: str, sizes: dict[str, int], accumulate: bool = False) -> Kernel:
@@ -225,7 +226,8 @@ def test_damaged_and_newer_plans():
             Plan.from_json(text)
     outside = [replace(b, place=1 << 40) if b.kind == "arena" else b for b in plan.buffers]
     for bad in ({"wrong": 1}, {"launches": [{}]}, {"inputs": [99]}, {"outputs": [-1]}, {"input_names": []},
-                {"launches": [{**json.loads(plan.to_json())["launches"][0], "operands": [77]}]}):
+                *({"launches": [json.loads(plan.to_json())["launches"][0] | wrong]} for wrong in
+                  ({"operands": [77]}, {"offsets": [0]}, {"offsets": [0, 1 << 40]}, {"offsets": [-4, 0]}))):
         with pytest.raises(InputError, match="damaged"):
             Plan.from_json(damaged(plan, **bad))
     with pytest.raises(InputError, match="lies outside"):
