@@ -263,7 +263,9 @@ def _reduction_blocks(view: View, width: int, reductions: tuple[str, ...]) -> li
     limit = min(view.target.l2 // 8 // (width * 4), DEPTH)
     if depth <= limit * 1.25:
         return [(big, view.free[big])]
-    return [(big, round_up(-(-view.free[big] // -(-depth // limit)), 4)), (big, view.free[big])]
+    block = round_up(-(-view.free[big] // -(-depth // limit)), 4)
+    even = [n for n in range(3 * block // 4, 5 * block // 4 + 1) if n % 4 == 0 and view.free[big] % n == 0]
+    return [(big, min(even, key=lambda n: abs(n - block), default=block)), (big, view.free[big])]   # even: less code
 
 
 def _candidate(view: View, tile: Tile, wide: Operand, narrow: Operand, reductions: tuple[str, ...], loops: Loops,
