@@ -448,19 +448,25 @@ def _buffer(leaf: Any) -> values.Buffer:
     return leaf.value() if isinstance(leaf, Tensor) else values.from_numpy(leaf, copy=False)
 
 
-def jit(function: Callable[..., Any] | None = None, *, name: str | None = None, **options: Any) -> Any:
+def jit(function: Callable[..., Any] | None = None, *, name: str | None = None, unroll: int | None = None,
+        **options: Any) -> Any:
     """Compile a function of tensors: `jit(f)`, `@jit`, or `@jit(name=..., threads=1)` with knobs as keywords.
 
     The function is run once in Python for each signature, recording its operations (see the module's text for what
     becomes an input, an output or a constant).  Raises TraceError, with the line and a remedy, where Python needs a
     value that is not known yet.
+
+    unroll: compile so many calls as one program; tensor arguments have one more axis of that size, results are stacked.
     """
     if function is None:
-        return lambda f: jit(f, name=name, **options)
+        return lambda f: jit(f, name=name, unroll=unroll, **options)
     if not callable(function):
         raise input_error(f"jit needs a function, got {shown(function)}")
     kinds = (inspect.isgeneratorfunction, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
     if any(kind(function) for kind in kinds):
         raise input_error(f"jit cannot trace {shown(function)}: it is a generator or a coroutine",
                           "return a list of the results")
+    if unroll is not None:
+        from jtc.frontend.unroll import unrolled
+        function = unrolled(function, unroll)
     return Jit(function, name, options)

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from jtc.dialects.gradients import STOP
 from jtc.dialects.graph import Graph, Node, topological
 from jtc.frontend import execute, values
 from jtc.frontend.tensor import Tensor
@@ -101,10 +102,10 @@ def _symbolic(nodes: Iterable[Node]) -> bool:
 
 
 def _tracked(order: Iterable[Node]) -> set[int]:
-    """Ids of the nodes (arguments first) that depend on what gradients are taken by."""
+    """Ids of the nodes (arguments first) that depend on what gradients are taken by, and let them through."""
     found: set[int] = set()
     for node in order:
-        if node.history is not None or any([id(a) in found for a in node.args]):
+        if node.history is not None or any([id(a) in found for a in node.args]) and node.data is not STOP:
             found.add(id(node))
     return found
 

@@ -13,7 +13,7 @@ from jtc.frontend.nn.parameter import Parameter
 from jtc.frontend.optim.clip import clip_grad_norm, clip_grad_value
 from jtc.frontend.optim.group import ParamGroup
 from jtc.frontend.tensor import Tensor
-from jtc.frontend.trace import changed, current_tracer, input_error
+from jtc.frontend.trace import changed, current_tracer, input_error, trace_error
 
 
 class Optimizer:
@@ -26,6 +26,9 @@ class Optimizer:
     saves_step: ClassVar[bool] = False             # whether a state dict says for each parameter how many steps it took
 
     def __init__(self, params: Iterable[Any], defaults: Mapping[str, Any]):
+        if current_tracer() is not None:
+            raise trace_error(f"{type(self).__name__} cannot be made while a function is traced",
+                              "make optimisers outside of the jitted function")
         self.defaults = dict(defaults)
         self.param_groups: list[ParamGroup] = []
         self._states: dict[int, dict[str, Tensor]] = {}            # by id of the parameter, which a group holds

@@ -104,4 +104,6 @@ def test_what_is_refused():
             (lambda: optim.lr_scheduler.StepLR(p, 3), "a schedule takes an optimiser")):
         with pytest.raises(jtc.InputError, match=message):
             call()
+    with pytest.raises(TraceError, match="SGD cannot be made while a function is traced"):
+        jtc.jit(lambda: optim.SGD([p]))()
     assert loss().item() > 0

@@ -1,0 +1,63 @@
+"""Several steps as one program."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from frontend_checks import normal, same
+
+import jtc
+from jtc import nn, optim
+
+pytestmark = pytest.mark.usefixtures("backend")
+
+
+def training(unroll: int | None):
+    """A step, and everything it changes."""
+    jtc.random.seed(0)
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Dropout(0.2), nn.Linear(4, 1))
+    opt = optim.Adam(net.parameters(), lr=0.05)
+
+    def step(x, t, scale=1.0):
+        loss = nn.functional.mse_loss(net(x), t) * scale
+        opt.step(loss)
+        return {"loss": loss, "scale": scale}
+
+    return net, jtc.jit(step, unroll=unroll)
+
+
+def test_state_goes_from_step_to_step():
+    x, t = normal(6, 8, 3), normal(6, 8, 1, seed=1)
+    one, step = training(None)
+    losses = [step(x[k], t[k])["loss"].numpy() for k in range(6)]
+    three, steps = training(3)
+    found = [steps(x[k:k + 3], t[k:k + 3]) for k in (0, 3)]
+    same(jtc.concat([f["loss"] for f in found]), np.array(losses), rtol=1e-5)
+    assert found[0]["scale"] == 1.0 and steps.compiles == 1
+    for (name, a), (_, b) in zip(one.state_dict().items(), three.state_dict().items()):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_what_is_refused():
+    _, steps = training(3)
+    with pytest.raises(jtc.InputError, match=r"argument 0 of shape \(2, 8, 3\) does not hold 3 calls"):
+        steps(normal(2, 8, 3), normal(3, 8, 1))
+    with pytest.raises(jtc.InputError, match="at least 1, got 0"):
+        jtc.jit(lambda x: x, unroll=0)
+    results = iter([1, (1, 2)])
+    with pytest.raises(jtc.InputError, match="results of different forms"):
+        jtc.jit(lambda x: next(results), unroll=2)(normal(2))
+
+
+def test_a_step_and_the_next_are_one_program():
+    """The first step's update stays inside: only the last parameters are results."""
+    weight = nn.Parameter(normal(16, 16))
+    opt = optim.SGD([weight], lr=0.1)
+
+    def step(x):
+        loss = jtc.mean((x @ weight) ** 2)
+        opt.step(loss)
+        return loss
+
+    report = jtc.explain(jtc.jit(step, unroll=4), normal(4, 8, 16))
+    assert sum("dot" in k.name for k in report.kernels) == 8
+    assert [w for k in report.kernels for w in k.writes if w.startswith("out")] and report.memory > 0
