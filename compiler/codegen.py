@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 
 from jtc.compiler import reproducer
 from jtc.compiler.keys import text_hash
-from jtc.compiler.operand_parts import on_parts
 from jtc.compiler.phases import Code, Settings
 from jtc.dialects.errors import InternalError, JtcError
 from jtc.dialects.graph import TensorType
-from jtc.dialects.kernel import Access, Kernel, Program
+from jtc.dialects.kernel import Kernel, Program
+from jtc.passes.canonical import canonical, on_parts
 
 
 @dataclass(frozen=True)
@@ -65,22 +65,6 @@ def emit_kernels(program: Program, settings: Settings, done: Callable[[Function]
 def distinct(functions: Mapping[str, Function]) -> list[Code]:
     """The code of every function once, in order of first use."""
     return list({f.symbol: Code(f.symbol, len(f.operands), f.text) for f in functions.values()}.values())
-
-
-def canonical(kernel: Kernel) -> tuple[Kernel, dict[str, str]]:
-    """The kernel with names by position and without what code does not depend on; and its global buffers' new names."""
-    local = {b.name: f"l{i}" for i, b in enumerate(kernel.locals)}
-    names = {name: f"b{i}" for i, name in enumerate(kernel.operands)}
-    every = {**names, **local}
-
-    def access(a: Access) -> Access:
-        return replace(a, buffer=every[a.buffer])
-
-    stages = tuple(replace(s, name=f"s{i}", reads=tuple(map(access, s.reads)), write=access(s.write),
-                           keep=None if s.keep is None else access(s.keep), locs=(), ops=())
-                   for i, s in enumerate(kernel.stages))
-    locals_ = tuple(replace(b, name=local[b.name]) for b in kernel.locals)
-    return Kernel("kernel", stages, kernel.shared, locals_), names
 
 
 def _emit(form: Kernel, types: dict[str, TensorType], kernel: Kernel, program: Program, settings: Settings) -> Function:

@@ -8,8 +8,9 @@ from jtc.dialects.graph import Graph
 from jtc.dialects.kernel import Kernel, Program, Stage
 from jtc.dialects.target import CpuTarget
 from jtc.passes.base import Pass, PassError
+from jtc.passes.canonical import canonical, on_parts
 from jtc.passes.kernel import legality
-from jtc.passes.kernel.packing import hoist
+from jtc.passes.kernel.packing import constant_buffers, hoist
 from jtc.passes.kernel.rules import candidates
 from jtc.passes.kernel.rules.common import Candidate
 
@@ -30,24 +31,35 @@ class KernelSchedule(Pass):
         if not isinstance(module, Program):
             raise PassError(f"{self.name} works on kernels, not on a graph", hint="run graph-fuse first")
         program = replace(module, kernels=list(module.kernels))
+        known: Known = {}
         for name in [k.name for k in module.kernels]:
             for position in range(len(_find(program, name).stages)):
                 kernel = _find(program, name)
                 if kernel.stages[position].schedule is None:
-                    program = schedule_stage(program, kernel, kernel.stages[position], self.target)
-        return self._schedule_copies(program)
+                    program = schedule_stage(program, kernel, kernel.stages[position], self.target, known)
+        return self._schedule_copies(program, known)
 
-    def _schedule_copies(self, program: Program) -> Program:
+    def _schedule_copies(self, program: Program, known: Known) -> Program:
         for kernel in program.kernels:
             for stage in kernel.stages:
                 if stage.schedule is None:
-                    program = schedule_stage(program, kernel, stage, self.target)
+                    program = schedule_stage(program, kernel, stage, self.target, known)
         return program
 
 
-def schedule_stage(program: Program, kernel: Kernel, stage: Stage, target: CpuTarget) -> Program:
-    """The program with the cheapest legal candidate applied to one stage."""
-    for candidate in candidates(stage, kernel, program, target):
+# What a rule sees of a kernel and which of its stages -> the candidates; equal kernels, as the steps of a loop, have
+# the same.
+Known = dict[tuple, list[Candidate]]
+
+
+def schedule_stage(program: Program, kernel: Kernel, stage: Stage, target: CpuTarget, known: Known) -> Program:
+    """The program with the cheapest legal candidate applied to one stage.  known: found before; added to."""
+    form, names = canonical(on_parts(kernel)[0])
+    constant = constant_buffers(program)
+    key = (form, kernel.stages.index(stage), stage.write.size, *(name in constant for name in names))
+    if key not in known:
+        known[key] = candidates(stage, kernel, program, target)
+    for candidate in known[key]:
         try:
             return apply(candidate, program, kernel, stage, target)
         except PassError:

@@ -1,8 +1,8 @@
-"""The part of each buffer that a kernel touches.
+"""One form of kernels that do the same: it is scheduled once and compiled once.
 
-The steps of a recorded loop do the same to different parts of one buffer: to step t of all inputs, into step t of all
-results.  Seen from the start of its part, each of them is the same kernel, so that it is compiled once; the launch says
-where the part starts.
+The blocks of a network do the same to other buffers.  The steps of a recorded loop do the same to other parts of one
+buffer: to step t of all inputs, into step t of all results.  Seen from the start of its part, each of them is the same
+kernel; the launch says where the part starts.
 """
 from __future__ import annotations
 
@@ -54,6 +54,21 @@ def on_parts(kernel: Kernel) -> tuple[Kernel, dict[str, Part]]:
                 row = TensorType(access.dtype, access.shape[1:]).bytes
                 parts[access.buffer] = Part(cut[access.buffer][1] * row, TensorType(access.dtype, moved(access).shape))
     return replace(kernel, stages=tuple(map_accesses(s, moved) for s in kernel.stages)), parts
+
+
+def canonical(kernel: Kernel) -> tuple[Kernel, dict[str, str]]:
+    """The kernel with names by position and without what code does not depend on; and its global buffers' new names."""
+    local = {b.name: f"l{i}" for i, b in enumerate(kernel.locals)}
+    names = {name: f"b{i}" for i, name in enumerate(kernel.operands)}
+    every = {**names, **local}
+
+    def access(a: Access) -> Access:
+        return replace(a, buffer=every[a.buffer])
+
+    stages = tuple(replace(map_accesses(s, access), name=f"s{i}", locs=(), ops=())
+                   for i, s in enumerate(kernel.stages))
+    locals_ = tuple(replace(b, name=local[b.name]) for b in kernel.locals)
+    return Kernel("kernel", stages, kernel.shared, locals_), names
 
 
 def _accesses(stage: Stage) -> list[Access]:

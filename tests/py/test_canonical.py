@@ -5,15 +5,15 @@ import numpy as np
 from frontend_checks import normal, same
 
 import jtc
-from jtc.compiler import codegen, phases
+from jtc.compiler import phases
 from jtc.compiler.driver import settings_for
-from jtc.compiler.operand_parts import on_parts
 from jtc.dialects.reference import run_kernel
+from jtc.passes.canonical import canonical, on_parts
 
 
 def kernels(function, *args):
     program = phases.advance(jtc.jit(function).graph(*args), "graph", "schedule", settings_for("cpu"))
-    return program, [codegen.canonical(on_parts(k)[0])[0] for k in program.kernels]
+    return program, [canonical(on_parts(k)[0])[0] for k in program.kernels]
 
 
 def steps(x, w):
