@@ -1,9 +1,11 @@
 """Train a small convolutional net on handwritten digits, and judge it on digits it has not seen.
 
-    python examples/train_digits.py [--lazy] [--epochs 20]
+    python examples/train_digits.py [--lazy] [--epochs 20] [--autocast bf16]
 
 Forward pass, gradients and update are one graph.  `jit` compiles it for the step; with --lazy the same operations are
-recorded as they are called, and compiled when the step ends: the first time, and then no more.
+recorded as they are called, and compiled when the step ends: the first time, and then no more.  With --autocast the
+products are of 16-bit floats; parameters stay float32, and for float16 the loss is scaled, so that no gradient
+vanishes.
 """
 from __future__ import annotations
 
@@ -36,16 +38,19 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     return (X / 16).astype("float32").reshape(-1, 1, 8, 8), y.astype("int32")
 
 
-def train(epochs: int = 20, lazy: bool = False, batch: int = 50, count: int = TRAIN) -> tuple[list[float], Net]:
+def train(epochs: int = 20, lazy: bool = False, batch: int = 50, count: int = TRAIN,
+          autocast: str | None = None) -> tuple[list[float], Net]:
     """The losses of all steps on the first `count` digits, and the trained net."""
     X, y = digits()
     jtc.random.seed(0)
     net = Net()
     opt = optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    scaler = optim.GradScaler(enabled=autocast == "f16")
 
     def step(x, t):
-        loss = nn.functional.cross_entropy(net(x), t)
-        opt.step(loss)
+        with jtc.autocast(autocast or "bf16", enabled=autocast is not None):
+            loss = nn.functional.cross_entropy(net(x), t)
+        scaler.step(opt, loss)
         return loss
 
     run = step if lazy else jtc.jit(step)
@@ -64,7 +69,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lazy", action="store_true", help="without jit")
     parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--autocast", choices=("bf16", "f16"))
     options = parser.parse_args()
-    losses, net = train(options.epochs, options.lazy)
+    losses, net = train(options.epochs, options.lazy, autocast=options.autocast)
     print(f"loss: first {losses[0]:.4f}, last {losses[-1]:.6f}")
     print(f"held-out accuracy: {accuracy(net):.3f}")

@@ -13,6 +13,7 @@ from jtc.dialects.gradients import (
     Rule,
 )
 from jtc.dialects.graph import Node
+from jtc.frontend.autocast import full, working
 from jtc.frontend.operands import convert, normalize_axes, to_node
 from jtc.frontend.promotion import as_float
 from jtc.frontend.reductions import back, reduce_node
@@ -117,7 +118,7 @@ def silu(x: Any, /) -> Tensor:
 
 def softplus(x: Any, /, beta: float = 1.0) -> Tensor:
     """log(1 + exp(beta * x)) / beta, without overflow."""
-    node = float_node(x)
+    node = full(float_node(x))
     scaled = with_number("mul", node, beta)
     small = record("log1p", [record("exp", [record("neg", [record("abs", [scaled])])])])
     return Tensor.of(with_number("mul", record("add", [with_number("max", scaled, 0), small]), 1 / beta))
@@ -178,19 +179,20 @@ def shifted(node: Node, axes: tuple[int, ...]) -> Node:
 
 def softmax(x: Any, /, axis: Any = -1) -> Tensor:
     """exp(x) over its sum along `axis` (one, several, or None for all), without overflow."""
-    node = float_node(x)
+    node, dtype = working(x)
     axes = normalize_axes(axis, len(node.shape))
     powers = record("exp", [shifted(node, axes)])
-    return Tensor.of(record("div", [powers, back(reduce_node("add", powers, axes), node.shape, axes)]))
+    total = back(reduce_node("add", powers, axes), node.shape, axes)
+    return Tensor.of(convert(record("div", [powers, total]), dtype))
 
 
 def log_softmax(x: Any, /, axis: Any = -1) -> Tensor:
     """The logarithm of softmax(x)."""
-    node = float_node(x)
+    node, dtype = working(x)
     axes = normalize_axes(axis, len(node.shape))
     low = shifted(node, axes)
     total = record("log", [reduce_node("add", record("exp", [low]), axes)])
-    return Tensor.of(record("sub", [low, back(total, node.shape, axes)]))
+    return Tensor.of(convert(record("sub", [low, back(total, node.shape, axes)]), dtype))
 
 
 def glu(x: Any, /, axis: int = -1) -> Tensor:

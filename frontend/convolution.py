@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from jtc.dialects.affine import Affine
 from jtc.dialects.graph import Node, TensorType
 from jtc.dialects.optable import REDUCTIONS
+from jtc.frontend.autocast import narrowed
 from jtc.frontend.manipulation import reshape_node
 from jtc.frontend.meta import reindex_node
 from jtc.frontend.operands import convert, pair, to_node
@@ -42,7 +43,7 @@ def _channel_bias(y: Node, bias: Any, name: str) -> Node:
 
 
 def _operands(x: Any, w: Any, rank: int, name: str) -> tuple[Node, Node, bool]:
-    a, b = to_node(x), to_node(w)
+    a, b = narrowed([to_node(x), to_node(w)])
     dtype = promote([a.dtype, b.dtype])
     a, single = _batched(convert(a, dtype), rank, name)
     if len(b.shape) != rank + 2:

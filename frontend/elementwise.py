@@ -25,6 +25,7 @@ from jtc.dialects.dtypes import BOOL, DType
 from jtc.dialects.gradients import FIRST_IF_NOT_ABOVE, FIRST_IF_NOT_BELOW
 from jtc.dialects.graph import Node
 from jtc.dialects.optable import SCALAR_FUNCTIONS
+from jtc.frontend.autocast import FULL, full
 from jtc.frontend.operands import broadcast_shapes, common_dtype, convert, expand, match, to_node
 from jtc.frontend.promotion import as_float, is_scalar, promote
 from jtc.frontend.tensor import Tensor
@@ -66,6 +67,8 @@ def _truth(node: Node) -> Node:
 def apply(fn: str, rule: str, *values: Any) -> Tensor:
     """The scalar function `fn` of the op table on operands converted under `rule`."""
     nodes = _operands(rule, values)
+    if fn in FULL:
+        nodes = [full(n) for n in nodes]
     if rule in ("round", "test") and not nodes[0].dtype.is_float:
         return Tensor.of(nodes[0] if rule == "round" else splat(False, BOOL, nodes[0].shape))
     return Tensor.of(record(fn, nodes))

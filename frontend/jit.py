@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from jtc.dialects.graph import Graph, Node, TensorType
-from jtc.frontend import execute, values
+from jtc.frontend import autocast, execute, values
 from jtc.frontend.places import MISSING, Place, places
 from jtc.frontend.promotion import is_scalar
 from jtc.frontend.tensor import Tensor
@@ -292,7 +292,8 @@ class Jit(Dispatcher):
     """
 
     def __init__(self, function: Callable[..., Any], name: str | None = None, options: dict[str, Any] | None = None):
-        super().__init__(self._slow, Tensor, Tensor.from_buffer, [_current, _transforming, knobs.code_overrides])
+        bypass = [_current, _transforming, knobs.code_overrides, autocast.active]
+        super().__init__(self._slow, Tensor, Tensor.from_buffer, bypass)
         self.function, self.name = function, name
         self.options = knobs.check(options or {})
         self.compiles = 0
@@ -312,7 +313,7 @@ class Jit(Dispatcher):
         return self._run(key, args, kwargs, arguments)
 
     def _run(self, key: tuple, args: tuple, kwargs: dict[str, Any], arguments: list[Any]) -> Any:
-        variant = key, (*knobs.key().values(), knobs.get("backend"))
+        variant = key, (*knobs.key().values(), knobs.get("backend"), autocast.active.get())
         found = self._find(variant, arguments)
         if found is None:
             with self._lock:
@@ -372,7 +373,7 @@ class Jit(Dispatcher):
         executable = getattr(program.runnable, "executable", None)
         traced = program.traced
         number = {id(tensor): k for k, (tensor, _) in enumerate(traced.captured)}
-        direct = not self.options and knobs.code_overrides.get() is None \
+        direct = not self.options and knobs.code_overrides.get() is None and autocast.active.get() is None \
             and all(place is None or place.kind != "argument" for _, place in traced.captured) \
             and all(source.kind == "output" and id(target) in number for target, source in traced.writes)
         if executable is None or not direct or kwargs or not all(_is_plain(a) for a in args):

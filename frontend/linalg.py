@@ -9,6 +9,7 @@ from typing import Any
 
 from jtc.dialects.dtypes import BOOL, DType
 from jtc.dialects.graph import Node, TensorType
+from jtc.frontend.autocast import narrowed
 from jtc.frontend.manipulation import reshape_node, transpose_node
 from jtc.frontend.operands import broadcast_shapes, convert, expand, normalize_axes, normalize_axis, to_node
 from jtc.frontend.promotion import promote
@@ -52,7 +53,7 @@ def matmul(x1: Any, x2: Any, /) -> Tensor:
 
     Leading dimensions are broadcast.  Raises InputError where the inner sizes differ or an operand has no dimensions.
     """
-    a, b = to_node(x1), to_node(x2)
+    a, b = narrowed([to_node(x1), to_node(x2)])
     if not a.shape or not b.shape:
         raise input_error(f"matmul needs operands with dimensions, got shapes {a.shape} and {b.shape}",
                           "multiply with *")
@@ -100,7 +101,7 @@ def tensordot(x1: Any, x2: Any, /, *, axes: Any = 2) -> Tensor:
     The result has the other dimensions of x1, then those of x2.  Raises InputError where sizes of a pair differ, and
     for bools.
     """
-    a, b = to_node(x1), to_node(x2)
+    a, b = narrowed([to_node(x1), to_node(x2)])
     dtype = _product_dtype("tensordot", [a, b])
     if isinstance(axes, int):
         if not 0 <= axes <= min(len(a.shape), len(b.shape)):
@@ -125,7 +126,7 @@ def einsum(subscripts: str, /, *operands: Any) -> Tensor:
     Without "->" the letters that occur once, in alphabetical order, are the result's.  A letter twice in one operand
     takes the diagonal.  Raises InputError for subscripts that do not fit the operands.
     """
-    nodes = [to_node(x) for x in operands]
+    nodes = narrowed([to_node(x) for x in operands])
     if not nodes or not isinstance(subscripts, str):
         raise input_error(f"einsum needs subscripts and operands, got {subscripts!r:.40} and {len(nodes)} operands")
     text = subscripts.replace(" ", "")

@@ -26,6 +26,7 @@ _LAZY: dict[str, tuple[str, str]] = {
     "save": ("jtc.frontend.io", "save"),
     "load": ("jtc.frontend.io", "load"),
     "load_module": ("jtc.frontend.compiled", "load_module"),
+    "autocast": ("jtc.frontend.autocast", "autocast"),
     "explain": ("jtc.frontend.explain", "explain"),
     "vmap": ("jtc.frontend.vmap", "vmap"),
     "scan": ("jtc.frontend.loop", "scan"),

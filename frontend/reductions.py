@@ -7,9 +7,9 @@ from typing import Any
 from jtc.dialects.dtypes import BOOL, DTYPES, I64, DType
 from jtc.dialects.gradients import STOP
 from jtc.dialects.graph import Node, TensorType
+from jtc.frontend.autocast import full, working
 from jtc.frontend.elementwise import _truth
 from jtc.frontend.operands import convert, normalize_axes, normalize_axis, to_node
-from jtc.frontend.promotion import as_float
 from jtc.frontend.tensor import Tensor
 from jtc.frontend.trace import input_error, public_dtype, record, splat
 
@@ -57,7 +57,7 @@ def prod(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = Fal
 
 
 def _fold(fn: str, x: Any, axis: Any, dtype: Any, keepdims: bool) -> Tensor:
-    node = to_node(x)
+    node = full(to_node(x))
     node = convert(node, accumulator(node.dtype, dtype))
     return Tensor.of(reduce_node(fn, node, normalize_axes(axis, len(node.shape)), keepdims))
 
@@ -144,12 +144,12 @@ def mean(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = Fal
 
     Floats keep their dtype, integers and bools become float32.  Raises InputError for a dtype that is no float.
     """
-    node = to_node(x)
-    node = convert(node, public_dtype(dtype) if dtype is not None else as_float(node.dtype))
-    if not node.dtype.is_float:
-        raise input_error(f"mean is a float, not {node.dtype.public}")
+    node, found = working(x)
+    wanted = found if dtype is None else public_dtype(dtype)
+    if not wanted.is_float:
+        raise input_error(f"mean is a float, not {wanted.public}")
     axes = normalize_axes(axis, len(node.shape))
-    result = mean_node(node, axes)
+    result = convert(mean_node(node if wanted.is_half else convert(node, wanted), axes), wanted)
     return Tensor.of(_keep(result, node.shape, axes) if keepdims else result)
 
 
@@ -163,13 +163,13 @@ def var(x: Any, /, *, axis: Any = None, correction: int | float = 0, keepdims: b
 
     correction 1 gives the unbiased estimate.  Integers and bools become float32.  NaN where count <= correction.
     """
-    node = to_node(x)
-    node = convert(node, as_float(node.dtype))
+    node, dtype = working(x)
     axes = normalize_axes(axis, len(node.shape))
     offset = centred(node, axes)
     total = reduce_node("add", record("mul", [offset, offset]), axes)
     count = _count(node.shape, axes) - correction
-    result = record("mul", [total, splat(1 / count if count > 0 else float("nan"), node.dtype, total.shape)])
+    factor = splat(1 / count if count > 0 else float("nan"), node.dtype, total.shape)
+    result = convert(record("mul", [total, factor]), dtype)
     return Tensor.of(_keep(result, node.shape, axes) if keepdims else result)
 
 
@@ -183,15 +183,14 @@ def logsumexp(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
 
     Integers and bools become float32.
     """
-    node = to_node(x)
-    node = convert(node, as_float(node.dtype))
+    node, dtype = working(x)
     axes = normalize_axes(axis, len(node.shape))
     high = reduce_node("max", node, axes)
     finite = record("lt", [record("abs", [high]), splat(float("inf"), high.dtype, high.shape)])
     shift = record("where", [finite, high, splat(0, high.dtype, high.shape)])    # inf - inf would be NaN
     shift.data = STOP                                    # the result does not depend on it
     terms = record("exp", [record("sub", [node, back(shift, node.shape, axes)])])
-    result = record("add", [record("log", [reduce_node("add", terms, axes)]), shift])
+    result = convert(record("add", [record("log", [reduce_node("add", terms, axes)]), shift]), dtype)
     return Tensor.of(_keep(result, node.shape, axes) if keepdims else result)
 
 

@@ -6,12 +6,13 @@ from typing import Any
 
 from jtc.dialects.dtypes import BOOL
 from jtc.frontend.activations import softmax
+from jtc.frontend.autocast import active
 from jtc.frontend.creation import asarray, ones, tril
 from jtc.frontend.elementwise import equal, logical_or, where
 from jtc.frontend.indexing import take
 from jtc.frontend.linalg import matmul
 from jtc.frontend.manipulation import expand_dims, matrix_transpose
-from jtc.frontend.operands import to_node
+from jtc.frontend.operands import convert, to_node
 from jtc.frontend.tensor import Tensor
 from jtc.frontend.trace import input_error
 from jtc.frontend.transforms import stop_gradient
@@ -23,14 +24,20 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
     if len(shape) != 2:
         raise input_error(f"linear needs a weight [out, in], got shape {shape}")
     y = matmul(x, matrix_transpose(weight))
-    return y if bias is None else y + bias
+    return y if bias is None else y + _bias(bias, y)
 
 
 def bilinear(x1: Any, x2: Any, weight: Any, bias: Any = None) -> Tensor:
     """y[..., o] = sum of x1[..., i] * weight[o, i, j] * x2[..., j] + bias[o].  Raises InputError for other shapes."""
     from jtc.frontend.linalg import einsum
     y = einsum("...i,oij,...j->...o", x1, weight, x2)
-    return y if bias is None else y + bias
+    return y if bias is None else y + _bias(bias, y)
+
+
+def _bias(bias: Any, y: Tensor) -> Tensor:
+    """The bias as it is added: under autocast in the type of the product."""
+    node = to_node(bias)
+    return Tensor.of(convert(node, y.dtype) if active.get() is not None and y.dtype.is_half else node)
 
 
 def embedding(indices: Any, weight: Any, padding_idx: int | None = None) -> Tensor:

@@ -1,7 +1,7 @@
 """Losses.
 
-reduction: "mean" or "sum" of the losses, a tensor without dimensions, or "none" for one of their shape.  Integers and
-bools become float32.  Raises InputError for shapes that do not fit and an unknown reduction.
+reduction: "mean" or "sum" of the losses, a tensor without dimensions, or "none" for one of their shape.  Integers,
+bools and 16-bit floats become float32.  Raises InputError for shapes that do not fit and an unknown reduction.
 """
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 from jtc.dialects.dtypes import I64
 from jtc.dialects.graph import Node, TensorType
-from jtc.frontend.activations import float_node, log_softmax, softplus, with_number
+from jtc.frontend.activations import log_softmax, softplus, with_number
+from jtc.frontend.autocast import working
 from jtc.frontend.elementwise import maximum
 from jtc.frontend.indexing import take_along_axis
 from jtc.frontend.manipulation import reshape_node
@@ -18,6 +19,11 @@ from jtc.frontend.reductions import mean_node, reduce_node
 from jtc.frontend.tensor import Tensor
 from jtc.frontend.trace import input_error, record, splat
 from jtc.frontend.transforms import custom_grad
+
+
+def _wide(x: Any) -> Node:
+    """The operand as a float node of at least 32 bits."""
+    return working(x)[0]
 
 
 def _reduced(node: Node, reduction: str) -> Tensor:
@@ -36,7 +42,7 @@ def nll_loss(log_probabilities: Any, target: Any, weight: Any = None, ignore_ind
     Targets equal to ignore_index count nothing; `weight` [classes] weighs the classes, and the mean is over the
     weights.
     """
-    node, index = float_node(log_probabilities), to_node(target)
+    node, index = _wide(log_probabilities), to_node(target)
     if len(node.shape) < 1 or not index.dtype.is_integer:
         raise input_error(f"nll_loss takes class numbers as integers, got {index.dtype.public}")
     axis = 1 if len(node.shape) > 1 else 0
@@ -70,7 +76,7 @@ def cross_entropy(logits: Any, target: Any, weight: Any = None, ignore_index: in
 
     Float targets of the shape of the logits are probabilities of the classes.
     """
-    node, goal = float_node(logits), to_node(target)
+    node, goal = _wide(logits), to_node(target)
     axis = 1 if len(node.shape) > 1 else 0
     scores = log_softmax(Tensor.of(node), axis=axis)
     if goal.dtype.is_float:
@@ -103,7 +109,7 @@ def cross_entropy(logits: Any, target: Any, weight: Any = None, ignore_index: in
 
 
 def _pairwise(x: Any, target: Any, name: str) -> tuple[Node, Node]:
-    a, b = match([Tensor.of(float_node(x)), Tensor.of(float_node(target))])
+    a, b = match([Tensor.of(_wide(x)), Tensor.of(_wide(target))])
     if broadcast_shapes(to_node(x).shape, to_node(target).shape) != to_node(x).shape:
         raise input_error(f"{name} of shapes {to_node(x).shape} and {to_node(target).shape}")
     return a, b

@@ -1,4 +1,4 @@
-"""Normalisations: subtract a mean, divide by a deviation, scale and shift."""
+"""Normalisations: subtract a mean, divide by a deviation, scale and shift.  16-bit floats are computed in float32."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from typing import Any
 
 from jtc.dialects.graph import Node, TensorType
 from jtc.frontend.activations import float_node, with_number
+from jtc.frontend.autocast import working
 from jtc.frontend.manipulation import reshape_node
 from jtc.frontend.operands import convert, normalize_shape, to_node
 from jtc.frontend.reductions import back, centred, mean_node
@@ -44,12 +45,12 @@ def layer_norm(x: Any, normalized_shape: int | Sequence[int], weight: Any = None
 
     weight and bias have that shape, or are None.  Raises InputError where sizes do not fit.
     """
-    node, sizes = float_node(x), normalize_shape(normalized_shape)
+    (node, dtype), sizes = working(x), normalize_shape(normalized_shape)
     first = len(node.shape) - len(sizes)
     if not sizes or first < 0 or node.shape[first:] != sizes:
         raise input_error(f"layer_norm over {sizes} does not fit shape {node.shape}")
     axes = tuple(range(first, len(node.shape)))
-    return Tensor.of(_scale_shift(_normalise(node, axes, eps), weight, bias, axes, "layer_norm"))
+    return Tensor.of(convert(_scale_shift(_normalise(node, axes, eps), weight, bias, axes, "layer_norm"), dtype))
 
 
 def rms_norm(x: Any, normalized_shape: int | Sequence[int], weight: Any = None, eps: float | None = None) -> Tensor:
@@ -58,7 +59,7 @@ def rms_norm(x: Any, normalized_shape: int | Sequence[int], weight: Any = None, 
     weight has that shape, or is None; eps defaults to that of the dtype.  Raises InputError where sizes do not fit.
     """
     import numpy as np
-    node, sizes = float_node(x), normalize_shape(normalized_shape)
+    (node, dtype), sizes = working(x), normalize_shape(normalized_shape)
     first = len(node.shape) - len(sizes)
     if not sizes or first < 0 or node.shape[first:] != sizes:
         raise input_error(f"rms_norm over {sizes} does not fit shape {node.shape}")
@@ -66,7 +67,7 @@ def rms_norm(x: Any, normalized_shape: int | Sequence[int], weight: Any = None, 
     small = float(np.finfo(node.dtype.numpy).eps) if eps is None else eps
     factor = record("rsqrt", [with_number("add", mean_node(record("mul", [node, node]), axes), small)])
     y = record("mul", [node, back(factor, node.shape, axes)])
-    return Tensor.of(_scale_shift(y, weight, None, axes, "rms_norm"))
+    return Tensor.of(convert(_scale_shift(y, weight, None, axes, "rms_norm"), dtype))
 
 
 def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
@@ -74,12 +75,12 @@ def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, ep
 
     weight and bias have shape [c], or are None.  Raises InputError where c is not divisible.
     """
-    node = float_node(x)
+    node, dtype = working(x)
     if len(node.shape) < 2 or num_groups < 1 or node.shape[1] % num_groups:
         raise input_error(f"group_norm in {num_groups} groups does not fit shape {node.shape}")
     grouped = (node.shape[0], num_groups, node.shape[1] // num_groups, *node.shape[2:])
     y = _normalise(reshape_node(node, grouped), tuple(range(2, len(grouped))), eps)
-    return Tensor.of(_scale_shift(reshape_node(y, node.shape), weight, bias, (1,), "group_norm"))
+    return Tensor.of(convert(_scale_shift(reshape_node(y, node.shape), weight, bias, (1,), "group_norm"), dtype))
 
 
 def instance_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
@@ -98,7 +99,7 @@ def batch_norm(x: Any, running_mean: Any, running_var: Any, weight: Any = None, 
     that are given towards them: running = (1 - momentum) * running + momentum * batch, with the unbiased variance, as
     PyTorch does.
     """
-    node = float_node(x)
+    node, dtype = working(x)[0], float_node(x).dtype
     if len(node.shape) < 2:
         raise input_error(f"batch_norm needs at least two dimensions, got shape {node.shape}")
     if training:
@@ -111,7 +112,7 @@ def batch_norm(x: Any, running_mean: Any, running_var: Any, weight: Any = None, 
         mean = _along(running_mean, node, (1,), "batch_norm")
         deviation = record("rsqrt", [with_number("add", convert(to_node(running_var), node.dtype), eps)])
         y = record("mul", [record("sub", [node, mean]), _along(Tensor.of(deviation), node, (1,), "batch_norm")])
-    return Tensor.of(_scale_shift(y, weight, bias, (1,), "batch_norm"))
+    return Tensor.of(convert(_scale_shift(y, weight, bias, (1,), "batch_norm"), dtype))
 
 
 def _update_running(node: Node, axes: tuple[int, ...], mean: Any, var: Any, momentum: Any) -> None:

@@ -8,9 +8,10 @@ from jtc.frontend.optim import lr_scheduler
 from jtc.frontend.optim.adagrad import Adagrad
 from jtc.frontend.optim.adam import Adam, AdamW
 from jtc.frontend.optim.clip import clip_grad_norm, clip_grad_value
+from jtc.frontend.optim.grad_scaler import GradScaler
 from jtc.frontend.optim.optimizer import Optimizer
 from jtc.frontend.optim.rmsprop import RMSprop
 from jtc.frontend.optim.sgd import SGD
 
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "clip_grad_norm", "clip_grad_value",
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "GradScaler", "Optimizer", "RMSprop", "clip_grad_norm", "clip_grad_value",
            "lr_scheduler"]

@@ -33,6 +33,12 @@ def clip_grad_norm(gradients: Sequence[Tensor], max_norm: float,
     return [g * scale.astype(g.dtype) for g in gradients], norm
 
 
+def clipped(gradients: Sequence[Tensor], max_norm: float | None, max_value: float | None) -> list[Tensor]:
+    """Gradients limited by value, then by norm, where limits are given."""
+    found = list(gradients) if max_value is None else clip_grad_value(gradients, max_value)
+    return found if max_norm is None else clip_grad_norm(found, max_norm)[0]
+
+
 def clip_grad_value(gradients: Sequence[Tensor], clip_value: float) -> list[Tensor]:
     """Gradients with every element limited to -clip_value..clip_value."""
     if not clip_value >= 0:

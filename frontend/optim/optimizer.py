@@ -9,8 +9,9 @@ import numpy as np
 from jtc.dialects.graph import TensorType
 from jtc.frontend import lazy, values
 from jtc.frontend.creation import asarray
+from jtc.frontend.elementwise import where
 from jtc.frontend.nn.parameter import Parameter
-from jtc.frontend.optim.clip import clip_grad_norm, clip_grad_value
+from jtc.frontend.optim.clip import clipped
 from jtc.frontend.optim.group import ParamGroup
 from jtc.frontend.tensor import Tensor
 from jtc.frontend.trace import changed, current_tracer, input_error, trace_error
@@ -119,15 +120,12 @@ class Optimizer:
         found = self.gradients(loss)
         if current_tracer() is None:
             lazy.end_history(loss)             # a loss that is kept, to print it later, does not keep its batch
-        if max_value is not None:
-            found = clip_grad_value(found, max_value)
-        if max_norm is not None:
-            found, _ = clip_grad_norm(found, max_norm)
-        self.update(found)
+        self.update(clipped(found, max_norm, max_value))
 
-    def update(self, gradients: Sequence[Any]) -> None:
+    def update(self, gradients: Sequence[Any], when: Tensor | None = None) -> None:
         """Update the parameters that are not frozen by gradients given in their order.
 
+        when  a bool tensor without dimensions: where it is False, everything stays as it is
         Outside of `jit` the step is started at once, so that every step is one program of the same form.
         """
         tracer = current_tracer()
@@ -142,7 +140,7 @@ class Optimizer:
             step = count
             if self.counts(group):
                 step = count + 1
-                count.assign(step)
+                count.assign(step if when is None else where(when, step, count))
                 touched.append(count)
             for p in group.params:
                 if p.requires_grad:
@@ -153,7 +151,10 @@ class Optimizer:
                     state = self._states[id(p)]
                     if group.get("maximize"):
                         gradient = -gradient
+                    before = [] if when is None else [(t, Tensor.of(t.node())) for t in (p, *state.values())]
                     self.update_parameter(p, gradient, state, group, step)
+                    for tensor, old in before:
+                        tensor.assign(where(when, tensor, old))
                     touched += [p, *state.values()]
         if tracer is None:
             lazy.evaluate_state(touched)
