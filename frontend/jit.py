@@ -16,6 +16,7 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable, Hashable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -292,7 +293,7 @@ class Jit(Dispatcher):
     """
 
     def __init__(self, function: Callable[..., Any], name: str | None = None, options: dict[str, Any] | None = None):
-        bypass = [_current, _transforming, knobs.code_overrides, autocast.active]
+        bypass: list[ContextVar[Any]] = [_current, _transforming, knobs.code_overrides, autocast.active]
         super().__init__(self._slow, Tensor, Tensor.from_buffer, bypass)
         self.function, self.name = function, name
         self.options = knobs.check(options or {})

@@ -30,8 +30,8 @@ def narrow(x: Value, to: str) -> Value:
     if to == "f16" and "+f16c" in x.builder.features:
         native = _native(x)
         half = x.builder.op(f"arith.truncf {x.name} : {x.type} to {native}")
-        bits = x.builder.op(f"arith.bitcast {half} : {native} to {type_name(to, x.lanes)}")
-        return Value(x.builder, bits, to, x.lanes)
+        stored = x.builder.op(f"arith.bitcast {half} : {native} to {type_name(to, x.lanes)}")
+        return Value(x.builder, stored, to, x.lanes)
     bits = x.bitcast("i32")
     rounded = _bfloat16(x, bits) if to == "bf16" else _float16(x, bits)
     return rounded.cast("trunci", "i16").taken_as(to)
