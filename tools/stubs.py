@@ -22,7 +22,7 @@ def line(name: str, value: Any) -> str:
         return f"{name}: DType"
     if isinstance(value, ModuleType):
         return f"from jtc import {name} as {name}"
-    if not isinstance(value, FunctionType):
+    if not isinstance(value, FunctionType) and name not in jtc._LAZY:
         return ""
     if name in FUNCTIONS:
         arguments = "x: Any" if SCALAR_FUNCTIONS[FUNCTIONS[name][0]].arity == 1 else "x1: Any, x2: Any"

@@ -13,6 +13,7 @@ from jtc.frontend.activations import relu as relu
 from jtc.frontend.activations import sigmoid as sigmoid
 from jtc.frontend.activations import silu as silu
 from jtc.frontend.activations import softmax as softmax
+from jtc.frontend.autocast import autocast as autocast
 from jtc.frontend.autodiff import gradients as gradients
 from jtc.frontend.checkpoint import checkpoint as checkpoint
 from jtc.frontend.compiled import load_module as load_module
