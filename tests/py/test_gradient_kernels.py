@@ -113,3 +113,12 @@ def test_the_update_is_part_of_the_weights_gradient():
         return loss
 
     assert len(kernels(step, array(128, 64))) <= 4
+
+
+def test_an_update_reads_everything_once():
+    """Adam's two means and the parameter: one kernel, however large."""
+    weight = nn.Parameter(np.zeros((512, 512), np.float32))
+    opt = optim.Adam([weight], lr=0.1)
+    found = kernels(lambda g: opt.update([g]), array(512, 512))
+    large = [k for k in found if any(prod(a.size for a in s.axes) >= weight.size for s in k.stages)]
+    assert len(large) == 1 and len(large[0].stages) == 3

@@ -5,8 +5,9 @@ first wrote in that iteration (layout.py says which axes those are).  A value th
 iteration (or one block of iterations) and never reaches memory: softmax, layer_norm and batch_norm are one kernel each.
 
 Contractions, scatters and scans stay alone: they need loops of their own.  A group needs buffers that fit into the
-second-level cache, and either no more than SMALL points in all, or a reduction and MIN_ITERATIONS shared iterations.
-Without a reduction only small stages of equal size are joined, to launch and compile fewer kernels.
+second-level cache, and either no more than SMALL points in all, or MIN_ITERATIONS shared iterations.  Without a
+reduction only stages of equal size are joined, and large ones only where they share all axes: an optimiser's state and
+parameter are then read once for the update of all.
 
 A stage is first joined with those that it reads, the largest buffer first; then with stages that reduce what it
 reduces, so that memory is read once: the gradients of a norm's scale and shift.
@@ -85,13 +86,16 @@ class _Grouping:
         if sum(len(s.ops) for s in stages) > MAX_OPS:
             raise Refused(f"a kernel has at most {MAX_OPS} ops")
         facts = in_order([self.facts[id(s)] for s in stages])
-        if not any(f.reductions for f in facts) and (facts[0].points > SMALL or len({f.points for f in facts}) > 1):
+        elementwise = not any(f.reductions for f in facts)
+        if elementwise and len({f.points for f in facts}) > 1:
             raise Refused("neither reduces")
         if held.between(first, second):
             raise Refused("another kernel runs between them")
         outside = {b for f in facts for b in f.written
                    if b in self.outputs or held.readers.get(b, set()) - {first, second}}
         layout = lay_out(facts, outside, self.types)
+        if elementwise and facts[0].points > SMALL and len(layout.shared) < len(facts[0].stage.axes):
+            raise Refused("neither reduces, and they share only some axes")
         return Unit([f.stage for f in facts], one.fixed, one.refused + two.refused, layout)
 
 

@@ -137,15 +137,14 @@ func.func @mixed(%x: tensor<600x600xf32>) -> tensor<400x900xf32> {
 
 // -----
 
-// A value that several kernels read: an addition is computed again in each, an exp gets a buffer.
+// A value that several stages read: an addition is computed again in each, an exp gets a buffer, of a block of one kernel.
 // CHECK-LABEL: "jtc.program"
-// CHECK: "jtc.kernel"
+// CHECK-COUNT-1: "jtc.kernel"
+// CHECK: "jtc.buffer"() {name = "t{{[0-9]+}}", type = tensor<64xf32>}
 // CHECK: ops = ["add", "exp"]
-// CHECK: "it is read in 2 ways and costs
-// CHECK: "jtc.kernel"
 // CHECK: ops = ["neg"]
-// CHECK: "jtc.kernel"
 // CHECK: ops = ["add", "mul"]
+// CHECK-NOT: "jtc.kernel"
 func.func @shared(%x: tensor<100000xf32>, %y: tensor<100000xf32>) -> (tensor<100000xf32>, tensor<100000xf32>) {
   %0 = "jtc.add"(%x, %y) : (tensor<100000xf32>, tensor<100000xf32>) -> tensor<100000xf32>
   %1 = "jtc.exp"(%0) : (tensor<100000xf32>) -> tensor<100000xf32>
