@@ -1,12 +1,14 @@
 """What the rules know of a stage: sizes, strides, and what a load or store costs along an axis."""
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
 from jtc.dialects.affine import Affine
-from jtc.dialects.expr import reads_of, walk
+from jtc.dialects.dtypes import DType
+from jtc.dialects.expr import Expr, reads_of, walk
 from jtc.dialects.kernel import Access, Kernel, Program, Schedule, Stage
 from jtc.dialects.target import CpuTarget
 from jtc.passes.kernel.legality import extents, injective, instructions
@@ -65,16 +67,27 @@ class View:
     @cached_property
     def lanes(self) -> int:
         """Lanes of the widest type that the stage loads or stores; what it computes may take two registers."""
-        dtypes = [a.dtype for a in (*self.stage.reads, self.stage.write)] + [self.stage.body.dtype]
-        inner = [e.dtype for root in (self.stage.body, self.stage.epilogue) if root is not None for e in walk(root)]
-        return min(*(self.target.lanes(d) for d in dtypes), *(2 * self.target.lanes(d) for d in inner))
+        return self._lanes((self.stage.body, self.stage.epilogue), [self.stage.write.dtype, self.stage.body.dtype])
 
     @cached_property
     def body_lanes(self) -> int:
         """Lanes where only the body is computed in vectors."""
-        return min(*(self.target.lanes(self.stage.reads[i].dtype) for i in self.body_reads),
-                   self.target.lanes(self.stage.body.dtype), *(2 * self.target.lanes(e.dtype)
-                                                               for e in walk(self.stage.body)))
+        return self._lanes((self.stage.body,), [self.stage.body.dtype])
+
+    def _lanes(self, roots: Iterable[Expr | None], dtypes: Iterable[DType]) -> int:
+        """Lanes for what the expressions load and compute, and for values of `dtypes`.
+
+        What has the same value at every point, such as a learning rate in float64, is a scalar and takes no lanes.
+        """
+        found = [self.target.lanes(dtype) for dtype in dtypes]
+        moving: dict[Expr, bool] = {}
+        for e in (e for root in roots if root is not None for e in walk(root)):
+            read = self.stage.reads[e.attr] if e.fn == "read" else None
+            moving[e] = any(moving[a] for a in e.args) or e.fn in ("acc", "index", "inbounds") or \
+                read is not None and bool(read.axes or read.gather)
+            if moving[e]:
+                found.append(self.target.lanes(e.dtype) * (1 if read is not None else 2))
+        return min(found)
 
     @cached_property
     def strides(self) -> list[Affine]:

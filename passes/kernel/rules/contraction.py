@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import prod
 
+from jtc.dialects.affine import Affine
 from jtc.dialects.kernel import Access, Pack, Schedule
 from jtc.passes.kernel.rules.common import SMALL_KERNEL, Candidate, Copy, View, round_up
 from jtc.passes.kernel.rules.contraction_cost import (
@@ -99,8 +100,21 @@ def _best(view: View, tiles: list[Tile], wide: int, narrow: int) -> list[Tile]:
 
 
 def _in_window(view: View, number: int, axis: str) -> bool:
-    """Whether `axis` shares an index of the read with another axis (a window that slides)."""
-    return any(axis in form.axes and len(form.axes) > 1 for form in view.stage.reads[number].index)
+    """Whether `axis` shares an index of the read with another axis that it overlaps with (a window that slides).
+
+    Axes that are the digits of an index, as the heads and features of a column are, overlap nowhere.
+    """
+    return any(axis in form.axes and _overlaps(view, form) for form in view.stage.reads[number].index)
+
+
+def _overlaps(view: View, form: Affine) -> bool:
+    """Whether two points of the axes in an index may have one value of it."""
+    reach = 0
+    for axis, stride in sorted(((a, abs(form[a])) for a in form.axes & view.free.keys()), key=lambda item: item[1]):
+        if stride <= reach:
+            return True
+        reach += stride * (view.free[axis] - 1)
+    return False
 
 
 # ------------------------------------------------------------------------------------------------ operands
