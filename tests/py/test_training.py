@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +16,28 @@ from jtc.frontend.execute import statistics
 from jtc.runtime import knobs
 
 
-def example():
+def example(name: str = "train_digits"):
     pytest.importorskip("sklearn", reason="scikit-learn is not installed: there are no digits to train on")
     sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-    import train_digits
-    return train_digits
+    return import_module(name)
 
 
 def test_digits():
     losses, net = example().train(epochs=10)
     assert losses[0] > 2 and example().accuracy(net) >= 0.92
+
+
+def test_two_networks_in_one_step(tmp_path):
+    """The generative adversarial network: both optimisers, jitted and lazily, and its grid of samples."""
+    lsgan = example("lsgan")
+    with knobs.use(backend="reference"):
+        (lazy, _), (jitted, generator) = (lsgan.train(epochs=2, count=256, lazy=way) for way in (True, False))
+        images = lsgan.samples(generator, 16)
+    np.testing.assert_allclose(lazy, jitted, rtol=1e-3)
+    assert len(jitted) == 8 and jitted[-1][0] < jitted[0][0]
+    assert images.shape == (16, 8, 8) and images.min() >= 0 and images.max() <= 1
+    lsgan.write_grid(images, tmp_path / "grid.png")
+    assert (tmp_path / "grid.png").stat().st_size > 100
 
 
 def test_digits_lazily_gives_the_same_losses():
