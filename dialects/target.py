@@ -26,6 +26,5 @@ class CpuTarget:
     threads: int = 1
 
     def lanes(self, dtype: DType) -> int:
-        """Elements of `dtype` in one vector register.  Bools, which decide on values of other types, and 16-bit floats,
-        which are computed in float32, count as 32-bit."""
-        return self.vector_bits // (32 if dtype is BOOL or dtype.is_half else dtype.bits)
+        """Elements of `dtype` in one vector register; bools, which decide on values of other types, count as 32-bit."""
+        return self.vector_bits // (32 if dtype is BOOL else dtype.bits)

@@ -23,6 +23,7 @@ PAGE = 1024                    # bytes; rows this far apart crowd the first-leve
 PAGES = 64                     # entries of the address cache
 FAR_LOAD, FAR_STEP = 1.0, 8.0  # cycles per vector load, per step with broadcasts, where rows are so far apart
 SPLIT_LOAD = 0.6               # cycles per vector load that is not aligned and so touches two cache lines
+CONVERT, CONVERT_SCALAR = 1.0, 3.0         # cycles per vector load, per broadcast, that is converted every time
 LINE_COST = 2.0                # cycles per cache line of scalars, where the next step of the reduction takes others
 LINE, SETS, WAYS = 64, 64, 8   # bytes of a cache line; sets and ways of the first-level cache
 SET_COST = 4.0                 # cycles per cache line of rows of the scalar operand that crowd a few sets
@@ -171,7 +172,8 @@ class Nest:
         return total
 
     def _reads(self, depth: int) -> float:
-        """Cycles lost to rows in other pages, to cache lines used for one element, and to loads across two lines."""
+        """Cycles lost to rows in other pages, to cache lines used for one element, to loads across two lines, and to
+        conversions of what is read in place."""
         view, tile, lanes = self.view, self.tile, self.view.lanes
         runs = prod(-(-view.free[a] // n) for a, n in tile.rows)
         runs *= prod(n for a, n in view.free.items() if a in view.parallel and a not in (tile.vector, *tile.axes))
@@ -191,7 +193,23 @@ class Nest:
             form = view.strides[self.narrow.number]
             if not self.narrow.copy and tile.rows and _crowded(form[tile.rows[-1][0]] * 4, tile.rows[-1][1]):
                 cost += SET_COST * panels * _elements(_steps(form, view.free), view.free) * 4 / LINE
+        if self._converted(self.wide):
+            cost += CONVERT * loads
+        if self._converted(self.narrow):
+            scalars = prod(n for a, n in tile.rows if a in view.read_axes[self.narrow.number])
+            cost += CONVERT_SCALAR * scalars * steps * panels
         return cost
+
+    def _converted(self, way: Operand) -> bool:
+        """Whether the tile converts what it loads; a copy holds it converted."""
+        stage = self.view.stage
+        in_place = not way.packed and not way.copy
+        return in_place and stage.copied_as(way.number) is not stage.reads[way.number].dtype
+
+    def _bytes(self, way: Operand) -> int:
+        """Bytes of an element, as the tile reads it."""
+        stage, in_place = self.view.stage, not way.packed and not way.copy
+        return (stage.reads[way.number].dtype if in_place else stage.copied_as(way.number)).bytes
 
     def _lines(self) -> float:
         """Cache lines of the scalar operand that one step of a register tile touches."""
@@ -210,20 +228,21 @@ class Nest:
         view, size = self.view, self.view.target.l2 * L2_SHARE
         forms = [_steps(form, view.free) for form in (view.strides[self.wide.number],
                                                       view.strides[self.narrow.number], view.written)]
+        sizes = [self._bytes(self.wide), self._bytes(self.narrow), view.stage.write.dtype.bytes]
         depth, parts = 0, [0.0]
         for depth in range(len(self.loops) + 1):
             inside = self.extents(depth)
-            parts = [4 * _elements(form, inside) for form in forms]
+            parts = [each * _elements(form, inside) for form, each in zip(forms, sizes)]
             if sum(parts) <= size:
                 break
         alone = (self.wide, (self.tile.vector, self.tile.vectors * view.lanes)) in self.packed
         cycles = 0.0
-        for form, part in zip(forms, parts):
+        for form, part, each in zip(forms, parts, sizes):
             times, changed = 1, sum(parts) > size
             for (axis, _), trips in zip(reversed(self.loops[:depth]), reversed(self.trips[:depth])):
                 changed = changed or trips > 1 and axis in form
                 times *= trips if changed else 1
-            total = 4 * _elements(form, view.free)
+            total = each * _elements(form, view.free)
             moved, cost = part * times, L3_BYTE if total <= L3 else MEMORY_BYTE
             if form is forms[0]:        # the inner loop waits for panels: for all, or for those of a pack that return
                 panels = max(0.0, moved - total) if self.wide.pack and not alone else moved
