@@ -27,17 +27,29 @@ def test_digits():
     assert losses[0] > 2 and example().accuracy(net) >= 0.92
 
 
-def test_two_networks_in_one_step(tmp_path):
+def test_two_networks_in_one_step(tmp_path, monkeypatch):
     """The generative adversarial network: both optimisers, jitted and lazily, and its grid of samples."""
     lsgan = example("lsgan")
+    monkeypatch.setattr(lsgan, "BATCH", 8)
     with knobs.use(backend="reference"):
-        (lazy, _), (jitted, generator) = (lsgan.train(epochs=2, count=256, lazy=way) for way in (True, False))
+        (lazy, _), (jitted, generator) = (lsgan.train(epochs=2, count=24, lazy=way) for way in (True, False))
         images = lsgan.samples(generator, 16)
     np.testing.assert_allclose(lazy, jitted, rtol=1e-3)
-    assert len(jitted) == 8 and jitted[-1][0] < jitted[0][0]
+    assert len(jitted) == 6 and jitted[-1][0] < jitted[0][0]
     assert images.shape == (16, 8, 8) and images.min() >= 0 and images.max() <= 1
     lsgan.write_grid(images, tmp_path / "grid.png")
     assert (tmp_path / "grid.png").stat().st_size > 100
+
+
+@pytest.mark.usefixtures("backend")
+def test_a_transformer_writes(monkeypatch, tmp_path):
+    writer = example("transformer")
+    monkeypatch.setattr(writer, "CONTEXT", 12)
+    monkeypatch.setattr(writer, "BATCH", 4)
+    (tmp_path / "text").write_text("the cat sat on the mat; " * 20)
+    losses, net, text = writer.train(12, [tmp_path / "text"])
+    assert losses[-1] < 0.8 * losses[0]
+    assert set(writer.write(net, text, 5)) <= set(text.letters)
 
 
 def test_digits_lazily_gives_the_same_losses():
