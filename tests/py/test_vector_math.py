@@ -152,7 +152,8 @@ def float_samples(dtype):
 def integer_samples(dtype):
     rng, info = np.random.default_rng(1), np.iinfo(dtype.numpy)
     special = [0, 1, -1, 2, -2, 3, -3, 7, 31, 32, 63, 64, 1000, info.max, info.min, info.min + 1]
-    special = np.array([int(v) & int(info.max) if info.min == 0 else v for v in special], dtype.numpy)
+    special = np.array([v % (int(info.max) + 1) if info.min == 0 else v for v in map(int, special)
+                        if abs(v) <= info.max + 1], dtype.numpy)
     left, right = (v.ravel() for v in np.meshgrid(special, special))
     count = N - left.size
     wide = rng.integers(info.min, info.max, count, dtype.numpy, endpoint=True)
