@@ -12,7 +12,7 @@ from op_cases import array, graph_of, meta_op_cases, scalar_function_cases
 from jtc.compiler import pipeline
 from jtc.compiler.cpu import machine
 from jtc.compiler.phases import Settings
-from jtc.dialects.dtypes import BOOL, F32, F64, I64
+from jtc.dialects.dtypes import BF16, BOOL, DTYPES, F32, F64, I64
 from jtc.dialects.optable import META_OPS, infer
 from jtc.dialects.reference import run_graph, run_program
 from jtc.passes.base import registry
@@ -20,7 +20,7 @@ from jtc.passes.base import registry
 LIT = ROOT / "tests" / "lit"
 
 
-@pytest.mark.parametrize("dtype", [F32, F64, I64, BOOL], ids=str)
+@pytest.mark.parametrize("dtype", [F32, F64, I64, BOOL, BF16, DTYPES["ui8"]], ids=str)
 def test_every_op_becomes_kernels(dtype):
     """All passes down to scheduled kernels keep the meaning of every op, in the reference interpreter."""
     settings = Settings(machine.named("x86-64-v4"))
@@ -32,7 +32,9 @@ def test_every_op_becomes_kernels(dtype):
         inputs = [array(t, seed) for seed, t in enumerate(args)]
         program = pipeline.run(graph, passes, settings)
         for want, got in zip(run_graph(graph, inputs), run_program(program, inputs), strict=True):
-            np.testing.assert_allclose(got, want, rtol=1e-5, err_msg=f"{op} {attrs} of {args}")
+            rtol, atol = (2.0 ** -6, 2.0 ** -6) if want.dtype == BF16.numpy else (1e-5, 0)
+            got, want = (a.astype(np.float64) if atol else a for a in (got, want))
+            np.testing.assert_allclose(got, want, rtol, atol, err_msg=f"{op} {attrs} of {args}")
 
 
 def test_every_meta_op_has_lit_tests():

@@ -1,0 +1,136 @@
+"""Narrow and unsigned integers and 16-bit floats through the whole compiler: every op, strict rounding, schedules."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from op_cases import array, graph_of, meta_op_cases, scalar_function_cases
+
+import jtc
+from jtc.compiler.driver import compile_graph
+from jtc.dialects.dtypes import BF16, DTYPES, F16, F32, DType
+from jtc.dialects.expr import walk
+from jtc.dialects.graph import Graph, Node
+from jtc.dialects.kernel import Program
+from jtc.dialects.optable import infer
+from jtc.dialects.reference import run_graph
+from jtc.runtime import knobs
+from jtc.runtime.module import load_module
+
+NARROW = [DTYPES[n] for n in ("i8", "i16", "ui8", "ui16", "ui32", "ui64", "f16", "bf16")]
+# Where a value is rounded differs between kernels and the interpreter: a few units in the last place.
+RTOL = {F16: 2.0 ** -9, BF16: 2.0 ** -6}
+
+
+def all_ops(dtype: DType) -> tuple[Graph, list[np.ndarray]]:
+    """One graph with a case of every op, and with each function where it takes one, on elements of `dtype`."""
+    chosen = {}
+    for op, args, attrs, declared in (*meta_op_cases(dtype), *scalar_function_cases(dtype)):
+        if op not in ("constant", "random") and all(0 not in t.shape for t in args):
+            to = declared.dtype if op == "cast" else None
+            chosen[op, attrs.get("fn"), to] = (op, args, attrs, infer(op, args, attrs, declared))
+    inputs: list[Node] = []
+    outputs: list[Node] = []
+    arrays: list[np.ndarray] = []
+    for case in chosen.values():
+        graph = graph_of(*case)
+        inputs += graph.inputs
+        outputs += graph.outputs
+        arrays += [array(t, seed) for seed, t in enumerate(case[1])]
+    return Graph("all", inputs, outputs, [f"x{i}" for i in range(len(inputs))],
+                 [f"y{i}" for i in range(len(outputs))]), arrays
+
+
+@pytest.mark.parametrize("dtype", NARROW, ids=str)
+def test_every_op(dtype):
+    graph, arrays = all_ops(dtype)
+    assert len(graph.outputs) > 45
+    results = load_module(compile_graph(graph))(*arrays)
+    for node, want, got in zip(graph.outputs, run_graph(graph, arrays), results, strict=True):
+        rtol = RTOL.get(dtype, 1e-5)
+        assert got.dtype == want.dtype == node.dtype.numpy
+        if node.dtype.is_float:
+            got, want = got.astype(np.float64), want.astype(np.float64)
+            np.testing.assert_allclose(got, want, rtol=rtol, atol=rtol, err_msg=repr(node))
+        else:
+            np.testing.assert_array_equal(got, want, err_msg=repr(node))
+
+
+def chain(x, y):
+    z = x * y + x
+    return jtc.relu(z * z - y) / 3, jtc.sum(z, axis=0), jtc.max(jtc.abs(z), axis=1), jtc.where(z > y, z, y).T
+
+
+@pytest.mark.parametrize("dtype", [F16, BF16], ids=str)
+def test_strict_rounds_every_result(dtype):
+    """As the interpreter does, bit by bit; and without it, only what is stored."""
+    x, y = (array(jtc.zeros((33, 41), dtype=dtype).type, seed) for seed in range(2))
+    graph = jtc.jit(chain).graph(x, y)
+    want = run_graph(graph, [x, y])
+    for got, exact in zip(jtc.jit(chain, strict=True)(x, y), want, strict=True):
+        np.testing.assert_array_equal(got.numpy(), exact)
+    wide = [a.astype(np.float32) for a in (x, y)]
+    z = wide[0] * wide[1] + wide[0]
+    once = (np.maximum(z * z - wide[1], 0) / np.float32(3)).astype(dtype.numpy)
+    got = jtc.jit(chain)(x, y)[0].numpy()
+    assert (got != once).mean() < 0.01 and (got != want[0]).any()       # a fused product may round otherwise
+
+
+def kernels_of(function, *args) -> Program:
+    from jtc.compiler import phases
+    from jtc.compiler.driver import settings_for
+    return phases.advance(jtc.jit(function).graph(*args), "graph", "schedule", settings_for("cpu"))
+
+
+def test_long_sums_are_float32():
+    ones = np.ones((3, 5000), F16.numpy)
+    assert jtc.sum(jtc.array(ones), axis=1).numpy().tolist() == [5000.0] * 3       # beyond 2048, float16 adds no 1
+    assert jtc.mean(jtc.array(ones * 200), axis=1).numpy().tolist() == [200.0] * 3    # the sum is beyond float16
+    index = jtc.array(np.zeros(5000, np.int64))
+    table = jtc.zeros((2,), dtype=F16)
+    grown = jtc.grad(lambda t: jtc.sum(jtc.take(t, index).astype(F32)))(table)
+    assert grown.numpy().tolist() == [5000.0, 0.0]
+
+
+def test_half_rows_stay_wide_inside_a_kernel():
+    x = np.ones((64, 100), BF16.numpy)
+    kernel, = kernels_of(lambda x: jtc.softmax(x, axis=-1), x).kernels
+    assert kernel.locals and all(b.type.dtype is F32 for b in kernel.locals)
+
+
+def test_operands_of_products_are_packed_as_float32():
+    a, b = np.ones((300, 200), BF16.numpy), np.ones((200, 320), BF16.numpy)
+    program = kernels_of(lambda a, b: a @ b, a, b)
+    stage = program.kernels[-1].stages[-1]
+    assert stage.factors() is not None and stage.write.dtype is BF16
+    schedule = stage.schedule
+    for number in stage.factors():
+        ahead, packed = stage.reads[number].dtype, [p for p in schedule.packs if p.read == number]
+        assert ahead is F32 or not packed or stage.copied_as(number) is F32
+    copies = [k.stages[0] for k in program.kernels[:-1]]
+    assert all(s.write.dtype is F32 and any(e.fn == "cast" for e in walk(s.body)) for s in copies)
+    assert copies or schedule.packs
+
+
+@pytest.mark.parametrize("target", ["cpu:x86-64", "cpu:x86-64-v3", "cpu:x86-64-v4"])
+def test_products_and_softmax_on_every_level(target):
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal(s).astype(F16.numpy) for s in ((37, 70), (70, 51)))
+    with knobs.use(target=target.removeprefix("cpu:")):
+        try:
+            got = jtc.jit(lambda a, b: jtc.softmax(a @ b, axis=-1))(a, b).numpy()
+        except jtc.InputError as error:
+            assert "lacks" in str(error)
+            pytest.skip("this machine does not run it")
+    scores = a.astype(np.float64) @ b.astype(np.float64)
+    powers = np.exp(scores - scores.max(1, keepdims=True))
+    np.testing.assert_allclose(got.astype(np.float64), powers / powers.sum(1, keepdims=True), atol=2e-3, rtol=2e-2)
+
+
+def test_integer_products_wrap():
+    rng = np.random.default_rng(1)
+    for dtype in ("i8", "ui8", "i16"):
+        kind = DTYPES[dtype].numpy
+        a, b = (rng.integers(0, 100, s).astype(kind) for s in ((33, 65), (65, 40)))
+        np.testing.assert_array_equal((jtc.array(a) @ jtc.array(b)).numpy(), a @ b)
+        wide = jtc.array(a).astype(jtc.int32) @ jtc.array(b).astype(jtc.int32)
+        np.testing.assert_array_equal(wide.numpy(), a.astype(np.int32) @ b.astype(np.int32))
