@@ -107,7 +107,7 @@ def _random(node: Node, args: Sequence[Node], flags: Sequence[bool], size: int) 
 RULES: dict[str, BatchingRule] = {
     **dict.fromkeys(SCALAR_FUNCTIONS, _scalar),
     "cast": _same, "reshape": _same, "recompute": _same, "broadcast": _broadcast, "transpose": _transpose,
-    "reduce": _reduce, "arg_reduce": _arg_reduce, "scan": _scan, "recurrence": _scan,
+    "reduce": _reduce, "arg_reduce": _arg_reduce, "scan": _scan, "recurrence": _scan, "concat": _scan,
     "reindex": _reindex, "reindex_reduce": _reindex_reduce, "gather": _gather, "scatter": _scatter, "random": _random,
 }
 UNBATCHED = set(META_OPS) - set(RULES)                   # constant, iota: they have no arguments

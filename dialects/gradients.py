@@ -17,6 +17,7 @@ from jtc.dialects.affine import Affine
 from jtc.dialects.build import make, splat
 from jtc.dialects.dtypes import BOOL, I64, DType
 from jtc.dialects.graph import Node, TensorType
+from jtc.dialects.pieces import piece
 
 Cotangents = Sequence[Node | None]
 
@@ -349,6 +350,14 @@ def _recurrence(g: Node, node: Node, value: Node) -> Cotangents:
     return [make("mul", [carried, _before(value, axis, 0)]), carried]
 
 
+def _concat(g: Node, node: Node, value: Node) -> Cotangents:
+    axis, start, found = node.attrs["axis"], 0, []
+    for arg in node.args:
+        found.append(piece(g, axis, start, start + arg.shape[axis]))
+        start += arg.shape[axis]
+    return found
+
+
 def _gather(g: Node, node: Node, value: Node) -> Cotangents:
     """Every element goes back to where it was read.
 
@@ -442,6 +451,7 @@ RULES: dict[str, Rule] = {
     "recompute": Rule(lambda g, node, value: [g]),
     "reindex": Rule(_reindex), "reduce": Rule(_reduction), "reindex_reduce": Rule(_reduction),
     "gather": Rule(_gather), "scatter": Rule(_scatter), "scan": Rule(_scan), "recurrence": Rule(_recurrence),
+    "concat": Rule(_concat),
 }
 
 # Rules that functions choose for their nodes.

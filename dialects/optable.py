@@ -213,7 +213,7 @@ Infer: TypeAlias = Callable[[Types, Attrs, TensorType | None], TensorType]
 class MetaOp:
     """An op on whole tensors.
 
-    arity   number of tensor arguments; -n: n, and any number of index tensors of one type after them
+    arity   number of tensor arguments; -n: n, and any number of others, of one type, after them
     attrs   attribute name -> kind: "ints", "int", "map" (affine map), "fn" (a reduction's name), "number", "value"
     infer   (argument types, attributes, declared result type or None) -> result type; raises OpError.
             Ops whose shape or dtype is not determined by their arguments take it from the declared type.
@@ -341,6 +341,17 @@ def _reshape(args: Types, attrs: Attrs, declared: TensorType | None) -> TensorTy
     return TensorType(args[0].dtype, t.shape)
 
 
+def _concat(args: Types, attrs: Attrs, declared: TensorType | None) -> TensorType:
+    first, axis = args[0], attrs["axis"]
+    if not 0 <= axis < first.rank:
+        raise OpError(f"concat axis {axis} does not fit shape {first.shape}")
+    for t in args[1:]:
+        if t != first:
+            raise OpError(f"concat joins tensors of one type, got {first} and {t}")
+    total = DYNAMIC if first.shape[axis] == DYNAMIC else first.shape[axis] * len(args)
+    return TensorType(first.dtype, (*first.shape[:axis], total, *first.shape[axis + 1:]))
+
+
 def _transpose(args: Types, attrs: Attrs, declared: TensorType | None) -> TensorType:
     perm = attrs["perm"]
     if sorted(perm) != list(range(args[0].rank)):
@@ -423,6 +434,8 @@ META_OPS: dict[str, MetaOp] = {
         MetaOp("transpose", 1, {"perm": "ints"}, _transpose, "Dimension k of the result is dimension perm[k] of x."),
         MetaOp("recompute", 1, {}, _recompute,
                "x itself; what is computed from it is not shared with what is computed from x."),
+        MetaOp("concat", -1, {"axis": "int"}, _concat,
+               "Tensors of one type one after the other along an axis, each written to its place: for many of them."),
         MetaOp("gather", -1, {"map": "map", "dims": "ints", "fill": "number"}, _gather,
                "y[i...] = x[j...] with j = map(i), to whose entries dims[k] the value of index tensor k at i is added; "
                "`fill` where j leaves x."),

@@ -169,6 +169,10 @@ def _reshape(node: Node, x: np.ndarray, *, precise: bool) -> np.ndarray:
     return x.reshape(node.shape)
 
 
+def _concat(node: Node, *arrays: np.ndarray, precise: bool) -> np.ndarray:
+    return np.concatenate(arrays, axis=node.attrs["axis"])
+
+
 def _transpose(node: Node, x: np.ndarray, *, precise: bool) -> np.ndarray:
     return x.transpose(node.attrs["perm"])
 
@@ -181,5 +185,5 @@ _META_OPS: dict[str, Callable[..., np.ndarray]] = {
     "constant": _constant, "iota": _iota, "random": _random, "cast": _cast, "broadcast": _broadcast, "reduce": _reduce,
     "arg_reduce": _arg_reduce, "scan": _scan, "recurrence": _recurrence, "reindex": _gather,
     "reindex_reduce": _reindex_reduce, "reshape": _reshape,
-    "transpose": _transpose, "recompute": _recompute, "gather": _gather, "scatter": _scatter,
+    "transpose": _transpose, "concat": _concat, "recompute": _recompute, "gather": _gather, "scatter": _scatter,
 }

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from jtc.dialects.build import located, make, splat
+from jtc.dialects.build import located, splat
 from jtc.dialects.errors import InputError
 from jtc.dialects.gradients import RULES, STOP, Cotangents, cotangents, zeros
 from jtc.dialects.graph import Node, TensorType
+from jtc.dialects.pieces import total
 from jtc.frontend.tensor import Tensor
 from jtc.frontend.trace import input_error
 
@@ -86,7 +87,7 @@ def reverse(outputs: Sequence[Node], given: Sequence[Node | None], wrt: Sequence
     done: set[int] = set()
     first = _first_outputs(order)
     for node in reversed(order):
-        g = sums[id(node)] = _sum(arrived[id(node)])
+        g = sums[id(node)] = total(arrived[id(node)])
         made = origin(node)
         with located(made.loc):
             if isinstance(made.data, Block):
@@ -117,13 +118,6 @@ def _first_outputs(order: Sequence[Node]) -> dict[int, Node]:
         if block is not None:
             found.setdefault(id(block), node)
     return found
-
-
-def _sum(parts: Sequence[Node]) -> Node | None:
-    total: Node | None = None
-    for part in parts:
-        total = part if total is None else make("add", [total, part])
-    return total
 
 
 def seed(type: TensorType) -> Node:

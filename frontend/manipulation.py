@@ -10,6 +10,7 @@ from jtc.dialects.affine import Affine
 from jtc.dialects.dtypes import I64
 from jtc.dialects.gradients import JOINED
 from jtc.dialects.graph import Node, TensorType
+from jtc.dialects.pieces import MANY
 from jtc.frontend.meta import reindex_node
 from jtc.frontend.operands import (
     broadcast_shapes,
@@ -188,31 +189,23 @@ def part(node: Node, axis: int, start: int, stop: int) -> Node:
 
 
 def parts(node: Node, axis: int, bounds: Sequence[int]) -> list[Node]:
-    """Elements bounds[k] .. bounds[k + 1] along one axis, for all k.
-
-    Many parts are parts of larger ones: so their gradients meet in groups, not all of them at every place.
-    """
-    count = len(bounds) - 1
-    if count <= JOINED_AT_ONCE:
-        return [part(node, axis, *bounds[k:k + 2]) for k in range(count)]
-    groups = [bounds[k:k + JOINED_AT_ONCE + 1] for k in range(0, count, JOINED_AT_ONCE)]
-    large = parts(node, axis, [bounds[0], *(g[-1] for g in groups)])
-    return [piece for whole, g in zip(large, groups) for piece in parts(whole, axis, [b - g[0] for b in g])]
-
-
-JOINED_AT_ONCE = 8          # tensors that every element of a result chooses among
+    """Elements bounds[k] .. bounds[k + 1] along one axis, for all k."""
+    return [part(node, axis, low, high) for low, high in zip(bounds, bounds[1:])]
 
 
 def join(nodes: Sequence[Node], axis: int) -> Node:
-    """Nodes of one dtype one after the other: each is read with an offset, and the place chooses among them.
+    """Nodes of one dtype one after the other.
 
-    Many are joined in groups, then the groups.
+    Of a few, each is read with an offset, and the place chooses among them.  Many of one type are written one by one;
+    others are joined in groups, then the groups.
     """
     if len(nodes) == 1:
         return nodes[0]
     nodes = [n for n in nodes if n.shape[axis]] or list(nodes[:1])
-    if len(nodes) > JOINED_AT_ONCE:
-        groups = [nodes[k:k + JOINED_AT_ONCE] for k in range(0, len(nodes), JOINED_AT_ONCE)]
+    if len(nodes) > MANY:
+        if all(n.type == nodes[0].type for n in nodes):
+            return record("concat", nodes, {"axis": axis})
+        groups = [nodes[k:k + MANY] for k in range(0, len(nodes), MANY)]
         return join([join(group, axis) for group in groups], axis)
     shape = list(nodes[0].shape)
     shape[axis] = sum(n.shape[axis] for n in nodes)

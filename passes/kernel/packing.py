@@ -147,11 +147,14 @@ def _fresh(name: str, taken: Container[str]) -> str:
 
 def constant_buffers(program: Program) -> set[str]:
     """Buffers known when weights are bound: constants, and what kernels make that read only such buffers."""
-    known = set(program.constants)
+    known, changing = set(program.constants), set[str]()
     if not known:
         return known
     for kernel in program.kernels:
         scatters = any(s.accumulate for s in kernel.stages)     # starts from what its buffer held
         if kernel.read and not scatters and all(b in known for b in kernel.read):
-            known |= set(kernel.written)
+            known |= set(kernel.written) - changing
+        else:                                                   # kernels may write parts of one buffer
+            changing |= set(kernel.written)
+            known -= changing
     return known

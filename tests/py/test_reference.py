@@ -72,6 +72,11 @@ def element_by_element(node, args):
         elif node.op == "arg_reduce":
             row = args[0][index[:attrs["axis"]] + (slice(None),) + index[attrs["axis"]:]]
             out[index] = list(row).index(max(row) if attrs["fn"] == "max" else min(row))
+        elif node.op == "concat":
+            k, at, axis = 0, list(index), attrs["axis"]
+            while at[axis] >= args[k].shape[axis]:
+                at[axis], k = at[axis] - args[k].shape[axis], k + 1
+            out[index] = args[k][tuple(at)]
         elif node.op in ("scan", "recurrence"):
             a, t = attrs["axis"], index[attrs["axis"]]
             start = REDUCTIONS[attrs.get("fn", "add")].identity(node.dtype)

@@ -26,18 +26,19 @@ def assemble(graph: Graph, outputs: Sequence[Node], plan: Plan, built: Mapping[i
     fixed = weight_only(plan.order)
     types: dict[str, TensorType] = {names[id(n)]: n.type for n in plan.order if plan.has_buffer(n)}
     written = [names[id(n)] for n in outputs]
-    units = drop_unread([Unit(list(built[id(n)].stages), id(n) in fixed) for n in plan.roots()], written)
+    units = drop_unread([Unit(list(built[id(n)].stages), id(n) in fixed, apart=n.op == "concat")
+                         for n in plan.roots()], written)
     if grouped:
         units = group(units, written, types)
     units = launch_order(units, written, types, {names[id(n)]: n.order for n in plan.order if plan.has_buffer(n)})
     reasons = {names[key]: text for key, text in plan.reasons.items()}
-    kernels = []
-    for number, unit in enumerate(units):
-        stages, shared, local = finish(unit.stages, unit.layout, types)
+    kernels: list[Kernel] = []
+    for unit, own in ((u, own) for u in units for own in ([[s] for s in u.stages] if u.apart else [u.stages])):
+        stages, shared, local = finish(own, unit.layout, types)
         stages = [replace(s, name=f"s{i}") for i, s in enumerate(stages)]
         hidden = {b.name for b in local}
         why = [(b, reasons[b]) for s in stages for a in (s.write, s.keep) if a for b in [a.buffer] if b not in hidden]
-        kernels.append(Kernel(f"k{number}_{label(stages)}", tuple(stages), shared, tuple(local),
+        kernels.append(Kernel(f"k{len(kernels)}_{label(stages)}", tuple(stages), shared, tuple(local),
                               tuple(dict.fromkeys([*why, *(r for r in unit.refused if r[0] not in hidden)]))))
     touched = {b for k in kernels for b in k.operands}.union(names[id(n)] for n in plan.order if is_source(n))
     constants = {names[id(n)]: n.data for n in plan.order if is_source(n) and n.op == "constant"}

@@ -37,6 +37,16 @@ class Built:
 
 def build(root: Node, buffers: Mapping[int, str]) -> Built:
     """The stages that write buffers[id(root)].  buffers: id of every value that has one -> its name.  Raises Cut."""
+    if root.op != "concat" or not root.type.size:
+        return _build(root, buffers)
+    starts = itertools.accumulate((a.shape[root.attrs["axis"]] for a in root.args), initial=0)
+    parts = [_build(root, buffers, (arg, start)) for arg, start in zip(root.args, starts) if arg.type.size]
+    return Built(tuple(s for part in parts for s in part.stages), frozenset().union(*(p.interior for p in parts)),
+                 frozenset().union(*(p.boundary for p in parts)))
+
+
+def _build(root: Node, buffers: Mapping[int, str], piece: tuple[Node, int] | None = None) -> Built:
+    """piece: of a concat, the argument that is written, and where it starts; None for any other value."""
     splits: dict[str, int] = {}
     classes: dict[str, int] = {}
     while True:
@@ -45,7 +55,7 @@ def build(root: Node, buffers: Mapping[int, str]) -> Built:
             for starts in itertools.product(*map(range, classes.values())):
                 residues = {axis: (count, start) for (axis, count), start in zip(classes.items(), starts)}
                 with suppress(Empty):
-                    parts.append(_Builder(root, buffers, splits, residues).build())
+                    parts.append(_Builder(root, buffers, splits, residues).build(piece))
         except Split as split:
             splits[split.axis] = split.inner
         except Classes as needed:
@@ -62,12 +72,14 @@ def build(root: Node, buffers: Mapping[int, str]) -> Built:
 class _Builder(Values):
     """The stages of one residue class of a value."""
 
-    def build(self) -> Built:
+    def build(self, piece: tuple[Node, int] | None) -> Built:
         root = self.root
         if root.type.size == 0:
             body: Expr = const(0, root.dtype)
             place = tuple(self.axis(f"i{d}", n) for d, n in enumerate(root.shape))
             stages: tuple[Stage, ...] = (self.stage(self.write(place), body),)
+        elif piece is not None:
+            stages = (self.piece(*piece),)
         elif root.op == "scatter":
             stages = self.scatter()
         else:
@@ -84,6 +96,13 @@ class _Builder(Values):
         place = self.root_index(root.shape)
         value, _ = self.pull(root, place, self.frame, None)
         return (self.result(place, value),)
+
+    def piece(self, arg: Node, start: int) -> Stage:
+        """The stage that writes one argument of a concat to its place."""
+        axis, place = self.root.attrs["axis"], self.root_index(arg.shape)
+        value, _ = self.pull(arg, place, self.frame, None)
+        self.nodes[id(self.root)] = self.root
+        return self.result((*place[:axis], place[axis] + start, *place[axis + 1:]), value)
 
     def result(self, place: Index, value: Expr, name: str = "") -> Stage:
         """The stage that writes `value`, which holds the reduction or scan that was met on the way to it."""

@@ -37,7 +37,8 @@ class _Grouping:
     def __init__(self, units: Sequence[Unit], outputs: set[str], types: Mapping[str, TensorType]):
         self.held, self.outputs, self.types = Units(keep_rows(units, outputs)), outputs, types
         self.facts = {id(s): StageFacts(s) for u in self.held.units.values() for s in u.stages}
-        self.alone = {n: _alone(u.stages) for n, u in self.held.units.items()}
+        self.alone = {n: "many tensors are written into one" if u.apart else _alone(u.stages)
+                      for n, u in self.held.units.items()}
 
     def run(self) -> list[Unit]:
         for n in range(len(self.held.units)):

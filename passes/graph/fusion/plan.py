@@ -189,6 +189,9 @@ class _Planner:
     def rules(self, node: Node) -> None:
         if node.op in MOVEMENT:
             self.movement(node)
+        elif node.op == "concat":
+            self.plan.reasons.setdefault(id(node), f"{len(node.args)} tensors are written into it")
+            return
         elif node.op in SCANS:
             for arg in node.args:
                 self.finish(arg, "it is reduced and then scanned")

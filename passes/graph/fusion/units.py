@@ -13,6 +13,7 @@ class Unit:
     """Stages that become one kernel, in order.
 
     fixed    whether they depend on weights only, and so run once
+    apart    whether each is to be a kernel of its own: they write parts of one buffer, one by one
     refused  (buffer, why the stage that reads it could not join)
     layout   how they share axes
     """
@@ -21,6 +22,7 @@ class Unit:
     fixed: bool = False
     refused: list[tuple[str, str]] = field(default_factory=list)
     layout: Layout = field(default_factory=Layout)
+    apart: bool = False
 
     @property
     def written(self) -> list[str]:

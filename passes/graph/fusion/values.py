@@ -301,6 +301,9 @@ class Values:
         value = self.load(base, shape, inner, tuple(dict.fromkeys(guards + fresh)), fill, gathered)
         return value, want is None or same_number(const(fill, node.dtype).attr, want)
 
+    def pull_concat(self, node: Node, place: Index, guards: Guards, want: Any) -> tuple[Expr, bool]:
+        raise Cut(node, "many tensors are written into it")
+
     def pull_scatter(self, node: Node, place: Index, guards: Guards, want: Any) -> tuple[Expr, bool]:
         raise Cut(node, "a scatter writes its result in place")
 

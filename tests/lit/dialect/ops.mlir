@@ -5,8 +5,8 @@
 
 // CHECK: module attributes {jtc.version = 1 : i64}
 // CHECK: func.func @ops(%arg0: tensor<4x8xf32> {jtc.name = "x"}, %arg1: tensor<3xi64> {jtc.name = "ids"})
-// CHECK-SAME: -> (tensor<8x4xf32> {jtc.name = "y"}, tensor<i32> {jtc.name = "z"})
-func.func @ops(%x: tensor<4x8xf32> {jtc.name = "x"}, %ids: tensor<3xi64> {jtc.name = "ids"}) -> (tensor<8x4xf32> {jtc.name = "y"}, tensor<i32> {jtc.name = "z"}) {
+// CHECK-SAME: -> (tensor<16x4xf32> {jtc.name = "y"}, tensor<i32> {jtc.name = "z"})
+func.func @ops(%x: tensor<4x8xf32> {jtc.name = "x"}, %ids: tensor<3xi64> {jtc.name = "ids"}) -> (tensor<16x4xf32> {jtc.name = "y"}, tensor<i32> {jtc.name = "z"}) {
   // CHECK: %0 = "jtc.constant"() {value = 0.1 : f32} : () -> tensor<4x8xf32>
   %c = "jtc.constant"() {value = 0.1 : f32} : () -> tensor<4x8xf32>
   // CHECK: %{{[0-9]+}} = "jtc.add"(%arg0, %0) : (tensor<4x8xf32>, tensor<4x8xf32>) -> tensor<4x8xf32>
@@ -47,16 +47,18 @@ func.func @ops(%x: tensor<4x8xf32> {jtc.name = "x"}, %ids: tensor<3xi64> {jtc.na
   %x3 = "jtc.scan"(%x2) {fn = "mul", axis = 1 : i64} : (tensor<8x4xf32>) -> tensor<8x4xf32>
   // CHECK: %19 = "jtc.recurrence"(%18, %[[R]]) {axis = 0 : i64} : (tensor<8x4xf32>, tensor<8x4xf32>) -> tensor<8x4xf32>
   %x4 = "jtc.recurrence"(%x3, %x2) {axis = 0 : i64} : (tensor<8x4xf32>, tensor<8x4xf32>) -> tensor<8x4xf32>
+  // CHECK: %20 = "jtc.concat"(%19, %[[R]]) {axis = 0 : i64} : (tensor<8x4xf32>, tensor<8x4xf32>) -> tensor<16x4xf32>
+  %x5 = "jtc.concat"(%x4, %x2) {axis = 0 : i64} : (tensor<8x4xf32>, tensor<8x4xf32>) -> tensor<16x4xf32>
   // CHECK: "jtc.arg_reduce"(%[[Y]]) {fn = "min", axis = 0 : i64} : (tensor<8x4xf32>) -> tensor<4xi64>
   %m = "jtc.arg_reduce"(%t) {fn = "min", axis = 0 : i64} : (tensor<8x4xf32>) -> tensor<4xi64>
   // CHECK: "jtc.iota"() {axis = 0 : i64} : () -> tensor<4xi64>
   %n = "jtc.iota"() {axis = 0 : i64} : () -> tensor<4xi64>
-  // CHECK: "jtc.mul"(%20, %21) : (tensor<4xi64>, tensor<4xi64>) -> tensor<4xi64>
+  // CHECK: "jtc.mul"(%21, %22) : (tensor<4xi64>, tensor<4xi64>) -> tensor<4xi64>
   %o = "jtc.mul"(%m, %n) : (tensor<4xi64>, tensor<4xi64>) -> tensor<4xi64>
-  // CHECK: "jtc.reduce"(%22) {fn = "add", axes = array<i64: 0>} : (tensor<4xi64>) -> tensor<i64>
+  // CHECK: "jtc.reduce"(%23) {fn = "add", axes = array<i64: 0>} : (tensor<4xi64>) -> tensor<i64>
   %k = "jtc.reduce"(%o) {fn = "add", axes = array<i64: 0>} : (tensor<4xi64>) -> tensor<i64>
-  // CHECK: "jtc.random"(%23) {stream = 3 : i64} : (tensor<i64>) -> tensor<i32>
+  // CHECK: "jtc.random"(%24) {stream = 3 : i64} : (tensor<i64>) -> tensor<i32>
   %z = "jtc.random"(%k) {stream = 3 : i64} : (tensor<i64>) -> tensor<i32>
-  // CHECK: return %19, %24 : tensor<8x4xf32>, tensor<i32>
-  return %x4, %z : tensor<8x4xf32>, tensor<i32>
+  // CHECK: return %20, %25 : tensor<16x4xf32>, tensor<i32>
+  return %x5, %z : tensor<16x4xf32>, tensor<i32>
 }
