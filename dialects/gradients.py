@@ -253,20 +253,40 @@ def _reduction(g: Node, node: Node, value: Node) -> Cotangents:
     if fn == "mul" and node.op == "reduce":
         return [_product(g, x, tuple(node.attrs["axes"]))]
     if fn == "mul":
-        is_zero = make("eq", [x, zeros(x.type)])
-        count = fold.spread(fold.collect(convert(is_zero, x.dtype)))
-        rest = _where(is_zero, _ones(x.type), x)
-        product = fold.spread(make(node.op, [rest], node.attrs, node.type))
-        return [make("mul", [fold.spread(g), _others(x, product, count)])]
+        product = make(node.op, [_where(_is_zero(x), _ones(x.type), x)], node.attrs, node.type)
+        parts = [fold.spread(part) for part in (product, *map(fold.collect, _zero_factors(x)))]
+        return [make("mul", [fold.spread(g), _others(x, *parts)])]
     return [None]                                          # and, or: there are no floats
 
 
-def _others(x: Node, product: Node, count: Node) -> Node:
-    """The product of all factors but x, from that of those that are not 0, and the number of those that are."""
-    zero, one = zeros(x.type), _ones(x.type)
-    is_zero = make("eq", [x, zero])
-    without = _where(make("eq", [count, zero]), make("div", [product, _where(is_zero, one, x)]), zero)
-    return _where(is_zero, _where(make("eq", [count, one]), product, zero), without)
+def _is_zero(x: Node) -> Node:
+    return make("eq", [x, zeros(x.type)])
+
+
+def _zero_factors(x: Node) -> tuple[Node, Node, Node]:
+    """1, x and x**2 where x is 0, else 0: the last two are always 0, their derivatives are not."""
+    nothing, is_zero = zeros(x.type), _is_zero(x)
+    return convert(is_zero, x.dtype), _where(is_zero, x, nothing), _where(is_zero, make("mul", [x, x]), nothing)
+
+
+def _others(x: Node, product: Node, count: Node, total: Node, squares: Node) -> Node:
+    """The product of all factors but x; right where factors are 0, as is its own derivative.
+
+    product: of the factors that are not 0; of those that are, count, total and squares: sums of `_zero_factors`.
+    Their product is 1, total, (total**2 - squares) / 2 for 0, 1, 2 of them; three have no second derivative.
+    """
+    nothing, one = zeros(x.type), _ones(x.type)
+
+    def by_count(*cases: Node) -> Node:
+        result = nothing
+        for number, case in reversed(list(enumerate(cases))):
+            result = _where(make("eq", [count, splat(number, x.dtype, x.shape)]), case, result)
+        return result
+
+    pair = make("mul", [make("sub", [make("mul", [total, total]), squares]), splat(0.5, x.dtype, x.shape)])
+    without = make("div", [product, _where(_is_zero(x), one, x)])
+    return _where(_is_zero(x), make("mul", [product, by_count(nothing, one, make("sub", [total, x]))]),
+                  make("mul", [without, by_count(one, total, pair)]))
 
 
 def _product(g: Node, x: Node, axes: tuple[int, ...]) -> Node:
@@ -430,12 +450,10 @@ def _scatter(g: Node, node: Node, value: Node) -> Cotangents:
         share = make("div", [g, count])
         return [_where(own, share, zeros(init.type)), _where(theirs, spread(share), zeros(updates.type)), *none]
     if fn == "mul":
-        zero, one = zeros(init.type), _ones(init.type)
-        count = combined("add", *(convert(make("eq", [x, zeros(x.type)]), x.dtype) for x in (init, updates)))
-        product = combined("mul", _where(make("eq", [init, zero]), one, init),
-                           _where(make("eq", [updates, zeros(updates.type)]), _ones(updates.type), updates))
-        return [make("mul", [g, _others(init, product, count)]),
-                make("mul", [spread(g), _others(updates, spread(product), spread(count))]), *none]
+        parts = [combined("mul", *(_where(_is_zero(x), _ones(x.type), x) for x in (init, updates))),
+                 *(combined("add", *pair) for pair in zip(_zero_factors(init), _zero_factors(updates)))]
+        return [make("mul", [g, _others(init, *parts)]),
+                make("mul", [spread(g), _others(updates, *map(spread, parts))]), *none]
     return [None, None, *none]                             # and, or: there are no floats
 
 

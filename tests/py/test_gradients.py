@@ -136,6 +136,15 @@ def test_products_with_zeros(zeros):
         check(lambda x: jtc.prod(x, axis=1), x, examples=False)
 
 
+def test_products_of_what_meets_with_zeros():
+    """Of 5, 4... factors that a map or an index brings together, none, one, two or three are 0."""
+    x = values(4, 4) + 2
+    x[0, 1] = x[1, 0] = x[1, 2] = x[2, 1] = x[3, 0] = 0
+    check(lambda x: jtc.reindex_reduce(x, "mul", (7,), lambda i, j: (i + j,)), x, examples=False)
+    index = np.array([[0, 0, 3], [2, 1, 1], [2, 2, 2], [0, 3, 3]])
+    check(lambda x: jtc.scatter(x, index, x[::-1, :3], axis=1, reduce="mul"), x, examples=False)
+
+
 def test_casts():
     """The gradient has the dtype of its argument; integers pass nothing on."""
     x = normal(3)
