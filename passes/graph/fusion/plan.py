@@ -267,15 +267,19 @@ class _Planner:
 
     def limits(self, node: Node) -> None:
         """Kernels of bounded size: the deepest, the largest and the widest arguments get buffers."""
-        while self.join(node).depth > MAX_DEPTH:
+        facts = self.join(node)
+        while facts.depth > MAX_DEPTH:
             self.part(max(node.args, key=lambda a: self.facts[id(a)].depth), f"its kernel is {MAX_DEPTH} ops deep")
-        while self.join(node).size > MAX_SIZE:
+            facts = self.join(node)
+        while facts.size > MAX_SIZE:
             self.part(max(node.args, key=lambda a: self.facts[id(a)].size), f"its kernel has {MAX_SIZE} ops")
-        while len(self.join(node).leaves) > MAX_LEAVES:
+            facts = self.join(node)
+        while len(facts.leaves) > MAX_LEAVES:
             widest = max(node.args, key=lambda a: len(self.facts[id(a)].leaves))
             if len(self.facts[id(widest)].leaves) <= 1:
                 return
             self.cut(widest, f"its kernel reads {MAX_LEAVES} tensors")
+            facts = self.join(node)
 
     def part(self, node: Node, reason: str) -> None:
         """Cut, or where only movement is left above a tensor, give the moved value itself a buffer."""
