@@ -133,6 +133,11 @@ class Nest:
                         lambda block, rest: self._inside(depth, {**places, axis: block}, flags, rest))
             return
         reduced = axis in self.stage.reductions
+        if reduced and self.partial is None:
+            self.partial = self._waiting(self._limits(depth - 1), places)
+            self._nest(depth, places, flags, units)
+            self.partial = None
+            return
         blocks(self.code, place, step, segments, reduced, lambda block, first, last: self._inside(
             depth, {**places, axis: block}, flags.add(first, last) if reduced else flags, units))
 
@@ -226,7 +231,8 @@ class Nest:
     def _tile(self, places: Places, flags: Flags) -> None:
         self._check_panels(places)
         tile = Tile(self.code, self.stage, self.values, self.write, self.keep, places, self.context.target.masks)
-        stage, frame = self.stage, tile.frame(self.partial.forms())
+        partial = self.partial or self.write        # nothing waits where no loop runs over blocks of a reduction
+        stage, frame = self.stage, tile.frame(partial.forms())
         first, last = self._all(flags.first), self._all(flags.last)
         if stage.accumulate or stage.scan:
             tile.reduce(frame)
@@ -234,7 +240,7 @@ class Nest:
         accs = tile.reduce(frame) if stage.reduce is not None else None
         once = self.code.depth == self.depth and first is True and last is True     # not inside a loop of the stage
         scalars = self.context.scalars if once and stage.write.buffer in self.context.registers else None
-        finish(tile, frame, accs, Finish(first, last, self.partial, scalars, self.schedule.stream))
+        finish(tile, frame, accs, Finish(first, last, partial, scalars, self.schedule.stream))
 
     def _check_panels(self, places: Places) -> None:
         """A register tile lies in one panel of every operand that is packed ahead; legality sees to it."""
@@ -254,17 +260,22 @@ class Nest:
         unknown = [f for f in flags if isinstance(f, str)]
         return self.code.conjunction(unknown) if unknown else True
 
-    def _partial(self) -> Operand:
+    def _partial(self) -> Operand | None:
         """Where partial results wait between blocks of a reduction: in the output, or where it cannot hold them, in the
-        workspace."""
+        workspace; None where the outermost loop over blocks makes room for those inside of it."""
         stage, reads = self.stage, {a.buffer for a in self.stage.reads}
         blocked = bool(self.flags.first) or any(a in stage.reductions and s < stage.sizes[a] for a, s in self.loops)
         fits = stage.write.dtype is stage.body.dtype and not stage.write.guards and not stage.write.gather \
             and stage.write.buffer not in reads
         if stage.reduce is None or stage.accumulate or not blocked or fits:
             return self.write
-        sizes, flat = stage.sizes, Affine()
+        return self._waiting(stage.sizes, {}) if self.flags.first else None
+
+    def _waiting(self, sizes: Mapping[str, int], origin: Places) -> Operand:
+        """Workspace for the partial results of blocks of these sizes that start at `origin`."""
+        stage, flat = self.stage, Affine()
         for axis in stage.parallel:
             flat = flat * sizes[axis] + Affine.axis(axis)
         count = prod(sizes[a] for a in stage.parallel)
-        return Operand(self.context.workspace.memory(f"{stage.name}.partial", count, stage.body.dtype), Form.of(flat))
+        memory = self.context.workspace.memory(f"{stage.name}.partial", count, stage.body.dtype)
+        return Operand(memory, Form.of(flat, origin))
