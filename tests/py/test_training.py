@@ -163,3 +163,20 @@ def test_a_long_program_is_cut_without_losing_gradients(monkeypatch, limit):
     for _ in range(30):
         value, slope = np.sin(value), slope * np.cos(value)
     np.testing.assert_allclose(found.numpy(), slope, rtol=1e-5)
+
+
+def test_explain_names_the_state():
+    net = nn.Sequential(nn.Linear(3, 2))
+    opt = optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    scale = jtc.ones(())
+
+    def step(x):
+        loss = jtc.sum(net(x)) * scale
+        opt.step(loss)
+        return loss
+
+    for function in (step, jtc.jit(step)):
+        report = jtc.explain(function, normal(4, 3))
+        named = {text.partition(":")[0] for k in report.kernels for text in (*k.reads, *k.writes)}
+        assert {"x", "0.weight", "scale", "0.weight_new", "0.weight.momentum_buffer", "0.weight.momentum_buffer_new",
+                "out0"} <= named
