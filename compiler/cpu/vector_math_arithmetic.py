@@ -39,16 +39,29 @@ def _int_divide(a: Value, b: Value) -> tuple[Value, Value]:
     """
     if a.is_unsigned:
         by_zero = b.eq(0)
-        safe = by_zero.select(1, b)
-        return by_zero.select(0, a / safe), by_zero.select(0, a.remainder(safe))
+        quotient, remainder = _truncated(a, by_zero.select(1, b))
+        return by_zero.select(0, quotient), by_zero.select(0, remainder)
     zero, minus_one = b.eq(0), b.eq(-1)
     safe = (zero | minus_one).select(1, b)
-    quotient, remainder = a / safe, a.remainder(safe)
+    quotient, remainder = _truncated(a, safe)
     fix = remainder.ne(0) & ((remainder ^ safe) < 0)
     quotient = fix.select(quotient - 1, quotient)
     remainder = fix.select(remainder + safe, remainder)
     quotient = minus_one.select(-a, zero.select(0, quotient))
     return quotient, (zero | minus_one).select(0, remainder)
+
+
+def _truncated(a: Value, b: Value) -> tuple[Value, Value]:
+    """Quotient towards 0 and its remainder, neither of which overflows.
+
+    x86 divides no vectors of integers.  The float quotient of integers of n bits is never rounded up to the next one
+    where the significand has more than n bits: a / b is at least 1 / b away from it.
+    """
+    if a.bits > 32 or a.element == "ui32":
+        return a / b, a.remainder(b)
+    wide = "f32" if a.bits <= 16 else "f64"
+    quotient = convert((convert(a, wide) / convert(b, wide)).cast("fptosi", "i32"), a.element)
+    return quotient, a - quotient * b
 
 
 def _float_remainder(a: Value, b: Value) -> Value:
