@@ -41,7 +41,7 @@ def unrolled(function: Callable[..., Any], count: int) -> Callable[..., Any]:
             results.append(found)
         return out_form.build(iter([stack(parts) if _is_tensor(parts[-1]) else parts[-1] for parts in zip(*results)]))
 
-    several.__wrapped__ = function                                                 # type: ignore[attr-defined]
+    several.__wrapped__ = function
     return several
 
 
