@@ -163,6 +163,14 @@ class Stage:
     def reductions(self) -> list[str]:
         return [a.name for a in self.axes if a.kind == REDUCTION]
 
+    def running_term(self) -> Expr | None:
+        """Of a scan that combines one more term in every step, without looking at the value so far: the term."""
+        body = self.body
+        if not self.scan or body.fn != self.reduce or len(body.args) != 2:
+            return None
+        terms = [a for a in body.args if a.fn != "acc"]
+        return terms[0] if len(terms) == 1 and all(e.fn != "acc" for e in walk(terms[0])) else None
+
     def factors(self) -> tuple[int, int] | None:
         """Numbers of the two reads where the stage is a contraction: a sum of products of two reads, each of which
         misses some parallel axis of size > 1 that the other has.  The reads may be converted.  None otherwise."""

@@ -116,6 +116,8 @@ class Tile:
     def slots(self) -> list[Slot]:
         if not self.across:
             return [Slot(s, s.width) for s in self.spots]
+        if self.stage.scan:
+            return [Slot(Spot(p), None) for p in self.points]
         width = self.lanes
         return [slot for p in self.points for slot in (
             *(Slot(Spot(p, self.vector, u * width, width, width), width) for u in range(self.streams)),
@@ -187,7 +189,7 @@ class Tile:
             return accs
         axis, *rest = order
         if axis == self.vector:
-            return self._reduce_lanes(frame, offsets, accs)
+            return self._scan_lanes(frame, accs) if self.stage.scan else self._reduce_lanes(frame, offsets, accs)
         extent, factor = self.reduction_extents[axis], self.factor(axis)
         whole = extent // factor * factor if extent > factor else 0
         if whole:
@@ -247,6 +249,48 @@ class Tile:
         for i, (start, lanes, narrow) in enumerate(self._narrow):
             accs = add(frame, accs, start, lanes, streams + i, narrow)
         return accs
+
+    def _scan_lanes(self, frame: Frame, accs: Accumulators) -> Accumulators:
+        """A scan along the lanes' axis: `streams` vectors in each iteration, then the rest."""
+        extent, step = self.reduction_extents[self.vector], self.streams * self.lanes
+        whole = extent // step * step
+
+        def body(value: str, carried: Accumulators) -> Accumulators:
+            inner = frame.moved(self.vector, value, max(whole - step, 0))
+            for start in range(0, step, self.lanes):
+                carried = self._prefixes(inner, carried, start, self.lanes, self.lanes)
+            return carried
+
+        if whole:
+            accs = self._loop(whole, step, body, accs)
+        for start, lanes, width in self.pieces(extent - whole, whole):
+            accs = self._prefixes(frame, accs, start, lanes, width)
+        return accs
+
+    def _prefixes(self, frame: Frame, accs: Accumulators, start: int, lanes: int, width: int | None) -> Accumulators:
+        """`lanes` steps of a scan at once: every lane takes in the one 1, 2, 4... before it, then the value so far.
+
+        Source: Hillis, Steele, "Data parallel algorithms", 1986.
+        """
+        code, dtype, after = self.code, self.dtype, Accumulators()
+        term = self.stage.running_term()
+        assert term is not None
+        for point, acc in zip(self.points, self._started(accs)):
+            spot = self.spot(point, start, lanes, width)
+            x = self.values.value(frame, term, spot)
+            if width is None:
+                x = last = self.combine(x, acc, None)
+            else:
+                kind, shift = type_of(dtype, width), 1
+                while shift < lanes:
+                    order = [lane if lane < shift else width + lane - shift for lane in range(width)]
+                    moved = code.op(f"vector.shuffle {self.identity(width)}, {x} {order} : {kind}, {kind}")
+                    x, shift = self.combine(x, moved, width), shift * 2
+                last = self.combine(code.extract(x, lanes - 1, dtype, width), acc, None)
+                x = self.combine(x, code.broadcast(acc, dtype, width), width)
+            self.values.memory.store(frame, self.write, spot, self.final(frame, spot, x))
+            after.append(last)
+        return after
 
     def _accumulate(self, frame: Frame, spot: Spot, acc: str | None) -> str:
         """reduce(acc, body) at a spot."""

@@ -12,7 +12,8 @@
 * digits of an axis ("v//T") need a register tile that divides T
 * accumulators, and the code of one register tile, stay within bounds
 * `keep` is written once per point and not read back under another index by the same stage
-* the axis of a scan runs in order, inside the register tile: no lanes, no loops along it
+* the axis of a scan runs in order, inside the register tile: no loops along it, and lanes only where each step combines
+  one more term with an associative function
 * a scatter (`accumulate`) is vectorised only over an axis whose points write different elements, and reordered only
   when its function is commutative
 * local buffers fit the workspace
@@ -23,6 +24,7 @@ from collections.abc import Iterator
 from math import prod
 
 from jtc.dialects.affine import split_term
+from jtc.dialects.dtypes import BOOL
 from jtc.dialects.expr import Expr, walk
 from jtc.dialects.kernel import Access, Kernel, Pack, Program, Schedule, Stage
 from jtc.dialects.optable import REDUCTIONS, SCALAR_FUNCTIONS
@@ -299,8 +301,8 @@ def _scan(stage: Stage, schedule: Schedule) -> Iterator[str]:
     if not stage.scan:
         return
     for axis in stage.reductions:
-        if axis == schedule.vector:
-            yield f"vector axis {axis} is scanned: its points depend on each other"
+        if axis == schedule.vector and (stage.running_term() is None or stage.body.dtype is BOOL):
+            yield f"vector axis {axis} is scanned, and its steps are no terms to combine"
         if axis in {a for a, _ in schedule.loops}:
             yield f"loop over {axis}, which is scanned inside the register tile"
 
