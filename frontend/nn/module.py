@@ -293,6 +293,14 @@ class Module:
         """Convert parameters and float buffers to float64."""
         return self.to("float64")
 
+    def half(self) -> Module:
+        """Convert parameters and float buffers to float16."""
+        return self.to("float16")
+
+    def bfloat16(self) -> Module:
+        """Convert parameters and float buffers to bfloat16."""
+        return self.to("bfloat16")
+
     # ------------------------------------------------------------------------------------------------------ state dict
     def state_dict(self, prefix: str = "") -> dict[str, Tensor]:
         """Path -> value now of all parameters and persistent buffers, in PyTorch's order and layouts.

@@ -83,6 +83,26 @@ def test_gradients_are_of_the_parameters_type():
         assert not np.array_equal(gradient.numpy(), exact[name].numpy())
 
 
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("name", ["half", "bfloat16"])
+def test_modules_in_16_bits(name):
+    """Without autocast: everything is of the parameters' type, what adds up is rounded at the end."""
+    jtc.random.seed(0)
+    net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.LayerNorm(36),
+                        nn.Linear(36, 3), nn.Softmax(-1))
+    x = normal(5, 2, 5, 5)
+    exact = net(x).numpy()
+    getattr(net, name)()
+    low = net[0].weight.dtype
+    y = net(jtc.array(x).astype(low))
+    assert y.dtype is low and {t.dtype for t in net.state_dict().values() if t.dtype.is_float} == {low}
+    np.testing.assert_allclose(y.numpy().astype(np.float32), exact, atol=0.02)
+    opt = optim.SGD(net.parameters(), lr=0.1)
+    before = net[5].weight.numpy().copy()
+    opt.step(jtc.sum(net(jtc.array(x).astype(low))[:, 0].astype(jtc.float32)))
+    assert net[5].weight.dtype is low and (net[5].weight.numpy() != before).any()
+
+
 def state_of(net, opt):
     tensors = [*net.state_dict().values(), *(t for row in opt.state_dict()["state"].values() for t in row.values())]
     return [np.array(t.numpy()) for t in tensors]
