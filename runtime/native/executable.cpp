@@ -1,6 +1,7 @@
 #include "executable.h"
 
 #include <Python.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <chrono>
@@ -17,8 +18,8 @@ namespace {
 
 // A thread is worth waking for this much work.
 constexpr int64_t thread_ns = 10'000;
-// A thread takes its part of a launch in chunks of a half, a quarter, an eighth and an eighth: large ones first, so that
-// what is packed for one is used for long, small ones last, to even out threads of unequal speed.
+// A thread takes its part of a launch in chunks of a half, a quarter, an eighth and an eighth: large ones first, so
+// that what is packed for one is used for long, small ones last, to even out threads of unequal speed.
 constexpr int64_t chunks_per_thread = 4;
 
 struct Chunk {
@@ -49,6 +50,12 @@ public:
 private:
     PyThreadState* state_;
 };
+
+// With one processor a second thread brings nothing but the time to switch to it.
+bool several_processors() {
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof(set), &set) != 0 || CPU_COUNT(&set) > 1;
+}
 
 Buffer copy(const Buffer& source) {
     Buffer result{source.type, allocate(source.type->bytes)};
@@ -230,7 +237,8 @@ std::vector<int64_t> Executable::profile(const Buffer* values, size_t count) con
 std::vector<Buffer> Executable::run(const Buffer* values, size_t count) const {
     std::shared_ptr<const Bound> bound = constants_or_throw();
     const Async async = settings.async.load(std::memory_order_relaxed);
-    bool late = async == Async::always || (async == Async::automatic && schedule_.nanoseconds >= inline_ns);
+    bool late = async == Async::always ||
+                (async == Async::automatic && schedule_.nanoseconds >= inline_ns && several_processors());
     std::vector<EventRef> after;
     for (size_t i = 0; i < count; i++) {
         const StorageRef& storage = values[i].storage;
@@ -254,7 +262,7 @@ std::vector<Buffer> Executable::run(const Buffer* values, size_t count) const {
         return results;
     }
     StreamRef stream = current_stream();
-    auto event = std::make_shared<Event>();
+    auto event = std::make_shared<Event>(stream);
     for (size_t i = 0; i < outputs.size(); i++) {
         const BufferSpec& spec = buffers[size_t(outputs[i])];
         if (spec.kind == Kind::output && size_t(spec.place) == i) results[i].storage->producer = event;

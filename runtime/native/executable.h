@@ -108,7 +108,7 @@ private:
 
     const Schedule prepare_, schedule_;
     const size_t arena_, prepared_, scratch_, launches_;  // bytes, and launches of the plan
-    const std::shared_ptr<void> code_;  // keeps the kernel functions loaded
+    const std::shared_ptr<void> code_;                    // keeps the kernel functions loaded
     std::shared_ptr<const Bound> bound_;
     std::mutex bind_mutex_;
     std::vector<bool> needed_;  // constants that are still read after binding

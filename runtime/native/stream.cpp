@@ -24,6 +24,8 @@ thread_local std::vector<StreamRef> outer;
 }  // namespace
 
 void Event::wait() const {
+    if (ready()) return;
+    if (StreamRef stream = stream_.lock()) stream->help(*this);
     Spinner spinner(spin_us.load(std::memory_order_relaxed));
     while (!ready()) {
         if (spinner.spin()) continue;
@@ -72,33 +74,49 @@ void Stream::loop() {
         while (idle() && spinner.spin()) {}
         std::unique_lock<std::mutex> lock(mutex_);
         sleeping_ = true;
-        wake_.wait(lock, [&] { return stop_ || !queue_.empty(); });
+        wake_.wait(lock, [&] { return !running_ && (stop_ || !queue_.empty()); });
         sleeping_ = false;
         if (queue_.empty()) return;
-        Task task = std::move(queue_.front());
-        queue_.pop_front();
-        lock.unlock();
-        std::exception_ptr error;
-        try {
-            for (auto& event : task.after) {
-                event->wait();
-                event->check();
-            }
-            task.work();
-        } catch (const OutOfMemory& full) {
-            error = std::make_exception_ptr(OutOfMemory(task.what + ": " + full.what()));
-        } catch (...) {  // an error of an earlier piece of work, or of Python: it says where it comes from
-            error = std::current_exception();
-        }
-        task.work = nullptr;  // gives its buffers back before anybody learns that it is finished
-        task.after.clear();
-        task.event->finish(error);
-        lock.lock();
-        if (error && !failure_) failure_ = task.event;
-        finished_++;
-        lock.unlock();
-        drained_.notify_all();
+        run_first(lock);
     }
+}
+
+void Stream::help(const Event& wanted) {
+    const bool before = on_stream;
+    std::unique_lock<std::mutex> lock(mutex_);
+    on_stream = true;
+    while (!running_ && !queue_.empty() && queue_.front().event->anywhere() && !wanted.ready()) run_first(lock);
+    on_stream = before;
+    const bool left = !running_ && (stop_ || !queue_.empty());
+    lock.unlock();
+    if (left) wake_.notify_one();
+}
+
+void Stream::run_first(std::unique_lock<std::mutex>& lock) {
+    Task task = std::move(queue_.front());
+    queue_.pop_front();
+    running_ = true;
+    lock.unlock();
+    std::exception_ptr error;
+    try {
+        for (auto& event : task.after) {
+            event->wait();
+            event->check();
+        }
+        task.work();
+    } catch (const OutOfMemory& full) {
+        error = std::make_exception_ptr(OutOfMemory(task.what + ": " + full.what()));
+    } catch (...) {  // an error of an earlier piece of work, or of Python: it says where it comes from
+        error = std::current_exception();
+    }
+    task.work = nullptr;  // gives its buffers back before anybody learns that it is finished
+    task.after.clear();
+    task.event->finish(error);
+    lock.lock();
+    running_ = false;
+    if (error && !failure_) failure_ = task.event;
+    finished_++;
+    drained_.notify_all();
 }
 
 void Stream::drain() {
@@ -146,7 +164,7 @@ void Stream::make_anew() {
     new (&wake_) std::condition_variable;
     new (&drained_) std::condition_variable;
     new (&thread_) std::thread;
-    sleeping_ = stop_ = false;
+    sleeping_ = stop_ = running_ = false;
     closed_ = 0;
 }
 

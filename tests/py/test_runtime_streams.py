@@ -79,6 +79,7 @@ def test_units_of_a_kernel_run_on_two_threads(make):
         assert module.run([flags(1)])[0].numpy().tolist() == [1, 1]
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) == 1, reason="one processor: programs run when they are called")
 def test_a_large_program_runs_beside_python(gate, add):
     flag = flags(1)
     with knobs.use(async_="auto"):
@@ -99,6 +100,41 @@ def test_async_off_and_on(gate, add):
     with knobs.use(async_=1):                 # more than the queue holds
         results = [add.run([Buffer.from_numpy(np.full(1, i, np.float32))])[0] for i in range(300)]
         assert [r.numpy()[0] for r in results] == list(range(1, 301))
+
+
+def test_a_thread_that_waits_does_the_work_in_order(add):
+    """It takes what is queued and not begun, never what another thread is at, nor a Python function."""
+    go, order = threading.Event(), []
+    with knobs.use(async_=1), Stream.make() as stream:
+        stream.submit(lambda: (go.wait(10), order.append("function")))
+        results = [add.run([Buffer.from_numpy(np.full(1, i, np.float32))])[0] for i in range(5)]
+        waiting = threading.Thread(target=lambda: (results[2].wait(), order.append("waited")))
+        waiting.start()
+        assert not any(r.is_ready() for r in results)
+        go.set()
+        waiting.join()
+        assert order == ["function", "waited"] and [r.numpy()[0] for r in results] == [1, 2, 3, 4, 5]
+
+
+def test_many_threads_wait_for_many_programs(add):
+    """Each thread's chain of programs runs in order, whoever runs them."""
+    found: dict[int, float] = {}
+
+    def chain(number: int) -> None:
+        value = Buffer.from_numpy(np.full(1, number, np.float32))
+        for step in range(200):
+            value, = add.run([value])
+            if step % 3 == number % 3:
+                value.wait()
+        found[number] = value.numpy()[0]
+
+    with knobs.use(async_=1):
+        threads = [threading.Thread(target=chain, args=(i,)) for i in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert found == {i: i + 200 for i in range(8)}
 
 
 def test_borrowed_memory_is_read_before_the_call_returns(gate, add):
