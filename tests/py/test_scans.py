@@ -170,3 +170,11 @@ def test_ties_are_shared():
         return jtc.grad(lambda x: jtc.sum(jtc.cumulative_max(x)))(jtc.array(x))
     same(slope([1.0, 1.0, 0.5]), np.float32([2, 1, 0]))        # 1 + 1/2 + 1/2 and 1/2 + 1/2
     same(slope([-np.inf, 1.0]), np.float32([1, 1]))
+
+
+def test_kernels_of_gradients():
+    """Forward and backward are one scan each, with all that is around them."""
+    for function in (lambda x: jtc.cumulative_prod(x, axis=1) ** 2, lambda x: jtc.cumulative_sum(x * x, axis=0) ** 2,
+                     lambda x: jtc.linear_recurrence(x, x * 2, axis=1) ** 2):
+        gradient = jtc.grad(lambda x, f=function: jtc.sum(f(x)))
+        assert len(jtc.explain(gradient, normal(8, 40)).kernels) == 2
