@@ -138,6 +138,13 @@ def scan(m: int, n: int, along: str) -> Program:
                          access("y", (m, n), *place), "max", fn("add", expr.acc(F32), read(0)), scan=True))
 
 
+def recurrence(m: int, n: int) -> Program:
+    place = (A("i"), A("j"))
+    return program(Stage("s", axes(f"i:{m} j:{n}r"), (access("a", (m, n), *place), access("b", (m, n), *place)),
+                         fn("add", fn("mul", read(0), expr.acc(F32)), read(1)), access("y", (m, n), *place), "add",
+                         scan=True))
+
+
 def gather(n: int, width: int) -> Program:
     row = (0, expr.read(1, I64))
     return program(Stage("s", axes(f"i:{n} j:{width}"),
@@ -172,6 +179,7 @@ CASES = {
     **{f"softmax {m}x{n} by {b}": softmax(m, n, b) for m, n in SIZES for b in (1, 4) if m % b == 0},
     **{f"scatter {m}x{n}": scatter(m, n) for m, n in SIZES}, "ordered scatter": scatter(6, 33, None),
     **{f"scan along {a} of {m}x{n}": scan(m, n, a) for m, n in SIZES for a in "ij"},
+    **{f"recurrence {m}x{n}": recurrence(m, n) for m, n in SIZES},
     **{f"gather {m}x{n}": gather(m, n) for m, n in SIZES},
     "f64": elementwise(5, 33, dtype=F64), "scalar": elementwise(1),
 }
@@ -194,6 +202,7 @@ def test_every_class_gets_a_legal_default(name, target):
 @pytest.mark.parametrize("name", [
     "matmul 33x33", "conv 17->33@7/1", "conv 40->17@9/1", "transpose 7x129", "depthwise 3@9", "softmax 17x3 by 1",
     "elementwise (3, 5, 7)", "add over i of 7x129", "gather 3x7", "scan along i of 7x129", "scan along j of 7x129",
+    "recurrence 7x129",
     "scan along i of 1x17"])
 def test_scheduling_keeps_the_meaning(name):
     """Copy kernels and merged axes compute the same values, in the reference interpreter."""
@@ -301,6 +310,36 @@ def test_two_kernels_share_an_equal_copy():
     assert scheduled.kernels[-1].read == scheduled.kernels[-2].read
 
 
+def test_scalars_of_a_wider_type_take_no_lanes():
+    p = matmul(64, 64, 64)
+    k = p.kernels[0]
+    rate = access("rate", (), dtype=F64)
+    scaled = fn("mul", expr.acc(F32), expr.cast(read(2, F64), F32))
+    stage = replace(k.stages[0], reads=(*k.stages[0].reads, rate), epilogue=scaled)
+    p = program(stage)
+    assert KernelSchedule(AVX512).run(p).kernels[-1].stages[0].schedule.lanes == 16
+
+
+def test_columns_of_several_axes_are_packed_as_one_axis_is():
+    """Heads and features of a column overlap nowhere: no window slides over them."""
+    reads = (access("a", (4, 512, 64), A("h"), A("m"), A("d")),
+             access("b", (256, 2048), A("h") * 64 + A("d"), A("n")))
+    p = program(Stage("s", axes("m:512 n:2048 h:4r d:64r"), reads, PRODUCT,
+                      access("c", (512, 2048), A("m"), A("n")), "add"))
+    found = candidates(p.kernels[0].stages[0], p.kernels[0], p, AVX512)
+    assert any(pack.read == 1 for c in found for pack in c.schedule.packs)
+
+
+def test_stages_that_read_parts_of_one_tensor_share_its_turned_copy():
+    def taps(name: str, start: int) -> Stage:
+        w = access("w", (64, 128, 4), A("k"), A("n"), A("t") * 2 + start)
+        return Stage(name, axes("m:64 n:128 k:64r t:2r"), (access("x", (64, 64, 2), A("m"), A("k"), A("t")), w), PRODUCT,
+                     access("y" + name, (64, 128), A("m"), A("n")), "add")
+    p = KernelSchedule(AVX512).run(program(taps("even", 0), taps("odd", 1)))
+    assert len([k for k in p.kernels if k.read == ["w"]]) == 1
+    check_all(p, AVX512)
+
+
 def test_a_hand_written_schedule_stays():
     p = KernelSplit(axis="m", step=2).run(matmul())
     assert KernelSchedule(AVX512).run(p).kernels[0].stages[0].schedule == p.kernels[0].stages[0].schedule
@@ -383,6 +422,8 @@ def test_a_reduction_over_one_point_becomes_elementwise():
     (KernelVectorize(axis="i"), scatter(3, 7), "two lanes may write the same element"),
     (KernelVectorize(axis="i"), softmax(8, 4), "shared by the stages"),
     (KernelUnroll(axis="m", factor=2), matmul(), "not a reduction axis"),
+    (KernelVectorize(axis="j"), recurrence(3, 40), "j is scanned, and its steps are no terms to combine"),
+    (KernelSplit(axis="j", step=4), scan(3, 40, "j"), "j, which is scanned inside the register tile"),
     (KernelParallelize(loops=9), matmul(), "threads over 9 loops"),
     (KernelParallelize(loops=1), scatter(3, 7), "two of them may write the same element"),
     (KernelSplitGuards(axes=("c",)), conv(), "no guard"),
