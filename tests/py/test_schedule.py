@@ -332,9 +332,10 @@ def test_columns_of_several_axes_are_packed_as_one_axis_is():
 
 def test_stages_that_read_parts_of_one_tensor_share_its_turned_copy():
     def taps(name: str, start: int) -> Stage:
-        w = access("w", (64, 128, 4), A("k"), A("n"), A("t") * 2 + start)
-        return Stage(name, axes("m:64 n:128 k:64r t:2r"), (access("x", (64, 64, 2), A("m"), A("k"), A("t")), w), PRODUCT,
-                     access("y" + name, (64, 128), A("m"), A("n")), "add")
+        w = access("w", (512, 256, 4), A("k"), A("n"), A("t") * 2 + start)
+        x = access("x", (256, 512, 2), A("m"), A("k"), A("t"))
+        return Stage(name, axes("m:256 n:256 k:512r t:2r"), (x, w), PRODUCT,
+                     access("y" + name, (256, 256), A("m"), A("n")), "add")
     p = KernelSchedule(AVX512).run(program(taps("even", 0), taps("odd", 1)))
     assert len([k for k in p.kernels if k.read == ["w"]]) == 1
     check_all(p, AVX512)
