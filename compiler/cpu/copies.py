@@ -17,6 +17,7 @@ from jtc.dialects.kernel import Access, Axis, Guard, Pack, Schedule, Stage
 from jtc.dialects.target import CpuTarget
 
 VECTORS = 4         # vectors side by side in a straight copy
+LINE = 16           # elements apart from which on two of them share no cache line
 
 
 @dataclass(frozen=True)
@@ -166,5 +167,10 @@ def _schedule(sizes: Mapping[str, int], taken: Affine, put: Affine, lanes: int) 
         loops = [(a, 1) for a in order if a not in (from_axis, to_axis)] + [(from_axis, lanes), (to_axis, lanes)]
         return Schedule(from_axis, lanes, tuple(loops))
     vector = to_axis or order[-1]
-    loops = [(a, 1) for a in order if a != vector] + [(vector, lanes * VECTORS)]
-    return Schedule(vector, lanes, tuple(loops))
+    if abs(taken[vector]) < LINE:
+        loops = [(a, 1) for a in order if a != vector] + [(vector, lanes * VECTORS)]
+        return Schedule(vector, lanes, tuple(loops))
+    # Gathers: what lies in one cache line of the source is taken at once, the lines in their order.
+    rest = sorted((a for a in order if a != vector), key=lambda a: -abs(taken[a]))
+    near = [(a, 1) for a in rest if abs(taken[a]) < LINE]
+    return Schedule(vector, lanes, (*((a, 1) for a in rest if abs(taken[a]) >= LINE), (vector, lanes), *near))

@@ -101,9 +101,29 @@ class _Units:
             stage, = self.kernel.stages
             Nest(self.context, stage, {}, {}, Flags()).emit(units if schedule_of(stage).threads else None)
             return prod(thread_counts(stage))
+        if self._apart():
+            return self._side_by_side()
         counts = self._counts()
         self._shared(0, {}, {s.name: Flags() for s in self.kernel.stages}, units)
         return prod(counts)
+
+    def _apart(self) -> bool:
+        """Whether threads may run the stages in any order: nothing goes from one to another."""
+        stages = self.kernel.stages
+        written = {a.buffer for s in stages for a in (s.write, s.keep) if a is not None}
+        return not self.kernel.shared and all(schedule_of(s).threads for s in stages) and not any(
+            s.accumulate or any(a.buffer in written for a in s.reads) for s in stages)
+
+    def _side_by_side(self) -> int:
+        """The units of one stage after those of another; returns their number."""
+        code, total = self.code, 0
+        for stage in self.kernel.stages:
+            count = prod(thread_counts(stage))
+            begin, end = (code.at_most(code.at_least(code.op(f"arith.subi {x}, {code.index(total)} : index"), 0), count)
+                          for x in ("%begin", "%end"))
+            Nest(self.context, stage, {}, {}, Flags()).emit(Units(begin, end))
+            total += count
+        return total
 
     def _counts(self) -> list[int]:
         return [-(-axis.size // block) for axis, block in self.kernel.shared[:self.leading]]

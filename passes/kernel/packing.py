@@ -62,6 +62,12 @@ def hoist(program: Program, kernel: Kernel, stage: Stage, number: int, order: tu
     return program, new_kernel, new_stage
 
 
+def box_copied(program: Program, kernel: Kernel, stage: Stage, number: int, order: tuple[str, ...]) -> bool:
+    """Whether a kernel before `kernel` makes the copy of read `number` with its dimensions in this order."""
+    copy, _ = _box(stage, stage.reads[number], order, 0, stage.copied_as(number))
+    return _same(program, kernel, copy) is not None
+
+
 def _panels(stage: Stage, read: Access, order: tuple[str, ...], pad: int, dtype: DType) -> tuple[Stage, Access]:
     schedule = stage.schedule or Schedule("", 1)
     tile, sizes = legality.register_tile(stage, schedule), stage.sizes
@@ -101,6 +107,9 @@ def _box(stage: Stage, read: Access, order: tuple[str, ...], pad: int, dtype: DT
     if any(g.index not in read.index or read.shape[read.index.index(g.index)] != g.size for g in read.guards):
         raise PassError(f"kernel-pack: a guard of {read.buffer} is not the bound of one of its dimensions")
     ranges = [form.range(stage.sizes) for form in read.index]
+    for d, (low, high) in enumerate(ranges):
+        if low >= 0 and high < read.shape[d] < 2 * (high - low + 1):        # all of it: other reads share the copy
+            ranges[d] = (0, read.shape[d] - 1)
     axes = [Axis(f"d{d}", ranges[d][1] - ranges[d][0] + 1) for d in dims]
     source_index, guards = [], []
     for d, (low, high) in enumerate(ranges):

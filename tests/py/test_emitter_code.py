@@ -113,7 +113,7 @@ PADDED = {
     "pooling": (lambda x: F.max_pool2d(x, 3, 2, 1), (1, 8, 57, 57)),
     "depthwise": (lambda x, w: F.conv2d(x, w, padding=1, groups=16), (1, 16, 28, 28), (16, 1, 3, 3)),
     "convolution": (lambda x, w: F.conv2d(x, w, padding=3, stride=2), (1, 3, 64, 64), (32, 3, 7, 7)),
-    "dilated": (lambda x, w: F.conv2d(x, w, padding=2, dilation=2, groups=4), (1, 64, 28, 28), (64, 16, 3, 3)),
+    "dilated": (lambda x, w: F.conv2d(x, w, padding=2, dilation=2, groups=4), (1, 64, 60, 60), (64, 16, 3, 3)),
     "rows": (lambda x, w: F.conv1d(x, w, padding=4), (4, 16, 128), (16, 16, 9)),
 }
 

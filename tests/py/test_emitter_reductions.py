@@ -117,6 +117,21 @@ def test_units_may_run_in_any_ranges():
     check(stage, ranges=[(17, 24), (0, 1), (1, 2), (2, 9), (9, 17)])
 
 
+def test_independent_stages_share_the_units():
+    """Stages that read nothing of each other: the units of one after those of the other."""
+    first = matmul(29, 70, 5, MATMULS["plain"])
+    second = replace(matmul(11, 70, 5, MATMULS["plain"]), name="second")
+    second = replace(
+        second,
+        reads=tuple(replace(a, buffer=a.buffer + "2") for a in second.reads),
+        write=replace(second.write, buffer=second.write.buffer + "2"),
+    )
+    kernel = Kernel("k", (first, second))
+    emitted, _ = check(kernel)
+    assert emitted.units == 8 * 3 + 3 * 3
+    check(kernel, ranges=[(20, 27), (0, 1), (1, 20), (27, 28), (28, 33)])
+
+
 def test_keep_stores_every_value():
     for schedule in (
         Schedule("k", 16, (), ("k",), (("k", 2),)),

@@ -16,6 +16,7 @@ from math import prod
 
 from jtc.dialects.affine import Affine
 from jtc.dialects.kernel import Access, Pack, Schedule
+from jtc.passes.kernel.packing import box_copied
 from jtc.passes.kernel.rules.common import SMALL_KERNEL, Candidate, Copy, View, round_up
 from jtc.passes.kernel.rules.contraction_cost import (
     COPY,
@@ -29,6 +30,7 @@ from jtc.passes.kernel.rules.contraction_cost import (
 )
 
 COPY_KERNEL = 1.0              # cycles per element of a copy made by a kernel of its own
+KERNEL_TURNED, KERNEL_APART = 2.2, 8.0     # the same where it transposes; where source elements share no cache line
 LAUNCH = 5_000.0               # cycles to start one more kernel on several threads
 DEPTH = 768                    # steps of the reduction in one block: more gain less than their share of the cache costs
 SAME_SET = 1024                # bytes; pixels of a copy this far apart crowd a few sets of the first-level cache
@@ -172,11 +174,26 @@ def _volume(view: View, number: int) -> float:
     return float(prod(view.free.get(a, 1) for a in view.strides[number].axes))
 
 
-def _copied(view: View, number: int) -> float:
-    """Cycles of a kernel that copies a read, which the threads share."""
-    volume = _volume(view, number)
+def _copied(view: View, number: int, volume: float, each: float) -> float:
+    """Cycles of a kernel that copies `volume` elements of a read, which the threads share; `each`: of one element."""
     far = 8 * L3_BYTE if volume * 4 > view.target.l2 * PACK_SHARE else 0.0       # written, and read from further away
-    return LAUNCH + volume * (COPY_KERNEL + far)
+    return LAUNCH + volume * (each + far)
+
+
+def _turned_whole(view: View, number: int, vector: str) -> Iterator[tuple[tuple[str, ...], float]]:
+    """(order of dimensions, cycles) of a copy of the whole box of a read that has the vector axis innermost.
+
+    Stages that read parts of one tensor, as residue classes of a kernel's window do, share it.
+    """
+    read = view.stage.reads[number]
+    order = _box_order(view, number, vector)
+    if read.guards or not _can_hoist(view, number) or read.index[int(order[-1])].as_axis() != vector:
+        return
+    readers = sum(a.buffer == read.buffer for s in view.kernel.stages for a in s.reads)
+    if box_copied(view.program, view.kernel, view.stage, number, order):
+        yield order, 0.0
+    elif readers > 1:
+        yield order, _copied(view, number, read.size, KERNEL_TURNED) / readers
 
 
 def _vector_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...]) -> Iterator[Operand]:
@@ -195,8 +212,12 @@ def _vector_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
             yield Operand(number, cost=size * COPY, copy=tuple(map(str, range(len(read.index)))))
     if not window and not (_outside(read) and read.guards):
         yield Operand(number, pack=order, packed=True)
-        if view.target.threads > 1 and contiguous and _can_hoist(view, number) and not read.guards:
-            yield Operand(number, cost=_copied(view, number), copy=order, packed=True)
+        if (view.target.threads > 1 or not contiguous) and _can_hoist(view, number) and not read.guards:
+            each = COPY_KERNEL if contiguous else KERNEL_TURNED if 1 in strides.terms.values() else KERNEL_APART
+            yield Operand(number, cost=_copied(view, number, _volume(view, number), each), copy=order, packed=True)
+        if not contiguous:
+            for box, cost in _turned_whole(view, number, tile.vector):
+                yield Operand(number, cost=cost, copy=box, pack=order, packed=True)
 
 
 def _outside(read: Access) -> bool:
@@ -228,7 +249,8 @@ def _scalar_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
         order = (*outer, *(r for r in reductions if r in strides.axes))
         yield Operand(number, pack=order, pad=view.lanes, packed=True)
         if view.target.threads > 1 and _can_hoist(view, number):
-            yield Operand(number, cost=_copied(view, number), copy=order, pad=view.lanes, packed=True)
+            cost = _copied(view, number, _volume(view, number), COPY_KERNEL)
+            yield Operand(number, cost=cost, copy=order, pad=view.lanes, packed=True)
 
 
 # ------------------------------------------------------------------------------------------------ loops
@@ -313,8 +335,8 @@ def _fetched_ahead(view: View, tile: Tile, wide: Operand, loop: tuple[str, int] 
     width = tile.vectors * view.lanes
     several = wide.packed and view.free[tile.vector] > width
     there = loop != (tile.vector, width) or \
-        view.strides[wide.number][tile.vector] == 1 and not view.stage.reads[wide.number].guards
-    return several and there and prod((tile.vectors, *(step for _, step in tile.rows))) <= SPARE
+        (wide.copy or view.strides[wide.number][tile.vector] == 1) and not view.stage.reads[wide.number].guards
+    return several and bool(there) and prod((tile.vectors, *(step for _, step in tile.rows))) <= SPARE
 
 
 def _useful(view: View, tile: Tile, loops: Loops, wanted: list[tuple[str, int]]

@@ -33,6 +33,7 @@ STORE_TURNED = 110.0           # cycles per block of lanes x lanes that is turne
 RELOAD, RELOAD_TURNED = 1.5, 9.0           # cycles per accumulator that a later block of the reduction takes up again
 EPILOGUE = 0.9                 # cycles per instruction of the epilogue and accumulator
 COPY, COPY_TURNED = 0.1, 0.7   # cycles per element of a copy
+COPY_CROWDED, COPY_APART = 8.0, 12.0       # where it writes into a few cache sets; where it reads a line for each
 COPY_RUN = 8.0                 # cycles to begin one contiguous run of a copy
 L2_SHARE, PACK_SHARE = 0.7, 0.4            # of the second-level cache: what stays there; the largest copy that does
 L3_BYTE, MEMORY_BYTE = 0.05, 0.2           # cycles per byte that comes from there
@@ -164,12 +165,22 @@ class Nest:
             elements = prod(inside[a] for a in self.view.read_axes[operand.number] if a in inside)
             last = operand.pack[-1].rstrip("/%")
             run = self.tile.vectors * self.view.lanes if operand is self.wide else inside.get(last, 1)
-            straight = self.view.strides[operand.number][last] == 1
-            each = COPY + COPY_RUN / run if straight else COPY_TURNED
+            straight = operand.copy or self.view.strides[operand.number][last] == 1
+            each = COPY + COPY_RUN / run if straight else self._turned(operand, inside)
             if elements * 4 > self.view.target.l2 * PACK_SHARE:      # written, and read back from further away
                 each += 8 * L3_BYTE
             total += elements * each * (prod(self.trips[:depth]) + parts - 1)
         return total
+
+    def _turned(self, operand: Operand, inside: dict[str, int]) -> float:
+        """Cycles per element of a pack that reads along another axis than it writes."""
+        strides, step = self.view.strides[operand.number], 1
+        for item in reversed(operand.pack):
+            axis = item.rstrip("/%")
+            if strides[axis] == 1:
+                return COPY_CROWDED if _crowded(step * 4, self.view.lanes) else COPY_TURNED
+            step *= self.tile.vectors * self.view.lanes if item.endswith("%") else inside.get(axis, 1)
+        return COPY_APART
 
     def _reads(self, depth: int) -> float:
         """Cycles lost to rows in other pages, to cache lines used for one element, to loads across two lines, and to

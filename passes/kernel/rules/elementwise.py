@@ -14,6 +14,7 @@ from jtc.passes.kernel.rules.common import SCATTER_COST, TRANSPOSE_COST, Candida
 
 STREAM_BYTES = 16 << 20     # results from this size on bypass the caches (measured: 1.2-1.3x at 64 MB)
 HEAVY_BODY = 24             # instructions from which one vector at a time is enough to fill the pipeline
+LINE = 16                   # elements apart from which on two of them share no cache line
 
 
 def propose(view: View) -> Iterator[Candidate]:
@@ -35,6 +36,9 @@ def _straight(view: View, vector: str, memory: float) -> Candidate:
     count = 1 if view.work >= 4 * HEAVY_BODY else 2 if view.work >= HEAVY_BODY else 4
     vectors = -(-size // lanes)
     others = view.by_write_stride([a for a in view.parallel if a != vector])
+    apart = min((abs(view.strides[i][vector]) for i in view.body_reads), default=0) >= LINE
+    if others and apart and not view.cuts():
+        return _gathering(view, vector, others, memory)
     loops = [(a, 1) for a in others]
     if vectors < count and others:      # short rows: several of them in one tile
         loops[-1] = (others[-1], min(view.free[others[-1]], count // vectors))
@@ -48,6 +52,18 @@ def _straight(view: View, vector: str, memory: float) -> Candidate:
     stream = write_streams(view) and view.stage.write.flat[vector] == 1
     cost = view.points / size * vectors * (view.work * 0.5 + memory)
     return Candidate(cost, Schedule(vector, lanes, tuple(loops), split=view.cuts(), threads=threads, stream=stream))
+
+
+def _gathering(view: View, vector: str, others: list[str], memory: float) -> Candidate:
+    """Lanes each from a cache line of its own: loops in the order of the reads, those inside of the lines innermost."""
+    reach = {a: max(abs(view.strides[i][a]) for i in view.body_reads) for a in others}
+    others = sorted(others, key=lambda a: -reach[a])
+    far = [(a, 1) for a in others if reach[a] >= LINE]
+    near = [(a, 1) for a in others if reach[a] < LINE]
+    threads = view.threads([*(a for a, _ in far), vector])
+    cost = view.points / view.free[vector] * -(-view.free[vector] // view.lanes) * (view.work * 0.5 + memory)
+    return Candidate(cost, Schedule(vector, view.lanes, (*far, (vector, view.lanes), *near), split=view.cuts(),
+                                    threads=threads))
 
 
 def _transposing(view: View, vector: str, along: str, memory: float) -> Candidate:
