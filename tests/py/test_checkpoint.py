@@ -15,7 +15,7 @@ ROWS, WIDTH, BLOCKS = 512, 64, 6
 
 def blocks():
     jtc.random.seed(3)
-    return [nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.GELU(), nn.Linear(WIDTH, WIDTH), nn.GELU())
+    return [nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.BatchNorm1d(WIDTH), nn.GELU(), nn.Linear(WIDTH, WIDTH), nn.GELU())
             for _ in range(BLOCKS)]
 
 
@@ -63,7 +63,7 @@ def test_memory_and_work():
     reports = []
     for again in (False, True):
         layers = blocks()
-        opt = optim.SGD([p for layer in layers for p in layer.parameters()], lr=0.1)
+        opt = optim.SGD([p for layer in layers for p in layer.parameters()], lr=0.1, momentum=0.9)
 
         def step(x, layers=layers, again=again, opt=opt):
             value = loss(layers, x, again)

@@ -12,7 +12,7 @@ def launch_order(units: Sequence[Unit], outputs: Iterable[str], types: Mapping[s
     """The units, producers before readers.
 
     Of those that can run, one that frees at least what it allocates goes first, as the update of a weight does, which
-    is the last to read a gradient; else the one that was recorded first.
+    is the last to read a gradient; else the one whose first value was recorded first.
 
     outputs: buffers that live on; types: of every buffer; recorded: when its value was (`Node.order`).
     """
@@ -24,7 +24,7 @@ def launch_order(units: Sequence[Unit], outputs: Iterable[str], types: Mapping[s
             waiting.setdefault(b, set()).add(n)
     missing = [{b for b in unit.read if b in made and b not in unit.written} for unit in units]
     pending, result = list(range(len(units))), []
-    places = [max(recorded[b] for b in unit.written) for unit in units]
+    places = [min(recorded[b] for b in unit.written) for unit in units]
 
     def growth(n: int) -> int:
         """Bytes that are alive after the unit, and not before."""
