@@ -111,6 +111,16 @@ def test_half_rows_stay_wide_inside_a_kernel():
     assert kernel.locals and all(b.type.dtype is F32 for b in kernel.locals)
 
 
+def test_what_readers_widen_is_stored_narrow():
+    def norm(x, w):
+        with jtc.autocast("bf16"):
+            return F.layer_norm(x @ w, 96)
+
+    program = kernels_of(norm, np.ones((64, 80), np.float32), np.ones((80, 96), np.float32))
+    inside = [t for b, t in program.buffers.items() if t.shape == (64, 96) and b not in program.outputs]
+    assert inside and all(t.dtype is BF16 for t in inside)
+
+
 def test_operands_of_products_are_packed_as_float32():
     a, b = np.ones((300, 200), BF16.numpy), np.ones((200, 320), BF16.numpy)
     program = kernels_of(lambda a, b: a @ b, a, b)

@@ -93,6 +93,11 @@ def is_splat(node: Node) -> bool:
     return node.op == "constant" and not is_source(node)
 
 
+def widens(node: Node) -> bool:
+    """Whether a node converts to a type that takes more memory."""
+    return node.op == "cast" and node.dtype.bytes > node.args[0].dtype.bytes
+
+
 def weight_only(order: Iterable[Node]) -> set[int]:
     """Ids of the values that depend on weights, and on nothing that changes from run to run."""
     fixed: dict[int, bool] = {}        # id -> whether weights are among what it depends on
@@ -159,8 +164,8 @@ class _Planner:
                         pending[user.number] = user
 
     def base(self, node: Node) -> Node:
-        """The value below movement ops."""
-        while node.op in MOVEMENT and not self.plan.has_buffer(node):
+        """The value below movement ops, and below conversions to a wider type, which readers do themselves."""
+        while (node.op in MOVEMENT or widens(node)) and not self.plan.has_buffer(node):
             node = node.args[0]
         return node
 
@@ -341,7 +346,7 @@ class _Planner:
 
     def is_dear(self, node: Node, count: int) -> bool:
         """Decide on a value that is read in `count` ways; True where it got a buffer."""
-        if is_source(node) or is_splat(node) or node.op in MOVEMENT:
+        if is_source(node) or is_splat(node) or node.op in MOVEMENT or widens(node):
             return False
         if id(node) in self.opened:
             reason = f"it is reduced and then read in {count} ways"
