@@ -38,6 +38,7 @@ COPY_RUN = 8.0                 # cycles to begin one contiguous run of a copy
 L2_SHARE, PACK_SHARE = 0.7, 0.4            # of the second-level cache: what stays there; the largest copy that does
 L3_BYTE, MEMORY_BYTE = 0.05, 0.2           # cycles per byte that comes from there
 WAITING = 3.0                  # how much longer where the inner loop waits for it, not fetched ahead
+ROWS_AHEAD = 4                 # rows that the processor fetches ahead by itself, from the caches beyond the second level
 SEEN, SEEN_ALONE = 0.2, 4.0    # share of it where panels are fetched ahead, and more where few tiles use a panel
 L3 = 8 << 20                   # bytes of a shared cache that one kernel may count on
 
@@ -259,8 +260,20 @@ class Nest:
                 panels = max(0.0, moved - total) if self.wide.pack and not alone else moved
                 waiting = self._seen if self.ahead else WAITING if total > size and not alone else 1.0
                 moved += panels * (waiting - 1.0)
+            elif form is forms[1] and self._rows_apart:
+                moved *= WAITING
             cycles += moved * cost
         return cycles
+
+    @property
+    def _rows_apart(self) -> bool:
+        """Whether a tile walks along rows of the scalar operand in pages of their own: more than are fetched ahead."""
+        if self.narrow.pack or not self.tile.rows or "%" in "".join(self.narrow.copy):      # or they lie side by side
+            return False
+        axis, rows = self.tile.rows[-1]
+        form = self.view.strides[self.narrow.number]
+        row = prod(n for a, n in self.view.free.items() if a in self.view.reductions and form[a])
+        return rows >= ROWS_AHEAD and bool(form[axis]) and (row if self.narrow.packed else abs(form[axis])) * 4 >= PAGE
 
     @property
     def _seen(self) -> float:
