@@ -12,6 +12,7 @@ order of computation, then backward over the readers, until nothing changes:
   open, or where computing it again costs more than COST_REPEATED or reads more than LEAVES_REPEATED tensors
 * a value that is repeated (broadcast, windows) gets one where that costs more than COST_EXPANDED a repetition
 * the factors of a contraction get one unless they are mere movement
+* what is converted to a wider type gets it before that: readers convert
 * what depends on weights only gets one where it meets values that do not: it is then computed once, when weights are
   bound
 
