@@ -38,7 +38,7 @@ COPY_RUN = 8.0                 # cycles to begin one contiguous run of a copy
 L2_SHARE, PACK_SHARE = 0.7, 0.4            # of the second-level cache: what stays there; the largest copy that does
 L3_BYTE, MEMORY_BYTE = 0.05, 0.2           # cycles per byte that comes from there
 WAITING = 3.0                  # how much longer where the inner loop waits for it, not fetched ahead
-ROWS_AHEAD = 4                 # rows that the processor fetches ahead by itself, from the caches beyond the second level
+ROWS_AHEAD = 4                 # rows of the scalar operand that the processor fetches ahead by itself
 SEEN, SEEN_ALONE = 0.2, 4.0    # share of it where panels are fetched ahead, and more where few tiles use a panel
 L3 = 8 << 20                   # bytes of a shared cache that one kernel may count on
 
