@@ -86,7 +86,7 @@ def single(program: Program, kernel: Kernel) -> Program:
     buffers = {n: program.buffers[n] for n in kernel.operands}
     constants = {n: v for n, v in program.constants.items() if n in buffers and isinstance(v, (bool, int, float))}
     return Program(kernel.name, [n for n in kernel.operands if n not in kernel.written and n not in constants],
-                   kernel.written, buffers, [kernel], constants)
+                   list(kernel.written), buffers, [kernel], constants)
 
 
 def to_llvm(code: Code, settings: Settings) -> Code:

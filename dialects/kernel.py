@@ -23,6 +23,7 @@ All classes are frozen: a pass returns new ones (`dataclasses.replace`), so a re
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -205,7 +206,7 @@ class Local:
     type: TensorType
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Kernel:
     """One launch.  In stages, a shared axis has the name and size given in `shared`.
 
@@ -229,19 +230,21 @@ class Kernel:
         read = [a.buffer for s in self.stages for a in s.reads]
         read += [a.buffer for s in self.stages if s.accumulate for a in [s.write]]
         written = self.written
-        return [b for b in dict.fromkeys(read) if b not in local and b not in written] + written
+        return [*(b for b in dict.fromkeys(read) if b not in local and b not in written), *written]
 
-    @property
-    def read(self) -> list[str]:
+    @cached_property
+    def read(self) -> tuple[str, ...]:
+        """Names of the global buffers that it reads and does not write."""
         written, local = set(self.written), {b.name for b in self.locals}
-        return [b for b in dict.fromkeys(a.buffer for s in self.stages for a in s.reads)
-                if b not in local and b not in written]
+        return tuple([b for b in dict.fromkeys(a.buffer for s in self.stages for a in s.reads)
+                      if b not in local and b not in written])
 
-    @property
-    def written(self) -> list[str]:
+    @cached_property
+    def written(self) -> tuple[str, ...]:
+        """Names of the global buffers that it writes."""
         local = {b.name for b in self.locals}
         writes = [a.buffer for s in self.stages for a in (s.write, s.keep) if a is not None]
-        return [b for b in dict.fromkeys(writes) if b not in local]
+        return tuple([b for b in dict.fromkeys(writes) if b not in local])
 
 
 @dataclass

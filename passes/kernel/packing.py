@@ -162,8 +162,8 @@ def constant_buffers(program: Program) -> set[str]:
     for kernel in program.kernels:
         scatters = any(s.accumulate for s in kernel.stages)     # starts from what its buffer held
         if kernel.read and not scatters and all(b in known for b in kernel.read):
-            known |= set(kernel.written) - changing
+            known.update(b for b in kernel.written if b not in changing)
         else:                                                   # kernels may write parts of one buffer
-            changing |= set(kernel.written)
-            known -= changing
+            changing.update(kernel.written)
+            known.difference_update(kernel.written)
     return known

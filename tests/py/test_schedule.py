@@ -295,7 +295,7 @@ def test_tiny_kernels_stay_on_one_thread():
 
 def test_constant_weights_are_packed_by_a_kernel_that_reads_constants_only():
     p = KernelSchedule(AVX512).run(KernelMergeAxes().run(conv(64, 64, 14, constants=("f",))))
-    packs = [k for k in p.kernels if k.read == ["f"]]
+    packs = [k for k in p.kernels if k.read == ("f",)]
     assert len(packs) == 1 and not p.kernels[-1].stages[0].reads[0].guards
     assert "f" not in p.kernels[-1].read
 
@@ -337,7 +337,7 @@ def test_stages_that_read_parts_of_one_tensor_share_its_turned_copy():
         return Stage(name, axes("m:256 n:256 k:512r t:2r"), (x, w), PRODUCT,
                      access("y" + name, (256, 256), A("m"), A("n")), "add")
     p = KernelSchedule(AVX512).run(program(taps("even", 0), taps("odd", 1)))
-    assert len([k for k in p.kernels if k.read == ["w"]]) == 1
+    assert len([k for k in p.kernels if k.read == ("w",)]) == 1
     check_all(p, AVX512)
 
 

@@ -104,6 +104,11 @@ class View:
         return self.stage.write.flat
 
     @cached_property
+    def copied(self) -> list[DType]:
+        """The element type that a copy of each read holds."""
+        return [self.stage.copied_as(number) for number in range(len(self.stage.reads))]
+
+    @cached_property
     def body_reads(self) -> list[int]:
         return reads_of(self.stage.body)
 

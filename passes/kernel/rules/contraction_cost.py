@@ -112,6 +112,13 @@ def tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: int, bloc
     return total * prod(n for a, n in view.free.items() if a in view.parallel and a != tile.vector and a not in axes)
 
 
+def far_copy(view: View, elements: float) -> float:
+    """Cycles per element of a copy that are spent on writing and reading it beyond the second-level cache."""
+    if elements * 4 <= view.target.l2 * PACK_SHARE:
+        return 0.0
+    return 8 * (L3_BYTE if elements * 4 <= L3 else MEMORY_BYTE)
+
+
 @dataclass(frozen=True)
 class Nest:
     """A register tile, how its operands are read, and the loops around it, those without a step first.
@@ -168,8 +175,7 @@ class Nest:
             run = self.tile.vectors * self.view.lanes if operand is self.wide else inside.get(last, 1)
             straight = operand.copy or self.view.strides[operand.number][last] == 1
             each = COPY + COPY_RUN / run if straight else self._turned(operand, inside)
-            if elements * 4 > self.view.target.l2 * PACK_SHARE:      # written, and read back from further away
-                each += 8 * L3_BYTE
+            each += far_copy(self.view, elements)
             total += elements * each * (prod(self.trips[:depth]) + parts - 1)
         return total
 
@@ -214,14 +220,13 @@ class Nest:
 
     def _converted(self, way: Operand) -> bool:
         """Whether the tile converts what it loads; a copy holds it converted."""
-        stage = self.view.stage
         in_place = not way.packed and not way.copy
-        return in_place and stage.copied_as(way.number) is not stage.reads[way.number].dtype
+        return in_place and self.view.copied[way.number] is not self.view.stage.reads[way.number].dtype
 
     def _bytes(self, way: Operand) -> int:
         """Bytes of an element, as the tile reads it."""
-        stage, in_place = self.view.stage, not way.packed and not way.copy
-        return (stage.reads[way.number].dtype if in_place else stage.copied_as(way.number)).bytes
+        in_place = not way.packed and not way.copy
+        return (self.view.stage.reads[way.number].dtype if in_place else self.view.copied[way.number]).bytes
 
     def _lines(self) -> float:
         """Cache lines of the scalar operand that one step of a register tile touches."""
@@ -261,7 +266,7 @@ class Nest:
                 waiting = self._seen if self.ahead else WAITING if total > size and not alone else 1.0
                 moved += panels * (waiting - 1.0)
             elif form is forms[1] and self._rows_apart:
-                moved *= WAITING
+                moved *= min(WAITING, MEMORY_BYTE / cost)
             cycles += moved * cost
         return cycles
 
