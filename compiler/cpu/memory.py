@@ -78,7 +78,7 @@ class MemoryAccess:
         parts = list(allowed.masks)
         if allowed.scalars:
             parts.append(code.op(f"vector.broadcast {code.conjunction(allowed.scalars)} : i1 to {kind}"))
-        bits = allowed.bits or [True] * width
+        bits = allowed.bits or [True] * spot.vector_width
         if lanes is not None:
             bits = [b and lane < lanes for lane, b in enumerate(bits)]
         if not all(bits) or not parts:
@@ -242,9 +242,18 @@ class MemoryAccess:
 
     def _masked_store(self, frame: Frame, operand: Operand, allowed: Allowed, spot: Spot, x: str) -> None:
         code, memory, width = self.code, operand.memory, spot.width
-        kind = stored_type(memory.dtype, width)
+        kind, step = stored_type(memory.dtype, width), operand.form.steps.get(spot.axis, 0)
+        known = not (allowed.masks or allowed.scalars or allowed.offsets)
+        bits = allowed.bits or [True] * spot.vector_width
+        lanes = [lane for lane in range(spot.lanes) if bits[lane]]
+        if known and len(lanes) == 1:
+            # LLVM 22 makes a scalar store of it, too wide by what the value is converted from on the way to memory.
+            part = code.op(f"vector.extract {x}[{lanes[0]}] : {stored_type(memory.dtype)} from {kind}")
+            address = self.place(frame, operand, allowed, spot, step * lanes[0])
+            code.line(f"memref.store {part}, {memory.ssa}[{address}] : {memory.type}")
+            return
         mask = self.mask(allowed, spot, None if spot.full else spot.lanes)
-        if operand.form.steps.get(spot.axis, 0) == 1 and allowed.offsets is None:
+        if step == 1 and allowed.offsets is None:
             address = self.place(frame, operand, allowed, spot)
             code.line(f"vector.maskedstore {memory.ssa}[{address}], {mask}, {x} : "
                       f"{memory.type}, vector<{width}xi1>, {kind}")

@@ -23,7 +23,7 @@ from emitting import (
 from jtc.compiler.cpu import machine
 from jtc.compiler.cpu.emit import emit
 from jtc.dialects.affine import Affine
-from jtc.dialects.dtypes import BOOL, F32, F64, I32, I64
+from jtc.dialects.dtypes import BF16, BOOL, DTYPES, F32, F64, I32, I64
 from jtc.dialects.expr import cast, const, expr, index, read
 from jtc.dialects.graph import TensorType
 from jtc.dialects.kernel import Guard, Kernel, Schedule, Stage
@@ -286,3 +286,19 @@ def test_overlapping_windows_add_up():
         schedule=Schedule("", 1, reduction=("p",)),
     )
     check(stage, {"y": np.zeros(20, np.float32)})
+
+
+@pytest.mark.parametrize("source,to", [(F32, BF16), (I64, I32), (I32, DTYPES["i8"])], ids=str)
+def test_a_single_lane_is_stored_as_narrow_as_it_is(source, to):
+    """The values beside it stay as they are, and nothing is written behind the last one."""
+    y = access("y", to, (9,), "i + j - 1", (("j - 1", 1),))
+    stage = Stage(
+        "s",
+        axes("i:9 j:3"),
+        (access("x", source, (9, 3), "i, j"),),
+        cast(read(0, source), to),
+        y,
+        schedule=Schedule("j", 8, (("i", 3), ("j", 8))),
+    )
+    for target in TARGETS:
+        check(stage, target=target)
