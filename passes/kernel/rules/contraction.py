@@ -21,11 +21,10 @@ from jtc.passes.kernel.rules.common import SMALL_KERNEL, Candidate, Copy, View, 
 from jtc.passes.kernel.rules.contraction_cost import (
     COPY,
     L3,
-    L3_BYTE,
-    PACK_SHARE,
     Nest,
     Operand,
     Tile,
+    far_copy,
     tile_cycles,
 )
 
@@ -176,8 +175,7 @@ def _volume(view: View, number: int) -> float:
 
 def _copied(view: View, number: int, volume: float, each: float) -> float:
     """Cycles of a kernel that copies `volume` elements of a read, which the threads share; `each`: of one element."""
-    far = 8 * L3_BYTE if volume * 4 > view.target.l2 * PACK_SHARE else 0.0       # written, and read from further away
-    return LAUNCH + volume * (each + far)
+    return LAUNCH + volume * (each + far_copy(view, volume))
 
 
 def _turned_whole(view: View, number: int, vector: str) -> Iterator[tuple[tuple[str, ...], float]]:

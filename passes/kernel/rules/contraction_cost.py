@@ -116,7 +116,7 @@ def far_copy(view: View, elements: float) -> float:
     """Cycles per element of a copy that are spent on writing and reading it beyond the second-level cache."""
     if elements * 4 <= view.target.l2 * PACK_SHARE:
         return 0.0
-    return 8 * (L3_BYTE if elements * 4 <= L3 else MEMORY_BYTE)
+    return 8 * (L3_BYTE if elements * 4 <= L3 // 3 else MEMORY_BYTE)        # it is not alone in there
 
 
 @dataclass(frozen=True)
