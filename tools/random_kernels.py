@@ -426,7 +426,7 @@ def random_case(rng: random.Random) -> Case:
 def _case(maker: Maker, kernel: Kernel) -> Case:
     used = {b for b in kernel.operands}
     buffers = {n: t for n, t in maker.buffers.items() if n in used}
-    program = Program("fuzz", kernel.read, kernel.written, buffers, [kernel])
+    program = Program("fuzz", list(kernel.read), list(kernel.written), buffers, [kernel])
     casts = any(e.fn == "cast" and e.args[0].dtype.is_float and not e.dtype.is_float
                 for s in kernel.stages for root in (s.body, s.epilogue) if root is not None for e in walk(root))
     return Case(program, maker.indices, nan=not casts and maker.chance(0.1))
