@@ -13,6 +13,7 @@ from functools import cached_property
 from math import gcd, prod
 
 from jtc.dialects.affine import Affine
+from jtc.dialects.expr import reads_of
 from jtc.passes.kernel.rules.common import View
 
 LATENCY = 4.0                  # cycles of one fused multiply-add: a step of the reduction takes at least these
@@ -29,6 +30,7 @@ LINE, SETS, WAYS = 64, 64, 8   # bytes of a cache line; sets and ways of the fir
 SET_COST = 4.0                 # cycles per cache line of rows of the scalar operand that crowd a few sets
 TILE_START = 20.0              # cycles to enter and leave one register tile
 STORE, STORE_SCATTERED = 0.5, 20.0         # cycles per accumulator
+STORE_FAR = 100.0              # where its elements lie in pages of their own, for each tensor that is walked so
 STORE_TURNED = 110.0           # cycles per block of lanes x lanes that is turned, full or not
 RELOAD, RELOAD_TURNED = 1.5, 9.0           # cycles per accumulator that a later block of the reduction takes up again
 EPILOGUE = 0.9                 # cycles per instruction of the epilogue and accumulator
@@ -90,13 +92,17 @@ def tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: int, bloc
     in_wide = [a in view.read_axes[wide] for a in axes]
     near = depth * min(tile.vectors * lanes, view.free[tile.vector]) * 4 <= view.target.l1 * L1_SHARE
 
+    far = [1 for stride in (write[tile.vector], *(view.strides[i][tile.vector] for i in reads_of(view.stage.epilogue)))
+           if abs(stride) * 4 >= 4 * PAGE]
+    scattered = STORE_FAR * len(far) if far else STORE_SCATTERED
+
     def one(vectors: int, inner: int, outer: int) -> float:
         count = vectors * inner * outer
         extents = (outer, inner) if len(axes) > 1 else (inner,)
         scalars = prod(n for n, used in zip(extents, in_narrow) if used)
         loads = vectors * prod(n for n, used in zip(extents, in_wide) if used)
         step = max(count / 2, (scalars + loads) / 2, LATENCY) + SCALAR * scalars + (0.0 if near else FROM_L2 * loads)
-        store = (STORE if straight else STORE_SCATTERED) * count
+        store = (STORE if straight else scattered) * count
         reload = (RELOAD_TURNED if turned and not straight else RELOAD) * count
         if turned and not straight:
             store = STORE_TURNED * vectors * outer * -(-inner // lanes)
