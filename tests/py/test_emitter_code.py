@@ -31,8 +31,12 @@ from jtc.dialects.kernel import Kernel, Pack, Schedule, Stage
 
 def assembly(stage, target="x86-64-v4"):
     kernel = Kernel("k", (stage,))
+    return kernel_assembly(kernel, types_of(kernel), target)
+
+
+def kernel_assembly(kernel, types, target="x86-64-v4"):
     cpu = machine.named(target)
-    emitted = emit(kernel, types_of(kernel), cpu)
+    emitted = emit(kernel, types, cpu)
     return lower.to_assembly(lower.to_llvm(emitted.text, emitted.symbol, len(emitted.operands)), cpu)
 
 
@@ -118,18 +122,30 @@ PADDED = {
 }
 
 
+def scheduled(function, shapes):
+    graph = jtc.jit(function).graph(*(np.zeros(s, np.float32) for s in shapes))
+    return advance(graph, "graph", "schedule", settings_for("cpu:x86-64-v4"))
+
+
 @pytest.mark.parametrize("name", PADDED)
 def test_default_schedules_leave_no_guard_to_inner_loops(name):
     """They cut loops where guards begin to hold, or pack the padded operand: what is inside compares nothing."""
     function, *shapes = PADDED[name]
-    graph = jtc.jit(function).graph(*(np.zeros(s, np.float32) for s in shapes))
-    program = advance(graph, "graph", "schedule", settings_for("cpu:x86-64-v4"))
+    program = scheduled(function, shapes)
     guards = [g for k in program.kernels for s in k.stages for a in s.reads for g in a.guards]
     assert guards, "nothing is padded"
     for kernel in program.kernels:
         text = emit(kernel, program.buffers, machine.named("x86-64-v4")).text
         inner = re.findall(r"scf\.for [^\n]*\{\n((?:(?!\s*\}|[^\n]*scf\.for)[^\n]*\n)*)\s*\}", text)
         assert inner and not any("arith.cmpi" in body for body in inner), kernel.name
+
+
+def test_an_image_too_narrow_to_cut_is_compared_once_for_a_tile():
+    """All vectors of a tile that a copy turns have one mask, and what reads the copy has none."""
+    function, _, weights = PADDED["dilated"]
+    program = scheduled(function, [(1, 64, 28, 28), weights])
+    texts = [kernel_assembly(kernel, program.buffers) for kernel in program.kernels]
+    assert [text.count("vpcmp") for text in texts] == [1, 0]
 
 
 def test_code_does_not_grow_with_the_problem():
