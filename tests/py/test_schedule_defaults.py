@@ -1,0 +1,198 @@
+"""Default schedules: every class of stage gets a legal one, which keeps the meaning; and what each rule decides."""
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from schedule_cases import (
+    AVX2,
+    AVX512,
+    CASES,
+    PRODUCT,
+    SSE,
+    A,
+    access,
+    axes,
+    conv,
+    elementwise,
+    fn,
+    matmul,
+    program,
+    read,
+    reduction,
+    transpose,
+)
+
+from jtc.dialects import expr
+from jtc.dialects.dtypes import F32, F64, I64
+from jtc.dialects.kernel import Program, Stage
+from jtc.dialects.reference import run_program
+from jtc.dialects.target import CpuTarget
+from jtc.passes.base import PassError
+from jtc.passes.kernel import legality
+from jtc.passes.kernel.kernel_merge_axes import KernelMergeAxes
+from jtc.passes.kernel.kernel_schedule import KernelSchedule, apply
+from jtc.passes.kernel.kernel_split import KernelSplit
+from jtc.passes.kernel.rules import RULES, candidates, classify
+from jtc.passes.kernel.schedule_pass import scalar_schedule
+
+
+def check_all(p: Program, target: CpuTarget) -> None:
+    for kernel in p.kernels:
+        for stage in kernel.stages:
+            assert stage.schedule is not None
+            legality.check(stage, kernel, p, target)
+
+
+@pytest.mark.parametrize("target", [AVX512, AVX2, SSE], ids=lambda t: t.name)
+@pytest.mark.parametrize("name", CASES)
+def test_every_class_gets_a_legal_default(name, target):
+    check_all(KernelSchedule(target).run(KernelMergeAxes().run(CASES[name])), target)
+
+
+@pytest.mark.parametrize("name", [
+    "matmul 33x33", "conv 17->33@7/1", "conv 40->17@9/1", "transpose 7x129", "depthwise 3@9", "softmax 17x3 by 1",
+    "elementwise (3, 5, 7)", "add over i of 7x129", "gather 3x7", "scan along i of 7x129", "scan along j of 7x129",
+    "recurrence 7x129",
+    "scan along i of 1x17"])
+def test_scheduling_keeps_the_meaning(name):
+    """Copy kernels and merged axes compute the same values, in the reference interpreter."""
+    before = CASES[name]
+    after = KernelSchedule(AVX512).run(KernelMergeAxes().run(before))
+    rng = np.random.default_rng(0)
+
+    def data(buffer: str) -> np.ndarray:
+        kind = before.buffers[buffer]
+        if kind.dtype is I64:
+            return rng.integers(0, 5, kind.shape)
+        return rng.standard_normal(kind.shape).astype(np.float32)
+    arrays = {b: data(b) for b in (*before.inputs, *before.constants)}
+    inputs = [arrays[b] for b in before.inputs]
+    results = (run_program(replace(p, constants={c: arrays[c] for c in p.constants}), inputs) for p in (before, after))
+    for want, got in zip(*results):
+        np.testing.assert_allclose(got, want.reshape(got.shape), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["matmul 33x33", "conv 64->64@14/1", "transpose 33x33", "add over i of 33x33"])
+def test_candidates_come_cheapest_first_and_end_in_scalar_code(name):
+    p = KernelMergeAxes().run(CASES[name])
+    kernel = p.kernels[0]
+    found = candidates(kernel.stages[0], kernel, p, AVX512)
+    assert [c.cost for c in found] == sorted(c.cost for c in found)
+    assert found[-1].schedule == scalar_schedule(kernel.stages[0])
+    legal = 0
+    for candidate in found:
+        try:
+            check_all(KernelSchedule(AVX512).run(apply(candidate, p, kernel, kernel.stages[0], AVX512)), AVX512)
+            legal += 1
+        except PassError:
+            pass
+    assert legal > 1
+
+
+def test_classes():
+    assert {n: classify(CASES[n].kernels[0].stages[0]) for n in (
+        "matmul 33x33", "transpose 3x7", "add over j of 3x7", "depthwise 3@9", "scatter 3x7")} == {
+        "matmul 33x33": "contraction", "transpose 3x7": "elementwise", "add over j of 3x7": "reduction",
+        "depthwise 3@9": "reduction", "scatter 3x7": "scatter"}
+
+
+def test_every_class_has_cases():
+    """With sizes of 1 among them: what a rule cannot schedule it leaves to scalar code."""
+    stages = [s for p in CASES.values() for k in p.kernels for s in k.stages]
+    assert {classify(s) for s in stages} == set(RULES)
+    single = [s for s in stages if all(a.size == 1 for a in s.axes)]
+    assert {classify(s) for s in single} >= {"elementwise", "reduction"}
+
+
+def default(p: Program, target: CpuTarget = AVX512) -> Stage:
+    """The scheduled last stage of kernel "k"."""
+    p = KernelSchedule(target).run(KernelMergeAxes().run(p))
+    return next(k for k in p.kernels if k.name == "k").stages[-1]
+
+
+def test_an_elementwise_kernel_becomes_one_dimensional():
+    x = access("x", (4, 5, 6), A("i"), A("j"), A("k"))
+    stage = default(program(Stage("s", axes("i:4 j:5 k:6"), (x,), read(0), replace(x, buffer="y"))))
+    assert [a.size for a in stage.axes] == [120] and stage.schedule.vector == stage.axes[0].name
+
+
+def test_a_pointwise_convolution_becomes_a_matrix_product():
+    stage = default(conv(40, 17, 9, 1, 1, 0))
+    assert sorted(a.size for a in stage.axes) == [17, 40, 81]
+
+
+def test_a_row_reduction_takes_its_lanes_from_the_row():
+    schedule = default(reduction(33, 129, "j")).schedule
+    assert schedule.vector == "j" and dict(schedule.unroll)["j"] == 8
+
+
+def test_a_column_reduction_takes_its_lanes_from_the_columns():
+    assert default(reduction(33, 129, "i")).schedule.vector == "j"
+
+
+def test_a_transpose_loads_along_one_axis_and_stores_along_the_other():
+    schedule = default(transpose(64, 48)).schedule
+    assert schedule.vector == "i" and schedule.loops[-2:] == (("j", 16), ("i", 16))
+
+
+def test_large_results_bypass_the_caches():
+    assert default(elementwise(1 << 23)).schedule.stream and not default(elementwise(1 << 16)).schedule.stream
+
+
+def test_tiny_kernels_stay_on_one_thread():
+    assert default(elementwise(64)).schedule.threads == 0 and default(elementwise(1 << 20)).schedule.threads == 1
+
+
+def test_constant_weights_are_packed_by_a_kernel_that_reads_constants_only():
+    p = KernelSchedule(AVX512).run(KernelMergeAxes().run(conv(64, 64, 14, constants=("f",))))
+    packs = [k for k in p.kernels if k.read == ("f",)]
+    assert len(packs) == 1 and not p.kernels[-1].stages[0].reads[0].guards
+    assert "f" not in p.kernels[-1].read
+
+
+def test_two_kernels_share_an_equal_copy():
+    p = conv(16, 32, 9)
+    other = replace(p.kernels[0], name="k2", stages=(replace(p.kernels[0].stages[0], write=replace(
+        p.kernels[0].stages[0].write, buffer="y2")),))
+    p = replace(p, kernels=[p.kernels[0], other], outputs=["y", "y2"], buffers={**p.buffers, "y2": p.buffers["y"]})
+    scheduled = KernelSchedule(AVX512).run(KernelMergeAxes().run(p))
+    assert [k.name for k in scheduled.kernels].count("pack_x") == 1
+    assert scheduled.kernels[-1].read == scheduled.kernels[-2].read
+
+
+def test_scalars_of_a_wider_type_take_no_lanes():
+    p = matmul(64, 64, 64)
+    k = p.kernels[0]
+    rate = access("rate", (), dtype=F64)
+    scaled = fn("mul", expr.acc(F32), expr.cast(read(2, F64), F32))
+    stage = replace(k.stages[0], reads=(*k.stages[0].reads, rate), epilogue=scaled)
+    p = program(stage)
+    assert KernelSchedule(AVX512).run(p).kernels[-1].stages[0].schedule.lanes == 16
+
+
+def test_columns_of_several_axes_are_packed_as_one_axis_is():
+    """Heads and features of a column overlap nowhere: no window slides over them."""
+    reads = (access("a", (4, 512, 64), A("h"), A("m"), A("d")),
+             access("b", (256, 2048), A("h") * 64 + A("d"), A("n")))
+    p = program(Stage("s", axes("m:512 n:2048 h:4r d:64r"), reads, PRODUCT,
+                      access("c", (512, 2048), A("m"), A("n")), "add"))
+    found = candidates(p.kernels[0].stages[0], p.kernels[0], p, AVX512)
+    assert any(pack.read == 1 for c in found for pack in c.schedule.packs)
+
+
+def test_stages_that_read_parts_of_one_tensor_share_its_turned_copy():
+    def taps(name: str, start: int) -> Stage:
+        w = access("w", (512, 256, 4), A("k"), A("n"), A("t") * 2 + start)
+        x = access("x", (256, 512, 2), A("m"), A("k"), A("t"))
+        return Stage(name, axes("m:256 n:256 k:512r t:2r"), (x, w), PRODUCT,
+                     access("y" + name, (256, 256), A("m"), A("n")), "add")
+    p = KernelSchedule(AVX512).run(program(taps("even", 0), taps("odd", 1)))
+    assert len([k for k in p.kernels if k.read == ("w",)]) == 1
+    check_all(p, AVX512)
+
+
+def test_a_hand_written_schedule_stays():
+    p = KernelSplit(axis="m", step=2).run(matmul())
+    assert KernelSchedule(AVX512).run(p).kernels[0].stages[0].schedule == p.kernels[0].stages[0].schedule
