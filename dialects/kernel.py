@@ -164,6 +164,15 @@ class Stage:
     def reductions(self) -> list[str]:
         return [a.name for a in self.axes if a.kind == REDUCTION]
 
+    @property
+    def writes(self) -> list[Access]:
+        return [self.write, *([self.keep] if self.keep is not None else [])]
+
+    @property
+    def accesses(self) -> list[Access]:
+        """Reads, then writes."""
+        return [*self.reads, *self.writes]
+
     def running_term(self) -> Expr | None:
         """Of a scan that combines one more term in every step, without looking at the value so far: the term."""
         body = self.body
@@ -243,7 +252,7 @@ class Kernel:
     def written(self) -> tuple[str, ...]:
         """Names of the global buffers that it writes."""
         local = {b.name for b in self.locals}
-        writes = [a.buffer for s in self.stages for a in (s.write, s.keep) if a is not None]
+        writes = [a.buffer for s in self.stages for a in s.writes]
         return tuple([b for b in dict.fromkeys(writes) if b not in local])
 
 

@@ -62,8 +62,8 @@ def run_kernel(kernel: Kernel, buffers: MutableMapping[str, np.ndarray], precise
     Raises InputError where an access without a guard leaves its buffer.
     """
     for stage in kernel.stages:
-        for access in (stage.write, stage.keep):
-            if access is not None and access.buffer not in buffers and access.buffer not in _locals(kernel):
+        for access in stage.writes:
+            if access.buffer not in buffers and access.buffer not in _locals(kernel):
                 buffers[access.buffer] = _unwritten(TensorType(access.dtype, access.shape), precise)
     flat: dict[str, np.ndarray] = {}
     for name in (*kernel.operands, *kernel.written):

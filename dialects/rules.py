@@ -83,7 +83,7 @@ def _kernel(kernel: Kernel, program: Program, ready: set[str]) -> Iterator[Probl
         for access in reads:
             if access.buffer not in (written if access.buffer in local else ready | written):
                 yield Problem(f"reads {access.buffer}, which nothing has written yet", stage=stage.name)
-        for access in [stage.write, *([stage.keep] if stage.keep is not None else [])]:
+        for access in stage.writes:
             written.add(access.buffer)
             if access.buffer in program.inputs or access.buffer in program.constants:
                 yield Problem(f"writes {access.buffer}, an input or a constant", stage=stage.name)
@@ -92,7 +92,7 @@ def _kernel(kernel: Kernel, program: Program, ready: set[str]) -> Iterator[Probl
 
 def _read(stage: Stage, finished: bool) -> set[str]:
     """The buffers that a stage reads: those of its epilogue, once its reduction is finished, or all others."""
-    roots = [stage.epilogue] if finished else [stage.body, *(e for _, a in _accesses(stage) for _, e in a.gather)]
+    roots = [stage.epilogue] if finished else [stage.body, *(e for a in stage.accesses for _, e in a.gather)]
     return {stage.reads[n].buffer for root in roots for n in reads_of(root) if 0 <= n < len(stage.reads)}
 
 

@@ -209,7 +209,7 @@ def _kernel_lines(kernel: Kernel, where: Callable[[Location | None], str]) -> li
 
 def _stage_lines(stage: Stage, locations: bool) -> list[str]:
     arguments = _argument_names(stage.reads)
-    gathers = [e for a in _accesses(stage) for _, e in a.gather]
+    gathers = [e for a in stage.accesses for _, e in a.gather]
     lines = ['"jtc.stage"() ({']
     lines += _block(arguments, stage.body.dtype if stage.scan else None, stage.body)
     lines.append("}, {" if stage.epilogue is not None or gathers else "}, {}, {}) {")
@@ -239,11 +239,6 @@ def _stage_lines(stage: Stage, locations: bool) -> list[str]:
     body = ",\n".join(f"  {name} = {value}" if value else f"  {name}" for name, value in attrs.items())
     where = f" loc(fused[{', '.join(map(_place, stage.locs))}])" if locations and stage.locs else ""
     return [*lines, *f"{body}}} : () -> (){where}".split("\n")]
-
-
-def _accesses(stage: Stage) -> list[Access]:
-    """All accesses in the order in which the gather region yields their indices."""
-    return [*stage.reads, stage.write, *([stage.keep] if stage.keep is not None else [])]
 
 
 def _access(access: Access, gathered: Iterable[int]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from jtc.dialects.graph import TensorType
-from jtc.dialects.kernel import Access, Kernel, Stage
+from jtc.dialects.kernel import Access, Kernel
 from jtc.passes.stages import map_accesses
 
 
@@ -30,7 +30,7 @@ def on_parts(kernel: Kernel) -> tuple[Kernel, dict[str, Part]]:
     ranges: dict[str, tuple[tuple[int, ...], int, int]] = {}        # view, first and last index along its dimension 0
     whole = {b.name for b in kernel.locals}
     for stage in kernel.stages:
-        for access in _accesses(stage):
+        for access in stage.accesses:
             shape, low, high = ranges.get(access.buffer, (access.shape, access.size, -1))
             found = _range(access, stage.sizes)
             if found is None or access.shape != shape:
@@ -49,7 +49,7 @@ def on_parts(kernel: Kernel) -> tuple[Kernel, dict[str, Part]]:
 
     parts = {}
     for stage in kernel.stages:
-        for access in _accesses(stage):
+        for access in stage.accesses:
             if access.buffer in cut:
                 row = TensorType(access.dtype, access.shape[1:]).bytes
                 parts[access.buffer] = Part(cut[access.buffer][1] * row, TensorType(access.dtype, moved(access).shape))
@@ -69,10 +69,6 @@ def canonical(kernel: Kernel) -> tuple[Kernel, dict[str, str]]:
                    for i, s in enumerate(kernel.stages))
     locals_ = tuple(replace(b, name=local[b.name]) for b in kernel.locals)
     return Kernel("kernel", stages, kernel.shared, locals_), names
-
-
-def _accesses(stage: Stage) -> list[Access]:
-    return [*stage.reads, stage.write, *([stage.keep] if stage.keep is not None else [])]
 
 
 def _range(access: Access, sizes: Mapping[str, int]) -> tuple[int, int] | None:

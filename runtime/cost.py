@@ -27,7 +27,7 @@ def kernel_cost(kernel: Kernel, buffers: Mapping[str, TensorType]) -> tuple[int,
         points = prod(axis.size for axis in stage.axes)
         results = prod(axis.size for axis in stage.axes if axis.kind == "parallel")
         operations += points * (_count(stage.body) + (stage.reduce is not None)) + results * _count(stage.epilogue)
-        for access in (*stage.reads, stage.write, *(() if stage.keep is None else (stage.keep,))):
+        for access in stage.accesses:
             if access.buffer not in local:
                 axes = access.axes
                 reach = points if access.gather else prod(a.size for a in stage.axes if a.name in axes)

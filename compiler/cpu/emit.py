@@ -76,7 +76,7 @@ def _registers(kernel: Kernel) -> frozenset[str]:
     """Local buffers of one element that no access guards or gathers: candidates for registers."""
     single = {b.name for b in kernel.locals if b.type.size == 1}
     for stage in kernel.stages:
-        for access in (*stage.reads, stage.write, *([stage.keep] if stage.keep is not None else [])):
+        for access in stage.accesses:
             if access.guards or access.gather or access is stage.keep or access is stage.write and stage.accumulate:
                 single.discard(access.buffer)
         single -= {stage.reads[pack.read].buffer for pack in schedule_of(stage).packs}
@@ -110,7 +110,7 @@ class _Units:
     def _apart(self) -> bool:
         """Whether threads may run the stages in any order: nothing goes from one to another."""
         stages = self.kernel.stages
-        written = {a.buffer for s in stages for a in (s.write, s.keep) if a is not None}
+        written = {a.buffer for s in stages for a in s.writes}
         return not self.kernel.shared and all(schedule_of(s).threads for s in stages) and not any(
             s.accumulate or any(a.buffer in written for a in s.reads) for s in stages)
 

@@ -40,7 +40,7 @@ def merge_axes(stage: Stage, shared: set[str]) -> Stage:
 
 def drop_unit_axes(stage: Stage, shared: set[str]) -> Stage:
     """The stage without axes of size 1.  A reduction that loses its last axis becomes plain elementwise work."""
-    digits = {axis_of(t) for a in _accesses(stage) for form in a.index for t in form.terms if axis_of(t) != t}
+    digits = {axis_of(t) for a in stage.accesses for form in a.index for t in form.terms if axis_of(t) != t}
     gone = {a.name: Affine() for a in stage.axes if a.size == 1 and a.name not in shared | digits}
     if not gone:
         return stage
@@ -62,15 +62,11 @@ def drop_unit_axes(stage: Stage, shared: set[str]) -> Stage:
     return new
 
 
-def _accesses(stage: Stage) -> list[Access]:
-    return [*stage.reads, stage.write, *([stage.keep] if stage.keep else [])]
-
-
 def _pinned(stage: Stage) -> set[str]:
     """Axes whose own value matters somewhere: in guards, gathers, index expressions or digits."""
     pinned: set[str] = set()
     roots = [stage.body, *([stage.epilogue] if stage.epilogue is not None else [])]
-    for access in _accesses(stage):
+    for access in stage.accesses:
         roots += [e for _, e in access.gather]
         for g in access.guards:
             pinned |= g.index.axes
@@ -103,13 +99,13 @@ def merge_pair(stage: Stage, outer: Axis, inner: Axis, shared: set[str]) -> Stag
         return f"the value of {', '.join(sorted(pinned))} matters in a guard, a gather, an index or another stage"
     if stage.accumulate and stage.axes.index(inner) != stage.axes.index(outer) + 1:
         return "a scatter runs in axis order, and they are not neighbours"
-    for access in _accesses(stage):
+    for access in stage.accesses:
         flat = access.flat
         if flat[outer.name] != inner.size * flat[inner.name]:
             return (f"{access.buffer} has stride {flat[outer.name]} along {outer.name}, "
                     f"not {inner.size} times its stride {flat[inner.name]} along {inner.name}")
     views: list[Access] = []
-    for access in _accesses(stage):
+    for access in stage.accesses:
         view = _merge_in(access, outer, inner)
         if view is None:
             return f"{access.buffer} is guarded and its dimensions do not join"

@@ -53,9 +53,8 @@ class _Widen:
 
     def stage(self) -> Stage:
         old = self.old
-        accesses = (*old.reads, old.write, *([old.keep] if old.keep is not None else []))
         roots = [old.body, *([old.epilogue] if old.epilogue is not None else [])]
-        roots += [e for a in accesses for _, e in a.gather]
+        roots += [e for a in old.accesses for _, e in a.gather]
         if not any(e.dtype.is_half for root in roots for e in walk(root)):
             return old
         for root in roots:

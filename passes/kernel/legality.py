@@ -281,7 +281,7 @@ def instructions(root: Expr) -> float:
 
 
 def stage_writes(stage: Stage) -> set[str]:
-    return {a.buffer for a in (stage.write, stage.keep) if a is not None}
+    return {a.buffer for a in stage.writes}
 
 
 def _keep(stage: Stage) -> Iterator[str]:

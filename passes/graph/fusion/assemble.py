@@ -37,7 +37,7 @@ def assemble(graph: Graph, outputs: Sequence[Node], plan: Plan, built: Mapping[i
         stages, shared, local = finish(own, unit.layout, types)
         stages = [replace(s, name=f"s{i}") for i, s in enumerate(stages)]
         hidden = {b.name for b in local}
-        why = [(b, reasons[b]) for s in stages for a in (s.write, s.keep) if a for b in [a.buffer] if b not in hidden]
+        why = [(a.buffer, reasons[a.buffer]) for s in stages for a in s.writes if a.buffer not in hidden]
         kernels.append(Kernel(f"k{len(kernels)}_{label(stages)}", tuple(stages), shared, tuple(local),
                               tuple(dict.fromkeys([*why, *(r for r in unit.refused if r[0] not in hidden)]))))
     touched = {b for k in kernels for b in k.operands}.union(names[id(n)] for n in plan.order if is_source(n))

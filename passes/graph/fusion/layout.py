@@ -51,8 +51,7 @@ class StageFacts:
 
     def __init__(self, stage: Stage):
         self.stage = stage
-        self.writes = [a for a in (stage.write, stage.keep) if a is not None]
-        self.written = {a.buffer for a in self.writes}
+        self.written = {a.buffer for a in stage.writes}
         self.read = {a.buffer for a in stage.reads}
         self.sizes = stage.sizes
         self.points = prod(self.sizes.values())
@@ -87,7 +86,7 @@ def lay_out(stages: Sequence[StageFacts], outside: set[str], types: Mapping[str,
     blocks = _blocks(classes, sizes, stages, most)
     shared = tuple(zip(classes, sizes, blocks))
     between = set().union(*(s.read for s in stages)) - outside
-    layout = Layout(shared, tuple(a.buffer for s in stages for a in s.writes if a.buffer in between))
+    layout = Layout(shared, tuple(a.buffer for s in stages for a in s.stage.writes if a.buffer in between))
     total = sum(prod(local_shape(s.stage, i, b, layout)) * types[b].dtype.bytes
                 for i, s in enumerate(stages) for b in s.written if b in layout.locals)
     if total > MAX_LOCALS:
@@ -141,7 +140,7 @@ def pairs(producer: StageFacts, consumer: StageFacts) -> set[Match]:
     Two reductions match along their reduction axes, too, where only the epilogue of the second reads the first.
     """
     found: set[Match] | None = None
-    for write in producer.writes:
+    for write in producer.stage.writes:
         for access in consumer.stage.reads:
             if access.buffer == write.buffer:
                 here = _same_places(write, access, producer, consumer)
@@ -278,7 +277,7 @@ def _linked(stages: Sequence[StageFacts]) -> bool:
 # ------------------------------------------------------------------------------------------------ the kernel's form
 def local_shape(stage: Stage, number: int, buffer: str, layout: Layout) -> list[int]:
     """Shape of a local that `stage` (by its number) writes: shared dimensions shrink to their block, or go."""
-    access = next(a for a in (stage.write, stage.keep) if a is not None and a.buffer == buffer)
+    access = next(a for a in stage.writes if a.buffer == buffer)
     shrunk = {names[number]: block for names, _, block in layout.shared}
     shape = []
     for form, size in zip(access.index, access.shape):
@@ -293,7 +292,7 @@ def local_shape(stage: Stage, number: int, buffer: str, layout: Layout) -> list[
 def finish(stages: Sequence[Stage], layout: Layout, types: Mapping[str, TensorType]
            ) -> tuple[list[Stage], tuple[tuple[Axis, int], ...], list[Local]]:
     """The stages with canonical axis names, the shared axes with their blocks, the locals."""
-    views = {a.buffer: (i, a) for i, s in enumerate(stages) for a in (s.write, s.keep) if a is not None}
+    views = {a.buffer: (i, a) for i, s in enumerate(stages) for a in s.writes}
     done: list[Stage] = []
     for number, stage in enumerate(stages):
         def place(access: Access, stage: Stage = stage) -> Access:

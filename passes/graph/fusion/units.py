@@ -26,7 +26,7 @@ class Unit:
 
     @property
     def written(self) -> list[str]:
-        return [a.buffer for s in self.stages for a in (s.write, s.keep) if a is not None]
+        return [a.buffer for s in self.stages for a in s.writes]
 
     @property
     def read(self) -> list[str]:
