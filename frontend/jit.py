@@ -48,7 +48,7 @@ logger = logging.getLogger("jtc")
 # Held while a function is traced: meanwhile, stand-ins may be in the places of the tensors that it rebinds.
 _tracing = threading.RLock()
 _STATES = 8           # programs kept for one signature: training and evaluation, and a few structures of modules
-_OFTEN = 16          # from as many compilations of one function on, each doubling of their number is warned of
+_OFTEN = 16           # from as many compilations of one function on, each doubling of their number is warned of
 
 
 @dataclass(slots=True)
@@ -197,11 +197,7 @@ def _refuse_changes(form: Form, given: list[Any], call: tuple, tracer: Tracer) -
 
 def _argument_names(function: Any, paths: list[str], positional: int) -> list[str]:
     """Names for the inputs: "x", "params.weight", from the paths "0.0", "1.name"."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-        variables = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    except (TypeError, ValueError):                # some functions of libraries have none
-        variables = []
+    variables = [p.name for p in _parameters(function) or () if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     names = []
     for path in paths:
         group, _, rest = path.partition(".")
@@ -211,6 +207,14 @@ def _argument_names(function: Any, paths: list[str], positional: int) -> list[st
             rest = f"{first}.{inner}" if inner else first
         names.append(rest)
     return names
+
+
+def _parameters(function: Any) -> list[inspect.Parameter] | None:
+    """The parameters of a function; None where it does not tell, as some functions of libraries do not."""
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return None
 
 
 def _output_names(form: Form, sources: list[Source], count: int) -> list[str]:
@@ -229,7 +233,8 @@ class Program:
 
     def __init__(self, traced: Traced, arguments: Sequence[Any]):
         self.traced = traced
-        self.types = [node.type for node in traced.graph.inputs]
+        inputs = traced.graph.inputs[len(traced.graph.inputs) - len(traced.captured):]
+        self.captured = [(tensor, place, node.type) for (tensor, place), node in zip(traced.captured, inputs)]
         self.epoch: list[object] = [None]
         self.runnable = execute.build(traced.graph) if traced.graph.outputs else None
         # Signatures name objects by their id, which stays theirs as long as they live.
@@ -248,8 +253,7 @@ class Program:
     def tensors(self, arguments: Sequence[Any]) -> list[Tensor] | None:
         """The captured tensors as they are now; None where one is gone or has another type."""
         found = []
-        first = len(self.types) - len(self.traced.captured)
-        for (tensor, place), expected in zip(self.traced.captured, self.types[first:]):
+        for tensor, place, expected in self.captured:
             now = tensor if place is None else place.read(arguments)
             if not isinstance(now, Tensor) or now.type != expected or now._tracer is not None:
                 return None
@@ -258,8 +262,7 @@ class Program:
 
     def other_types(self, arguments: Sequence[Any]) -> str | None:
         """Which captured tensor is gone or has another type, in words."""
-        first = len(self.types) - len(self.traced.captured)
-        for (tensor, place), expected in zip(self.traced.captured, self.types[first:]):
+        for tensor, place, expected in self.captured:
             now = tensor if place is None else place.read(arguments)
             if not isinstance(now, Tensor) or now.type != expected:
                 what = f"is {_told(now.type)}" if isinstance(now, Tensor) else "is no tensor"
@@ -298,6 +301,8 @@ class Jit(Dispatcher):
         self.function, self.name = function, name
         self.options = knobs.check(options or {})
         self.compiles = 0
+        parameters = _parameters(function)
+        self._sees_order = parameters is None or any(p.kind is p.VAR_KEYWORD for p in parameters)
         self._programs: dict[Any, tuple[Program, ...]] = {}         # written under the lock, read without
         self._lock = threading.RLock()
         functools.update_wrapper(self, function)
@@ -305,6 +310,7 @@ class Jit(Dispatcher):
     def _slow(self, args: tuple, kwargs: dict[str, Any]) -> Any:
         if recording():
             return self.function(*args, **kwargs)                  # part of what is recorded
+        kwargs = self._ordered(kwargs)
         arguments: list[Any] = []
         form = flatten((args, kwargs), arguments)
         key = form, tuple([_leaf_key(leaf) for leaf in arguments])
@@ -312,6 +318,10 @@ class Jit(Dispatcher):
             with knobs.use(**self.options):
                 return self._run(key, args, kwargs, arguments)
         return self._run(key, args, kwargs, arguments)
+
+    def _ordered(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Keyword arguments in one order, whatever the call's, unless the function takes **any and so sees it."""
+        return kwargs if self._sees_order or len(kwargs) < 2 else dict(sorted(kwargs.items()))
 
     def _run(self, key: tuple, args: tuple, kwargs: dict[str, Any], arguments: list[Any]) -> Any:
         variant = key, (*knobs.key().values(), knobs.get("backend"), autocast.active.get())
@@ -392,7 +402,7 @@ class Jit(Dispatcher):
 
     def graph(self, *args: Any, **kwargs: Any) -> Graph:
         """The graph of the function for these arguments."""
-        return trace(self.function, args, kwargs, self.name).graph
+        return trace(self.function, args, self._ordered(kwargs), self.name).graph
 
     lower = graph
 

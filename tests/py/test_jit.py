@@ -42,7 +42,19 @@ def test_compiles_once_for_each_signature():
     same(f(x.astype(np.float64), 3), x.astype(np.float64) * 3)
     same(f(normal(4), 3), normal(4) * 3)
     same(f(n=2, x=x), x * 2)
+    same(f(x=x, n=2), x * 2)
     assert f.compiles == 6
+
+
+def test_order_of_keyword_arguments_counts_only_where_it_is_seen():
+    @jtc.jit
+    def f(**tensors):
+        return jtc.concat(list(tensors.values()))
+
+    a, b = normal(2), normal(3)
+    same(f(a=a, b=b), np.concatenate([a, b]))
+    same(f(b=b, a=a), np.concatenate([b, a]))
+    assert f.compiles == 2
 
 
 class Pair(NamedTuple):
