@@ -47,8 +47,10 @@ class Form:
         if self.kind is LEAF:
             return [prefix]
         names = self.names or range(len(self.children))
-        return [p for name,
-                child in zip(names, self.children) for p in child.paths(f"{prefix}.{name}" if prefix else str(name))]
+        found: list[str] = []
+        for name, child in zip(names, self.children):
+            found += child.paths(f"{prefix}.{name}" if prefix else str(name))
+        return found
 
     def to_json(self) -> Any:
         """Data for a file; classes become the plain container that they are like."""
@@ -123,9 +125,10 @@ def walk(value: Any, path: Path = (), seen: set[int] | None = None) -> Iterator[
         yield from walk(child, (*path, step), seen)
 
 
-_LIBRARIES = frozenset({"builtins", "numpy", "types", "functools", "threading", "contextvars", "logging", "_io", "io",
-                        "re", "pathlib",
-                         "weakref", "_weakref", "collections", "ml_dtypes", "torch", "jax", "pandas", "matplotlib"})
+# Their objects hold no tensors of ours, and some of them hold very much else.
+_LIBRARIES = frozenset({
+    "builtins", "types", "functools", "threading", "contextvars", "logging", "_io", "io", "re", "pathlib", "weakref",
+    "_weakref", "collections", "numpy", "ml_dtypes", "torch", "jax", "pandas", "matplotlib"})
 
 
 def is_container(value: Any) -> bool:
