@@ -33,3 +33,23 @@ def splat(value: Any, dtype: DType, shape: Sequence[int] = (), loc: Location | N
     """A number repeated over a shape."""
     python = {"bool": bool, "float": float}.get(dtype.kind, int)
     return Node("constant", (), {"value": python(value)}, TensorType(dtype, tuple(shape)), loc or _location.get())
+
+
+def zeros(type: TensorType) -> Node:
+    """A tensor of zeros."""
+    return splat(0, type.dtype, type.shape)
+
+
+def convert(node: Node, dtype: DType) -> Node:
+    """The node with elements of `dtype`; itself where they are."""
+    return node if node.dtype is dtype else make("cast", [node], {}, TensorType(dtype, node.shape))
+
+
+def reshaped(node: Node, shape: tuple[int, ...]) -> Node:
+    """The node in another shape; itself where it has it."""
+    return node if node.shape == shape else make("reshape", [node], {}, TensorType(node.dtype, shape))
+
+
+def transposed(node: Node, perm: tuple[int, ...]) -> Node:
+    """Dimension k of the result is dimension perm[k] of the node; the node itself where none moves."""
+    return node if perm == tuple(range(len(perm))) else make("transpose", [node], {"perm": perm})

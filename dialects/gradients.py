@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from jtc.dialects.affine import Affine
-from jtc.dialects.build import make, splat
-from jtc.dialects.dtypes import BOOL, I64, DType
+from jtc.dialects.build import convert, make, reshaped, splat, transposed, zeros
+from jtc.dialects.dtypes import BOOL, I64
 from jtc.dialects.graph import Node, TensorType
 from jtc.dialects.pieces import piece
 
@@ -155,24 +155,8 @@ CONSTANT = ("floordiv", "sign", "floor", "ceil", "trunc", "round", "eq", "ne", "
 
 
 # ------------------------------------------------------------------------------------------------ meta-ops
-def zeros(type: TensorType) -> Node:
-    return splat(0, type.dtype, type.shape)
-
-
 def _ones(type: TensorType) -> Node:
     return splat(1, type.dtype, type.shape)
-
-
-def convert(node: Node, dtype: DType) -> Node:
-    return node if node.dtype is dtype else make("cast", [node], {}, TensorType(dtype, node.shape))
-
-
-def _reshaped(node: Node, shape: tuple[int, ...]) -> Node:
-    return node if node.shape == shape else make("reshape", [node], {}, TensorType(node.dtype, shape))
-
-
-def _transposed(node: Node, perm: tuple[int, ...]) -> Node:
-    return node if perm == tuple(range(len(perm))) else make("transpose", [node], {"perm": perm})
 
 
 def _total(node: Node, axes: tuple[int, ...]) -> Node:
@@ -192,12 +176,12 @@ def _cast(g: Node, node: Node, value: Node) -> Cotangents:
 
 
 def _reshape(g: Node, node: Node, value: Node) -> Cotangents:
-    return [_reshaped(g, node.args[0].shape)]
+    return [reshaped(g, node.args[0].shape)]
 
 
 def _transpose(g: Node, node: Node, value: Node) -> Cotangents:
     perm = node.attrs["perm"]
-    return [_transposed(g, tuple(perm.index(d) for d in range(len(perm))))]
+    return [transposed(g, tuple(perm.index(d) for d in range(len(perm))))]
 
 
 def _broadcast(g: Node, node: Node, value: Node) -> Cotangents:
@@ -207,7 +191,7 @@ def _broadcast(g: Node, node: Node, value: Node) -> Cotangents:
     total = _total(g, tuple(d for d in range(len(g.shape)) if d not in taken))
     order = sorted(taken)
     kept = [d for d in dims if d in taken]
-    return [_reshaped(_transposed(total, tuple(order.index(d) for d in kept)), x.shape)]
+    return [reshaped(transposed(total, tuple(order.index(d) for d in kept)), x.shape)]
 
 
 def _reindex(g: Node, node: Node, value: Node) -> Cotangents:
@@ -297,7 +281,7 @@ def _product(g: Node, x: Node, axes: tuple[int, ...]) -> Node:
     rest = tuple(d for d in range(len(x.shape)) if d not in axes)
     perm = (*rest, *axes)
     rows, count = tuple(x.shape[d] for d in rest), math.prod(x.shape[d] for d in axes)
-    levels = [_reshaped(_transposed(x, perm), (*rows, count))]
+    levels = [reshaped(transposed(x, perm), (*rows, count))]
     along = [Affine.axis(f"d{d}") for d in range(len(rows) + 2)]
     pairs: list[Node] = []
     while (n := levels[-1].shape[-1]) > 1:
@@ -310,16 +294,16 @@ def _product(g: Node, x: Node, axes: tuple[int, ...]) -> Node:
         levels.append(make("mul", [first, second]))
     if count == 0:
         return zeros(x.type)
-    g = _reshaped(g, (*rows, 1))
+    g = reshaped(g, (*rows, 1))
     for level, below in zip(reversed(pairs), reversed(levels[:-1])):
         n = below.shape[-1]
         other = make("reindex", [level], {"map": (*along[:-1], 1 - along[-1]), "fill": 0}, level.type)
         wide = make("broadcast", [g], {"dims": tuple(range(len(rows) + 1))}, level.type)
-        flat = _reshaped(make("mul", [wide, other]), (*rows, 2 * level.shape[-2]))
+        flat = reshaped(make("mul", [wide, other]), (*rows, 2 * level.shape[-2]))
         g = flat if flat.shape == below.shape else \
             make("reindex", [flat], {"map": tuple(along[:len(rows) + 1]), "fill": 0}, TensorType(x.dtype, (*rows, n)))
     back = tuple(perm.index(d) for d in range(len(perm)))
-    return _transposed(_reshaped(g, tuple(x.shape[d] for d in perm)), back)
+    return transposed(reshaped(g, tuple(x.shape[d] for d in perm)), back)
 
 
 def _along(v: Node, axis: int, form: Affine, fill: float = 0) -> Node:
@@ -459,7 +443,7 @@ def _scatter(g: Node, node: Node, value: Node) -> Cotangents:
 
 def _numbers(shape: tuple[int, ...]) -> Node:
     """0, 1, 2... in row-major order."""
-    return _reshaped(make("iota", [], {"axis": 0}, TensorType(I64, (math.prod(shape),))), shape)
+    return reshaped(make("iota", [], {"axis": 0}, TensorType(I64, (math.prod(shape),))), shape)
 
 
 RULES: dict[str, Rule] = {

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from jtc.dialects.build import located, splat
+from jtc.dialects.build import located, splat, zeros
 from jtc.dialects.errors import InputError
-from jtc.dialects.gradients import RULES, STOP, Cotangents, cotangents, zeros
+from jtc.dialects.gradients import RULES, STOP, Cotangents, cotangents
 from jtc.dialects.graph import Node, TensorType
 from jtc.dialects.pieces import total
 from jtc.frontend.tensor import Tensor

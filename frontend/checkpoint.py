@@ -45,7 +45,6 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
         block.outputs = [twins[id(leaf)].node() for leaf in floats]
         return out_form.build(iter([twins.get(id(leaf), leaf) for leaf in leaves]))
 
-    transformed.__wrapped__ = f
     return transformed
 
 

@@ -56,6 +56,12 @@ def input_error(message: str, hint: str | None = None) -> InputError:
     return InputError(message, user_location(), hint)
 
 
+def refused(error: Exception) -> InputError:
+    """The InputError that names the user's line, for what the tables of ops and dtypes refused."""
+    message, _, hint = str(error).partition("\nhint: ")
+    return input_error(message, hint or None)
+
+
 def trace_error(message: str, hint: str | None = None) -> TraceError:
     """A TraceError that names the user's line."""
     return TraceError(message, user_location(), hint)
@@ -74,8 +80,7 @@ def public_dtype(value: Any) -> DType:
     try:
         return dtype_of(value)
     except TypeError as error:
-        message, _, hint = str(error).partition("\nhint: ")
-        raise input_error(message, hint or None) from None
+        raise refused(error) from None
 
 
 def array_type(array: np.ndarray) -> TensorType:
@@ -206,8 +211,7 @@ def record(op: str, args: Sequence[Node], attrs: Mapping[str, Any] | None = None
     try:
         type = infer(op, [a.type for a in args], attrs, declared)
     except OpError as error:
-        message, _, hint = str(error).partition("\nhint: ")
-        raise input_error(message, hint or None) from None
+        raise refused(error) from None
     if declared is not None:                       # other ops give no more elements than they take
         check_size(type)
     return Node(op, args, attrs, type, user_location())

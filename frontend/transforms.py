@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jtc.dialects.build import make
+from jtc.dialects.build import convert, make, reshaped, transposed, zeros
 from jtc.dialects.dtypes import I64
-from jtc.dialects.gradients import STOP, convert, zeros
+from jtc.dialects.gradients import STOP
 from jtc.dialects.graph import Node, TensorType, topological
 from jtc.frontend.autodiff import Block, alias, blocked_by, check_loss, reverse, seed
 from jtc.frontend.operands import to_node
@@ -155,11 +155,10 @@ def _name(f: Any) -> str:
 
 
 def _wrapped(transformed: Callable[..., Any], f: Callable[..., Any], what: str) -> Callable[..., Any]:
-    """f stays reachable as `__wrapped__`, so that `jit` finds the tensors that it closes over."""
+    """The function, named after f; f is its `__wrapped__`, where `jit` finds the tensors that f closes over."""
     if not callable(f):
         raise input_error(f"{what} needs a function, got {f!r:.60}")
     functools.update_wrapper(transformed, f)
-    transformed.__wrapped__ = f                                                    # type: ignore[attr-defined]
     transformed.__name__ = f"{what}({_name(f)})"
     return transformed
 
@@ -251,17 +250,12 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     """
     if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
         raise input_error("jvp takes sequences of primals and tangents", "write (x,) for a single one")
-    result, linear = linearised(f, primals, tuple(range(len(primals))), "jvp")
-    directions = [node for primal, tangent in zip(primals, _pairs(primals, tangents))
-                  for node in _directions(primal, tangent)]
-    found = pushed(linear, directions)
-    return result, linear.fill([_tensor(t, n.type) for t, n in zip(found, linear.outputs)])
-
-
-def _pairs(primals: Sequence[Any], tangents: Sequence[Any]) -> Sequence[Any]:
     if len(primals) != len(tangents):
         raise input_error(f"jvp of {len(primals)} primals with {len(tangents)} tangents")
-    return tangents
+    result, linear = linearised(f, primals, tuple(range(len(primals))), "jvp")
+    directions = [node for primal, tangent in zip(primals, tangents) for node in _directions(primal, tangent)]
+    found = pushed(linear, directions)
+    return result, linear.fill([_tensor(t, n.type) for t, n in zip(found, linear.outputs)])
 
 
 def _directions(primal: Any, tangent: Any) -> list[Node]:
@@ -315,7 +309,7 @@ def jacrev(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[
             size = output.type.size
             parts = batch(found, {symbol: _basis(output.type)}, size)
             rows.append(_formed(linear, [
-                _reshaped(_zeros_batch(part, wrt.type, size), output.shape + wrt.shape)
+                reshaped(_zeros_batch(part, wrt.type, size), output.shape + wrt.shape)
                 for part, wrt in zip(parts, linear.watched.nodes)], argnums))
         return linear.fill(rows)
 
@@ -348,21 +342,17 @@ def _basis(type: TensorType) -> Node:
     """All unit tensors of a type: [size, *shape]."""
     square = TensorType(I64, (type.size, type.size))
     row, column = (make("iota", [], {"axis": d}, square) for d in (0, 1))
-    return _reshaped(convert(make("eq", [row, column]), type.dtype), (type.size, *type.shape))
+    return reshaped(convert(make("eq", [row, column]), type.dtype), (type.size, *type.shape))
 
 
 def _zeros_batch(node: Node | None, type: TensorType, size: int) -> Node:
     return zeros(TensorType(type.dtype, (size, *type.shape))) if node is None else node
 
 
-def _reshaped(node: Node, shape: tuple[int, ...]) -> Node:
-    return node if node.shape == shape else make("reshape", [node], {}, TensorType(node.dtype, shape))
-
-
 def _columns(node: Node, out: tuple[int, ...], wrt: tuple[int, ...]) -> Node:
     """[size of wrt, *out] -> [*out, *wrt]."""
     perm = (*range(1, len(out) + 1), 0)
-    return _reshaped(make("transpose", [node], {"perm": perm}) if out else node, out + wrt)
+    return reshaped(transposed(node, perm), out + wrt)
 
 
 def _formed(linear: Linear, nodes: Sequence[Node], argnums: int | Sequence[int]) -> Any:
@@ -412,7 +402,6 @@ def custom_grad(f: Callable[..., Any]) -> Callable[..., Any]:
         block.outputs = [t.node() for t in made if _differentiable(t)]
         return out_form.build(iter(made))
 
-    transformed.__wrapped__ = f
     return transformed
 
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from jtc.dialects.batching import batched, repeat
-from jtc.dialects.build import located, make
+from jtc.dialects.build import located, make, transposed
 from jtc.dialects.graph import Node, TensorType
 from jtc.dialects.optable import OpError
 from jtc.frontend.autodiff import Block
 from jtc.frontend.operands import normalize_axis, to_node
 from jtc.frontend.tensor import Tensor
-from jtc.frontend.trace import input_error, transforming
+from jtc.frontend.trace import input_error, refused, transforming
 from jtc.frontend.tree import Form, flatten
 
 
@@ -65,8 +65,7 @@ class Batcher:
                 made = batched(node, [a if many is None else many for a, many in zip(node.args, args)],
                                [many is not None for many in args], self.size)
             except OpError as error:
-                message, _, hint = str(error).partition("\nhint: ")
-                raise input_error(message, hint or None) from None
+                raise refused(error) from None
         if isinstance(node.data, Block):
             made.data = self.block(node.data)
             made.data.outputs.append(made)
@@ -159,7 +158,6 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
             made.append(leaf)
         return out_form.build(iter(made))
 
-    transformed.__wrapped__ = f
     return transformed
 
 
@@ -193,4 +191,4 @@ def _moved(node: Node, source: int, target: int) -> Node:
     """Dimension `source` moved to the place `target`."""
     order = [d for d in range(len(node.shape)) if d != source]
     order.insert(target, source)
-    return node if order == sorted(order) else make("transpose", [node], {"perm": tuple(order)})
+    return transposed(node, tuple(order))
