@@ -10,7 +10,7 @@ import numpy as np
 from jtc.frontend.manipulation import stack
 from jtc.frontend.tensor import Tensor
 from jtc.frontend.trace import input_error
-from jtc.frontend.tree import flatten
+from jtc.frontend.tree import Form, flatten
 
 
 def unrolled(function: Callable[..., Any], count: int) -> Callable[..., Any]:
@@ -32,16 +32,17 @@ def unrolled(function: Callable[..., Any], count: int) -> Callable[..., Any]:
                 raise input_error(f"argument {place} of shape {leaf.shape} does not hold {count} calls",
                                   f"with unroll={count} the first axis of every tensor has size {count}")
         results: list[list[Any]] = []
+        out_form: Form | None = None
         for k in range(count):
             call_args, call_kwargs = form.build(iter([leaf[k] if _is_tensor(leaf) else leaf for leaf in leaves]))
             found: list[Any] = []
-            out_form = flatten(function(*call_args, **call_kwargs), found)
-            if results and len(found) != len(results[0]):
+            before, out_form = out_form, flatten(function(*call_args, **call_kwargs), found)
+            if before is not None and out_form != before:
                 raise input_error("the calls of an unrolled function return results of different forms")
             results.append(found)
+        assert out_form is not None                      # count is at least 1
         return out_form.build(iter([stack(parts) if _is_tensor(parts[-1]) else parts[-1] for parts in zip(*results)]))
 
-    several.__wrapped__ = function
     return several
 
 

@@ -43,9 +43,10 @@ def test_what_is_refused():
         steps(normal(2, 8, 3), normal(3, 8, 1))
     with pytest.raises(jtc.InputError, match="at least 1, got 0"):
         jtc.jit(lambda x: x, unroll=0)
-    results = iter([1, (1, 2)])
-    with pytest.raises(jtc.InputError, match="results of different forms"):
-        jtc.jit(lambda x: next(results), unroll=2)(normal(2))
+    for different in ([1, (1, 2)], [(1, 2), [1, 2]]):
+        results = iter(different)
+        with pytest.raises(jtc.InputError, match="results of different forms"):
+            jtc.jit(lambda x, results=results: next(results), unroll=2)(normal(2))
 
 
 def test_a_step_and_the_next_are_one_program():
