@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jtc.dialects.dtypes import F32, DType
+from jtc.dialects.dtypes import F32
 from jtc.dialects.graph import Node
 from jtc.dialects.optable import REDUCTIONS
 from jtc.frontend.manipulation import axes_of
@@ -24,8 +24,8 @@ def _axis(name: str, node: Node, axis: int | None) -> int:
 
 def _stepped(op: str, args: list[Node], attrs: dict[str, Any]) -> Node:
     """The op, with narrow floats carried as float32 from step to step."""
-    dtype: DType = args[0].dtype
-    inner = F32 if dtype.is_float and dtype.bits < 32 else dtype
+    dtype = args[0].dtype
+    inner = F32 if dtype.is_half else dtype
     return convert(record(op, [convert(a, inner) for a in args], attrs), dtype)
 
 
