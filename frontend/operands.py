@@ -141,8 +141,10 @@ def pair(value: Any, count: int, name: str) -> tuple[int, ...]:
     raise input_error(f"{name} is an integer or {count} integers, got {shown(value)}")
 
 
-def need_integer(value: Any, name: str) -> int:
-    """The value as an int.  Raises InputError for anything but an integer, also for a bool."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise input_error(f"{name} is an integer, got {shown(value)}")
+def need_integer(value: Any, name: str, least: int | None = None) -> int:
+    """The value as an int.  Raises InputError for anything but an integer, also for a bool, and for less than least."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or least is not None and value < least:
+        hint = f"write {int(value)}" if isinstance(value, float) and value.is_integer() else None
+        raise input_error(f"{name} is an integer{'' if least is None else f' of at least {least}'}, got {shown(value)}",
+                          hint)
     return int(value)

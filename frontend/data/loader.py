@@ -18,6 +18,7 @@ from jtc.dialects.errors import InputError
 from jtc.frontend import random
 from jtc.frontend.data.collate import collate as stack
 from jtc.frontend.data.collate import tensors
+from jtc.frontend.operands import need_integer
 from jtc.frontend.tensor import Tensor
 from jtc.frontend.trace import input_error
 
@@ -52,8 +53,7 @@ class DataLoader:
                  progress: bool | str = False):
         for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0),
                                    ("prefetch", prefetch, 1)):
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-                raise input_error(f"{name} is an integer of at least {least}, got {value!r:.40}")
+            need_integer(value, name, least)
         self.dataset, self.batch_size, self.shuffle, self.drop_last = dataset, int(batch_size), shuffle, drop_last
         self.num_workers, self.prefetch, self.collate, self.transform = num_workers, prefetch, collate, transform
         self.progress, self.epoch = progress, 0
@@ -66,8 +66,8 @@ class DataLoader:
             if shuffle:
                 raise input_error("a stream cannot be shuffled: its length is not known",
                                   "pass arrays, or an object with __len__ and __getitem__")
-        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0):
-            raise input_error(f"a seed is an integer that is not negative, got {seed!r:.40}")
+        if seed is not None:
+            need_integer(seed, "a seed", 0)
         self.seed = int(random.default.host().integers(1 << 62)) if seed is None and (shuffle or transform) else seed
 
     def __len__(self) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 
 from jtc.frontend.nn import functional as F
 from jtc.frontend.nn import init
-from jtc.frontend.nn.linear import uninitialised
+from jtc.frontend.nn.linear import check_sizes, uninitialised
 from jtc.frontend.nn.module import Module
 from jtc.frontend.tensor import Tensor
 
@@ -89,6 +89,7 @@ class PReLU(Module):
 
     def __init__(self, num_parameters: int = 1, init: float = 0.25, dtype: Any = None):
         super().__init__()
+        check_sizes(self, 1, num_parameters=num_parameters)
         self.num_parameters = num_parameters
         self.weight = _constant(num_parameters, init, dtype)
 

@@ -1,13 +1,12 @@
 """Convolution and pooling layers; x is [n, channels, ...] or without the batch [channels, ...]."""
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 from jtc.frontend.nn import functional as F
 from jtc.frontend.nn import init
-from jtc.frontend.nn.linear import default_bias, uninitialised
+from jtc.frontend.nn.linear import check_sizes, draw_uniform, uninitialised
 from jtc.frontend.nn.module import Module
 from jtc.frontend.operands import pair
 from jtc.frontend.tensor import Tensor
@@ -24,7 +23,8 @@ class _Conv(Module):
                  groups: int, bias: bool, padding_mode: str, dtype: Any):
         super().__init__()
         name = type(self).__name__
-        if groups < 1 or in_channels % groups or out_channels % groups:
+        check_sizes(self, 1, in_channels=in_channels, out_channels=out_channels, groups=groups)
+        if in_channels % groups or out_channels % groups:
             raise input_error(f"{name} of {in_channels} to {out_channels} channels in {groups} groups",
                               "groups divides both numbers of channels")
         if padding_mode != "zeros":
@@ -32,11 +32,14 @@ class _Conv(Module):
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size = pair(kernel_size, self.rank, "kernel_size")
         self.stride, self.dilation = pair(stride, self.rank, "stride"), pair(dilation, self.rank, "dilation")
+        for option in ("kernel_size", "stride", "dilation"):
+            if min(getattr(self, option)) < 1:
+                raise input_error(f"{name} with {option} {getattr(self, option)}", f"{option} is at least 1")
         self.padding = padding if isinstance(padding, str) else pair(padding, self.rank, "padding")
         channels = (in_channels, out_channels // groups) if self.transposed else (out_channels, in_channels // groups)
         self.weight = uninitialised(*channels, *self.kernel_size, dtype=dtype)
-        init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-        self.bias = default_bias(bias, out_channels, init.fans(self.weight)[0], dtype)
+        self.bias = uninitialised(out_channels, dtype=dtype) if bias else None
+        draw_uniform(init.fans(self.weight)[0], self.weight, self.bias)
 
     def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
@@ -61,8 +64,8 @@ class _Forward(_Conv):
 class Conv1d(_Forward):
     """Cross-correlation of [n, in, l] -> [n, out, l']; options as in nn.functional.conv1d.
 
-    weight  [out_channels, in_channels / groups, k], kaiming_uniform with a = sqrt(5)
-    bias    [out_channels], uniform within 1 / sqrt(fan_in), or None
+    weight  [out_channels, in_channels / groups, k]
+    bias    [out_channels], or None; both uniform within 1 / sqrt(fan_in)
     """
 
     rank, function = 1, staticmethod(F.conv1d)
@@ -71,8 +74,8 @@ class Conv1d(_Forward):
 class Conv2d(_Forward):
     """Cross-correlation of [n, in, h, w] -> [n, out, h', w']; options as in nn.functional.conv2d.
 
-    weight  [out_channels, in_channels / groups, kh, kw], kaiming_uniform with a = sqrt(5)
-    bias    [out_channels], uniform within 1 / sqrt(fan_in), or None
+    weight  [out_channels, in_channels / groups, kh, kw]
+    bias    [out_channels], or None; both uniform within 1 / sqrt(fan_in)
     """
 
     rank, function = 2, staticmethod(F.conv2d)
@@ -81,8 +84,8 @@ class Conv2d(_Forward):
 class Conv3d(_Forward):
     """Cross-correlation of [n, in, d, h, w] -> [n, out, d', h', w']; options as in nn.functional.conv3d.
 
-    weight  [out_channels, in_channels / groups, kd, kh, kw], kaiming_uniform with a = sqrt(5)
-    bias    [out_channels], uniform within 1 / sqrt(fan_in), or None
+    weight  [out_channels, in_channels / groups, kd, kh, kw]
+    bias    [out_channels], or None; both uniform within 1 / sqrt(fan_in)
     """
 
     rank, function = 3, staticmethod(F.conv3d)
@@ -107,8 +110,8 @@ class _Transposed(_Conv):
 class ConvTranspose1d(_Transposed):
     """The transpose of Conv1d: [n, in, l] -> [n, out, l']; options as in nn.functional.conv_transpose1d.
 
-    weight  [in_channels, out_channels / groups, k], kaiming_uniform with a = sqrt(5)
-    bias    [out_channels], uniform within 1 / sqrt(fan_in), or None
+    weight  [in_channels, out_channels / groups, k]
+    bias    [out_channels], or None; both uniform within 1 / sqrt(fan_in)
     """
 
     rank, function = 1, staticmethod(F.conv_transpose1d)
@@ -117,8 +120,8 @@ class ConvTranspose1d(_Transposed):
 class ConvTranspose2d(_Transposed):
     """The transpose of Conv2d: [n, in, h, w] -> [n, out, h', w']; options as in nn.functional.conv_transpose2d.
 
-    weight  [in_channels, out_channels / groups, kh, kw], kaiming_uniform with a = sqrt(5)
-    bias    [out_channels], uniform within 1 / sqrt(fan_in), or None
+    weight  [in_channels, out_channels / groups, kh, kw]
+    bias    [out_channels], or None; both uniform within 1 / sqrt(fan_in)
     """
 
     rank, function = 2, staticmethod(F.conv_transpose2d)
@@ -127,8 +130,8 @@ class ConvTranspose2d(_Transposed):
 class ConvTranspose3d(_Transposed):
     """The transpose of Conv3d: [n, in, d, h, w] -> [n, out, d', h', w']; options as in nn.functional.conv_transpose3d.
 
-    weight  [in_channels, out_channels / groups, kd, kh, kw], kaiming_uniform with a = sqrt(5)
-    bias    [out_channels], uniform within 1 / sqrt(fan_in), or None
+    weight  [in_channels, out_channels / groups, kd, kh, kw]
+    bias    [out_channels], or None; both uniform within 1 / sqrt(fan_in)
     """
 
     rank, function = 3, staticmethod(F.conv_transpose3d)

@@ -11,6 +11,7 @@ from jtc.frontend.nn import functional as F
 from jtc.frontend.nn import init
 from jtc.frontend.nn.module import Module
 from jtc.frontend.nn.parameter import Parameter
+from jtc.frontend.operands import need_integer
 from jtc.frontend.tensor import Tensor
 from jtc.frontend.trace import input_error, public_dtype
 
@@ -20,25 +21,31 @@ def uninitialised(*shape: int, dtype: Any = None) -> Parameter:
     return Parameter(np.zeros(shape, public_dtype(dtype or "float32").numpy))
 
 
-def default_bias(bias: bool, count: int, fan_in: int, dtype: Any = None) -> Parameter | None:
-    """PyTorch's initial bias: uniform within 1 / sqrt(fan_in); None without bias."""
-    if not bias:
-        return None
-    parameter = uninitialised(count, dtype=dtype)
+def draw_uniform(fan_in: int, *parameters: Parameter | None) -> None:
+    """PyTorch's initial values: uniform within 1 / sqrt(fan_in), which is kaiming_uniform_ with a = sqrt(5)."""
     bound = 1 / math.sqrt(fan_in) if fan_in else 0.0
-    init.uniform_(parameter, -bound, bound)
-    return parameter
+    for parameter in parameters:
+        if parameter is not None:
+            init.uniform_(parameter, -bound, bound)
+
+
+def check_sizes(module: Module, least: int = 0, **sizes: Any) -> None:
+    """Raise InputError unless all sizes of a layer are integers of at least `least`."""
+    for name, value in sizes.items():
+        need_integer(value, f"{name} of {type(module).__name__}", least)
 
 
 class Linear(Module):
     """y = x @ weight.T + bias: [..., in_features] -> [..., out_features].
 
-    weight  [out_features, in_features], kaiming_uniform with a = sqrt(5)
+    weight  [out_features, in_features]
     bias    [out_features], or None
+    both uniform within 1 / sqrt(in_features)
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, dtype: Any = None):
         super().__init__()
+        check_sizes(self, in_features=in_features, out_features=out_features)
         self.in_features, self.out_features = in_features, out_features
         self.weight = uninitialised(out_features, in_features, dtype=dtype)
         self.bias = uninitialised(out_features, dtype=dtype) if bias else None
@@ -46,10 +53,7 @@ class Linear(Module):
 
     def reset_parameters(self) -> None:
         """Draw the initial values anew."""
-        init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-        if self.bias is not None:
-            bound = 1 / math.sqrt(self.in_features) if self.in_features else 0.0
-            init.uniform_(self.bias, -bound, bound)
+        draw_uniform(self.in_features, self.weight, self.bias)
 
     def forward(self, x: Any) -> Tensor:
         return F.linear(x, self.weight, self.bias)
@@ -66,6 +70,7 @@ class Embedding(Module):
 
     def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, dtype: Any = None):
         super().__init__()
+        check_sizes(self, num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
             raise input_error(f"padding_idx {padding_idx} is no row of {num_embeddings}")
@@ -94,11 +99,11 @@ class Bilinear(Module):
 
     def __init__(self, in1_features: int, in2_features: int, out_features: int, bias: bool = True, dtype: Any = None):
         super().__init__()
+        check_sizes(self, in1_features=in1_features, in2_features=in2_features, out_features=out_features)
         self.in1_features, self.in2_features, self.out_features = in1_features, in2_features, out_features
         self.weight = uninitialised(out_features, in1_features, in2_features, dtype=dtype)
-        bound = 1 / math.sqrt(in1_features)
-        init.uniform_(self.weight, -bound, bound)
-        self.bias = default_bias(bias, out_features, in1_features, dtype)
+        self.bias = uninitialised(out_features, dtype=dtype) if bias else None
+        draw_uniform(in1_features, self.weight, self.bias)
 
     def forward(self, x1: Any, x2: Any) -> Tensor:
         return F.bilinear(x1, x2, self.weight, self.bias)

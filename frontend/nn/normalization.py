@@ -8,7 +8,7 @@ import numpy as np
 
 from jtc.frontend.nn import functional as F
 from jtc.frontend.nn import init
-from jtc.frontend.nn.linear import uninitialised
+from jtc.frontend.nn.linear import check_sizes, uninitialised
 from jtc.frontend.nn.module import Module
 from jtc.frontend.operands import normalize_shape
 from jtc.frontend.tensor import Tensor
@@ -33,6 +33,7 @@ class _BatchNorm(Module):
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
                  track_running_stats: bool = True, dtype: Any = None):
         super().__init__()
+        check_sizes(self, num_features=num_features)
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
         self.weight = init.ones_(uninitialised(num_features, dtype=dtype)) if affine else None
@@ -127,7 +128,8 @@ class GroupNorm(Module):
 
     def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, dtype: Any = None):
         super().__init__()
-        if num_groups < 1 or num_channels % num_groups:
+        check_sizes(self, 1, num_groups=num_groups, num_channels=num_channels)
+        if num_channels % num_groups:
             raise input_error(f"GroupNorm of {num_channels} channels in {num_groups} groups")
         self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
         self.weight = init.ones_(uninitialised(num_channels, dtype=dtype)) if affine else None

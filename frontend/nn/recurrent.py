@@ -5,7 +5,7 @@ state only.  Steps are recorded one by one, and run through the same kernels.
 """
 from __future__ import annotations
 
-import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 from jtc.frontend.creation import zeros
@@ -13,8 +13,7 @@ from jtc.frontend.linalg import matmul
 from jtc.frontend.loop import scan
 from jtc.frontend.manipulation import concat, matrix_transpose, split, stack
 from jtc.frontend.nn import functional as F
-from jtc.frontend.nn import init
-from jtc.frontend.nn.linear import uninitialised
+from jtc.frontend.nn.linear import check_sizes, draw_uniform, uninitialised
 from jtc.frontend.nn.module import Module
 from jtc.frontend.nn.parameter import Parameter
 from jtc.frontend.tensor import Tensor
@@ -23,7 +22,7 @@ from jtc.frontend.trace import input_error
 State = tuple[Tensor, ...]
 
 
-class Cell:
+class Cell(ABC):
     """One kind of recurrence.
 
     gates   rows of the weights for each hidden unit;  states  tensors that a step passes on, the output first
@@ -36,9 +35,9 @@ class Cell:
         """What the inputs of all steps contribute, [..., gates * hidden_size]."""
         return F.linear(x, w, b if b is None or b_hidden is None else b + b_hidden)
 
+    @abstractmethod
     def step(self, state: State, x: Tensor, w: Tensor, b: Tensor | None) -> State:
         """The next state, from what `inputs` gives for this step; w: weight_hh, b: bias_hh."""
-        raise NotImplementedError
 
 
 class _Plain(Cell):
@@ -82,18 +81,6 @@ class _GRU(Cell):
         return (n + z * (h - n),)
 
 
-def _sizes(name: str, input_size: int, hidden_size: int, num_layers: int = 1) -> None:
-    if min(input_size, hidden_size, num_layers) < 1:
-        raise input_error(f"{name} of input_size {input_size}, hidden_size {hidden_size}, num_layers {num_layers}",
-                          "all of them are at least 1")
-
-
-def _uniform(module: Module, hidden_size: int) -> None:
-    bound = 1 / math.sqrt(hidden_size)
-    for parameter in module.parameters():
-        init.uniform_(parameter, -bound, bound)
-
-
 class _Recurrent(Module):
     """Layers of one kind.  Parameters of layer k, with "_reverse" after the name for the direction from the end:
 
@@ -106,7 +93,7 @@ class _Recurrent(Module):
     def __init__(self, cell: Cell, input_size: int, hidden_size: int, num_layers: int, bias: bool, batch_first: bool,
                  dropout: float, bidirectional: bool, dtype: Any):
         super().__init__()
-        _sizes(type(self).__name__, input_size, hidden_size, num_layers)
+        check_sizes(self, 1, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         if not 0 <= dropout <= 1:
             raise input_error(f"dropout probability {dropout} is not between 0 and 1")
         self.cell = cell
@@ -124,7 +111,7 @@ class _Recurrent(Module):
 
     def reset_parameters(self) -> None:
         """Draw the initial values anew."""
-        _uniform(self, self.hidden_size)
+        draw_uniform(self.hidden_size, *self.parameters())
 
     def _places(self) -> list[tuple[int, str]]:
         """(layer, suffix of its parameters) for every layer and direction."""
@@ -237,7 +224,7 @@ class _CellModule(Module):
 
     def __init__(self, cell: Cell, input_size: int, hidden_size: int, bias: bool, dtype: Any):
         super().__init__()
-        _sizes(type(self).__name__, input_size, hidden_size)
+        check_sizes(self, 1, input_size=input_size, hidden_size=hidden_size)
         self.cell = cell
         self.input_size, self.hidden_size = input_size, hidden_size
         rows = self.cell.gates * hidden_size
@@ -248,7 +235,7 @@ class _CellModule(Module):
 
     def reset_parameters(self) -> None:
         """Draw the initial values anew."""
-        _uniform(self, self.hidden_size)
+        draw_uniform(self.hidden_size, *self.parameters())
 
     def _next(self, x: Tensor, state: State | None) -> State:
         shape = (*x.shape[:-1], self.hidden_size)

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 from jtc.dialects.dtypes import BOOL
-from jtc.frontend.creation import asarray
+from jtc.frontend.creation import arange, asarray
 from jtc.frontend.elementwise import where
 from jtc.frontend.linalg import matmul
 from jtc.frontend.manipulation import matrix_transpose, split
 from jtc.frontend.nn import functional as F
 from jtc.frontend.nn import init
 from jtc.frontend.nn.containers import ModuleList
-from jtc.frontend.nn.linear import Dropout, Linear, uninitialised
+from jtc.frontend.nn.linear import Dropout, Linear, check_sizes, uninitialised
 from jtc.frontend.nn.module import Module
 from jtc.frontend.nn.normalization import LayerNorm
 from jtc.frontend.nn.parameter import Parameter
@@ -37,7 +37,8 @@ class MultiheadAttention(Module):
     def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True,
                  kdim: int | None = None, vdim: int | None = None, batch_first: bool = False, dtype: Any = None):
         super().__init__()
-        if num_heads < 1 or embed_dim % num_heads:
+        check_sizes(self, 1, embed_dim=embed_dim, num_heads=num_heads)
+        if embed_dim % num_heads:
             raise input_error(f"MultiheadAttention of width {embed_dim} in {num_heads} heads",
                               "num_heads divides embed_dim")
         self.embed_dim, self.num_heads, self.dropout, self.batch_first = embed_dim, num_heads, dropout, batch_first
@@ -112,7 +113,6 @@ def _masked(scores: Tensor, mask: Tensor) -> Tensor:
 
 def causal_mask(queries: int, keys: int | None = None) -> Tensor:
     """True where a key comes after the query: bool [queries, keys]."""
-    from jtc.frontend.creation import arange
     keys = queries if keys is None else keys
     return arange(keys) > arange(queries).reshape(queries, 1)
 

@@ -182,6 +182,34 @@ def test_names_and_attributes_that_are_refused():
         nn.BatchNorm2d(3)(jtc.ones((2, 3)))
 
 
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda: nn.Linear(-3, 2), "in_features of Linear is an integer of at least 0, got -3"),
+    (lambda: nn.Linear(3.0, 2), r"in_features of Linear is .*, got 3.0\n.*\n  hint: write 3"),
+    (lambda: nn.Bilinear(1, 2, "3"), "out_features of Bilinear is"),
+    (lambda: nn.Embedding(3, True), "embedding_dim of Embedding is .*, got True"),
+    (lambda: nn.Conv2d(-3, 2, 3), "in_channels of Conv2d is an integer of at least 1, got -3"),
+    (lambda: nn.ConvTranspose1d(3, 2.0, 3), "out_channels of ConvTranspose1d is .*, got 2.0"),
+    (lambda: nn.Conv2d(3, 2, 3, groups=0), "groups of Conv2d is .* at least 1, got 0"),
+    (lambda: nn.Conv2d(3, 2, (3, 0)), r"Conv2d with kernel_size \(3, 0\)\n.*\n  hint: kernel_size is at least 1"),
+    (lambda: nn.Conv1d(3, 2, 3, stride=0), r"Conv1d with stride \(0,\)"),
+    (lambda: nn.BatchNorm2d(-1), "num_features of BatchNorm2d is"),
+    (lambda: nn.GroupNorm(2.0, 4), "num_groups of GroupNorm is"),
+    (lambda: nn.LSTM(2, 0), "hidden_size of LSTM is an integer of at least 1, got 0"),
+    (lambda: nn.GRUCell("x", 3), "input_size of GRUCell is"),
+    (lambda: nn.MultiheadAttention(8.0, 2), "embed_dim of MultiheadAttention is"),
+    (lambda: nn.PReLU(-1), "num_parameters of PReLU is"),
+])
+def test_sizes_that_are_refused(make, message):
+    with pytest.raises(jtc.InputError, match=message) as caught:
+        make()
+    assert f"at {__file__}" in str(caught.value)
+
+
+def test_a_layer_without_inputs_gives_its_bias():
+    layer = nn.Linear(0, 2)
+    same(layer(jtc.ones((3, 0))), np.zeros((3, 2), np.float32))
+
+
 def test_jit_of_modules_reads_and_writes_their_state():
     net, plain = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)), nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     plain.load_state_dict(net.state_dict())

@@ -92,7 +92,7 @@ def test_initial_values_and_text():
 
 
 @pytest.mark.parametrize("call, message", [
-    (lambda: nn.LSTM(3, 0), "LSTM of input_size 3, hidden_size 0, num_layers 1"),
+    (lambda: nn.LSTM(3, 0), "hidden_size of LSTM is an integer of at least 1, got 0"),
     (lambda: nn.RNN(3, 4, nonlinearity="sin"), "unknown nonlinearity 'sin'"),
     (lambda: nn.GRU(3, 4, dropout=2.0), "dropout probability 2.0 is not between 0 and 1"),
     (lambda: nn.GRU(3, 4)(jtc.zeros((5, 2, 4))), r"GRU takes \[length, n, 3\].*got shape \(5, 2, 4\)"),
