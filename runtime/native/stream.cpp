@@ -17,7 +17,7 @@ Registry& registry() {
     return *all;
 }
 
-thread_local bool on_stream = false;  // this thread is a stream's
+thread_local bool on_stream = false;  // this thread is a stream's, or does its work
 thread_local StreamRef current;
 thread_local std::vector<StreamRef> outer;
 
@@ -191,6 +191,8 @@ std::vector<StreamRef> all_streams() {
     all.streams.swap(alive);
     return result;
 }
+
+bool on_a_stream() { return on_stream; }
 
 StreamRef current_stream() { return current ? current : default_stream(); }
 

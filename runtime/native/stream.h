@@ -98,6 +98,7 @@ using StreamRef = std::shared_ptr<Stream>;
 StreamRef default_stream();
 StreamRef make_stream(std::string name);
 std::vector<StreamRef> all_streams();
+bool on_a_stream();  // whether this thread runs work of a stream: it must not wait for the end of one
 // The stream that this thread submits to.
 StreamRef current_stream();
 void set_current_stream(StreamRef stream);

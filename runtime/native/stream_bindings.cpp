@@ -2,6 +2,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <thread>
 
 #include "executable.h"
 #include "python.h"
@@ -121,9 +122,12 @@ void bind_stream(nb::module_& m) {
             "make",
             [](const std::string& name) {
                 StreamRef stream = make_stream(name);
-                // The last owner may be Python, which holds the GIL that queued work may need.
+                // The last owner may be Python, which holds the GIL that queued work may need, or work on a stream, which
+                // what is queued here may wait for: then another thread waits for the end.
                 return StreamRef(stream.get(), [stream](Stream*) mutable {
-                    if (PyGILState_Check()) {
+                    if (on_a_stream()) {
+                        std::thread([stream = std::move(stream)]() mutable { stream.reset(); }).detach();
+                    } else if (PyGILState_Check()) {
                         nb::gil_scoped_release release;
                         stream.reset();
                     } else {

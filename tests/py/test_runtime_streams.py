@@ -159,6 +159,19 @@ def test_streams_run_beside_each_other(gate, add):
     assert third.is_ready() and third.numpy()[0] == 2
 
 
+def test_work_may_drop_the_last_reference_to_its_stream():
+    """The stream's thread cannot wait for its own end; what is queued behind is still done."""
+    go, order = threading.Event(), []
+    stream = Stream.make()
+    event = stream.submit(lambda kept=stream: order.append(kept.name if go.wait(10) else None))
+    last = stream.submit(lambda: order.append("last"))
+    del stream
+    go.set()
+    event.wait()
+    last.wait()
+    assert order == ["stream", "last"]
+
+
 def test_buffers_live_until_the_work_is_done(gate, add):
     flag = flags(1)
     first, = gate.run([flag])
