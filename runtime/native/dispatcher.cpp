@@ -31,7 +31,7 @@ struct Signature {
     size_t results;                                 // outputs that the caller sees
     nb::object wrap;
 
-    bool guarded() const {
+    bool blocked() const {  // by its guard
         return held.is_valid() && PyList_GET_ITEM(held.ptr(), 0) != PyList_GET_ITEM(current.ptr(), 0);
     }
 };
@@ -184,7 +184,7 @@ bool Dispatcher::bypassed() const {
 }
 
 bool Dispatcher::matches(const Signature& signature, PyObject* args, const std::vector<Buffer>& buffers) const {
-    if (signature.arguments.size() != buffers.size() || signature.guarded()) return false;
+    if (signature.arguments.size() != buffers.size() || signature.blocked()) return false;
     for (size_t i = 0; i < buffers.size(); i++) {
         const Argument& argument = signature.arguments[i];
         PyObject* given = PyTuple_GET_ITEM(args, Py_ssize_t(i));
