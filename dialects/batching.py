@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from jtc.dialects.affine import Affine
 from jtc.dialects.build import make
 from jtc.dialects.graph import Node, TensorType
-from jtc.dialects.optable import META_OPS, SCALAR_FUNCTIONS, OpError
+from jtc.dialects.optable import SCALAR_FUNCTIONS, OpError
 
 BatchingRule = Callable[[Node, Sequence[Node], Sequence[bool], int], Node]
 
@@ -110,4 +110,3 @@ RULES: dict[str, BatchingRule] = {
     "reduce": _reduce, "arg_reduce": _arg_reduce, "scan": _scan, "recurrence": _scan, "concat": _scan,
     "reindex": _reindex, "reindex_reduce": _reindex_reduce, "gather": _gather, "scatter": _scatter, "random": _random,
 }
-UNBATCHED = set(META_OPS) - set(RULES)                   # constant, iota: they have no arguments
