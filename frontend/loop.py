@@ -81,7 +81,7 @@ def _step(f: Callable[[Any, Any], tuple[Any, Any]], form: Form, carry: list[Tens
         raise input_error("scan: the function returns another container than its carry")
     for name, old, new in zip(form.paths(), carry, after):
         if old.type != new.type:
-            raise input_error(f"scan: the carry {name or 'tensor'} of type {old.type} comes back as {new.type}",
+            raise input_error(f"scan: the carry{f' {name}' if name else ''}, {shown(old)}, comes back as {shown(new)}",
                               "convert it before the first step, or with astype in each")
     if result[1] is None:
         return after, None, []

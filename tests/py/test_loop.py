@@ -49,7 +49,7 @@ def test_without_inputs_and_without_steps():
     (lambda: jtc.scan(lambda c, x: c, 1.0, np.ones(3)), r"the function returns \(carry, y\), got a tensor"),
     (lambda: jtc.scan(lambda c, x: ((c, c), x), 1.0, np.ones(3)), "another container than its carry"),
     (lambda: jtc.scan(lambda c, x: (c + x[None], x), 1.0, np.ones(3)),
-     r"the carry tensor of type tensor<f32> comes back as tensor<1xf64>"),
+     r"the carry, a tensor float32\[\], comes back as a tensor float64\[1\]"),
     (lambda: jtc.scan(lambda c, x: (c, x), 1.0), "scan needs xs, or the number of steps"),
     (lambda: jtc.scan(lambda c, x: (c, x), 1.0, (np.ones(3), np.ones(4))), "differ: 3, 4"),
     (lambda: jtc.scan(lambda c, x: (c, x), 1.0, np.ones(3), length=2), "differ: 2, 3"),
