@@ -16,7 +16,7 @@ from jtc.dialects.build import convert, make, reshaped, transposed, zeros
 from jtc.dialects.dtypes import I64
 from jtc.dialects.gradients import STOP
 from jtc.dialects.graph import Node, TensorType, topological
-from jtc.frontend.autodiff import Block, alias, blocked_by, check_loss, reverse, seed
+from jtc.frontend.autodiff import BLOCKING, Block, alias, blocked_by, check_loss, reverse, seed
 from jtc.frontend.operands import to_node
 from jtc.frontend.tensor import Tensor
 from jtc.frontend.trace import current_tracer, input_error, trace_error, transforming
@@ -120,7 +120,7 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0,
             found = reverse([node], [seed(node.type)], watched.nodes)
             for target, g in zip(watched.nodes, found):
                 blocker = blocked_by(node, target) if g is None else None
-                if blocker is not None and blocker.startswith("argmax"):
+                if blocker == BLOCKING["arg_reduce"]:
                     raise input_error(f"gradient through {blocker}: the result of {_name(f)} depends on its argument "
                                       "only through an index",
                                       "an index has no gradient: use softmax for a soft choice")
