@@ -184,6 +184,6 @@ def _recompute(node: Node, x: np.ndarray, *, precise: bool) -> np.ndarray:
 _META_OPS: dict[str, Callable[..., np.ndarray]] = {
     "constant": _constant, "iota": _iota, "random": _random, "cast": _cast, "broadcast": _broadcast, "reduce": _reduce,
     "arg_reduce": _arg_reduce, "scan": _scan, "recurrence": _recurrence, "reindex": _gather,
-    "reindex_reduce": _reindex_reduce, "reshape": _reshape,
-    "transpose": _transpose, "concat": _concat, "recompute": _recompute, "gather": _gather, "scatter": _scatter,
+    "reindex_reduce": _reindex_reduce, "reshape": _reshape, "transpose": _transpose, "concat": _concat,
+    "recompute": _recompute, "gather": _gather, "scatter": _scatter,
 }

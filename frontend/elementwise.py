@@ -238,5 +238,4 @@ def result_type(*values: Any) -> DType:
 
 
 PUBLIC = (*FUNCTIONS, "pow", "where", "astype", "clip", "square", "reciprocal", "positive", "isfinite", "logaddexp",
-          "hypot",
-          "result_type")
+          "hypot", "result_type")

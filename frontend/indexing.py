@@ -139,8 +139,7 @@ def _take(node: Node, advanced: Sequence[tuple[int, Node]], first: int) -> Node:
 
 
 def gather_node(node: Node, shape: tuple[int, ...], forms: Sequence[Affine], dims: Sequence[int],
-                indices: Sequence[Node],
-                fill: Any = 0) -> Node:
+                indices: Sequence[Node], fill: Any = 0) -> Node:
     """The "gather" node; an index that leaves the dimension reads `fill`."""
     fill = {"bool": bool, "float": float}.get(node.dtype.kind, int)(fill)
     attrs = {"map": tuple(forms), "dims": tuple(dims), "fill": fill}

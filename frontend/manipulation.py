@@ -338,6 +338,5 @@ def repeat(x: Any, repeats: int, /, *, axis: int | None = None) -> Tensor:
 
 
 PUBLIC = ("reshape", "permute_dims", "transpose", "matrix_transpose", "swapaxes", "moveaxis", "broadcast_to",
-          "broadcast_arrays",
-          "expand_dims", "squeeze", "flatten", "flip", "roll", "concat", "stack", "unstack", "split", "pad", "tile",
-          "repeat")
+          "broadcast_arrays", "expand_dims", "squeeze", "flatten", "flip", "roll", "concat", "stack", "unstack",
+          "split", "pad", "tile", "repeat")

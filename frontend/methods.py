@@ -19,8 +19,7 @@ _COMPARE = {"eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", 
 _UNARY = {"neg": "negative", "pos": "positive", "abs": "abs", "invert": "bitwise_invert"}
 _METHODS = {
     elementwise: ("astype", "exp", "log", "sqrt", "rsqrt", "sin", "cos", "tanh", "abs", "sign", "floor", "ceil",
-                  "round", "square",
-                  "clip", "pow"),
+                  "round", "square", "clip", "pow"),
     reductions: ("sum", "prod", "max", "min", "all", "any", "argmax", "argmin", "mean", "var", "std"),
     manipulation: ("swapaxes", "expand_dims", "squeeze", "flatten", "flip", "repeat", "broadcast_to"),
     indexing: ("take", "gather"),

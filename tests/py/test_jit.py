@@ -150,8 +150,7 @@ def test_rebound_names_attributes_and_items_are_written_back():
         out = step(x)
     assert step.compiles <= 2          # the second trace knows `model.seen`
     for value, expected in ((out, 3 * x), (total, 3 * x), (local, 6 * x), (model.weight, 1 + 3 * x),
-                            (model.layers[0], 3 * x),
-                            (table["v"], 3 * x), (model.seen, x)):
+                            (model.layers[0], 3 * x), (table["v"], 3 * x), (model.seen, x)):
         same(value, expected)
 
 
