@@ -19,6 +19,20 @@ class PassError(InputError):
     """A pass refused its input: what it was asked to do is not legal there.  Nothing was changed."""
 
 
+def need_graph(module: Graph | Program, name: str) -> Graph:
+    """The module, for a pass that works on graphs.  Raises PassError."""
+    if not isinstance(module, Graph):
+        raise PassError(f"{name} works on graphs, not on kernels")
+    return module
+
+
+def need_program(module: Graph | Program, name: str) -> Program:
+    """The module, for a pass that works on kernels.  Raises PassError."""
+    if not isinstance(module, Program):
+        raise PassError(f"{name} works on kernels, not on a graph", hint="run graph-fuse first")
+    return module
+
+
 @dataclass(frozen=True)
 class Pass:
     """Base class.  Subclasses set `name` ("level-verb") and implement `run`."""
@@ -44,15 +58,13 @@ class StagePass(Pass):
         raise NotImplementedError
 
     def run(self, module: Graph | Program) -> Program:
-        if not isinstance(module, Program):
-            raise PassError(f"{self.name} works on kernels, not on a graph", hint="run graph-fuse first")
-        kernels = []
-        for kernel in module.kernels:
+        program, kernels = need_program(module, self.name), []
+        for kernel in program.kernels:
             if self.kernel in ("", kernel.name):
                 kernel = replace(kernel, stages=tuple(
-                    self.run_stage(s, kernel, module) if self.stage in ("", s.name) else s for s in kernel.stages))
+                    self.run_stage(s, kernel, program) if self.stage in ("", s.name) else s for s in kernel.stages))
             kernels.append(kernel)
-        return replace(module, kernels=kernels)
+        return replace(program, kernels=kernels)
 
 
 def registry() -> dict[str, type[Pass]]:

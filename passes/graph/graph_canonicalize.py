@@ -11,10 +11,10 @@ from jtc.dialects.dtypes import DType
 from jtc.dialects.graph import Graph, Node, TensorType
 from jtc.dialects.kernel import Program
 from jtc.dialects.optable import REDUCTIONS, SCALAR_FUNCTIONS
-from jtc.passes.base import Pass
+from jtc.passes.base import Pass, need_graph
 from jtc.passes.graph.fusion.costs import contraction_bases
 from jtc.passes.graph.maps import compose, leaves, projection
-from jtc.passes.graph.rewriting import Interned, is_splat, make, need_graph, number_of, rebuild, splat
+from jtc.passes.graph.rewriting import Interned, is_splat, make, number_of, rebuild, splat
 
 # f(x, n) = x: beside the identities of reductions, for functions that do not commute.
 RIGHT_NEUTRAL = {"sub": 0, "div": 1, "shl": 0, "shr": 0, "pow": 1, "xor": 0}

@@ -8,9 +8,9 @@ from typing import ClassVar
 from jtc.dialects.dtypes import F32
 from jtc.dialects.graph import Graph, Node, TensorType
 from jtc.dialects.kernel import Program
-from jtc.passes.base import Pass
+from jtc.passes.base import Pass, need_graph
 from jtc.passes.graph.fusion.inverse import is_gatherable
-from jtc.passes.graph.rewriting import make, need_graph, rebuild, splat
+from jtc.passes.graph.rewriting import make, rebuild, splat
 
 
 @dataclass(frozen=True)

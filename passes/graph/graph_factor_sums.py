@@ -2,14 +2,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from jtc.dialects.graph import Graph, Node, TensorType
 from jtc.dialects.kernel import Program
-from jtc.passes.base import Pass
+from jtc.passes.base import Pass, need_graph
 from jtc.passes.graph.fusion.plan import weight_only
-from jtc.passes.graph.rewriting import is_splat, make, need_graph, number_of, splat, standing_for, with_args
+from jtc.passes.graph.rewriting import is_splat, make, number_of, rebuild_knowing, splat
 
 
 @dataclass(frozen=True)
@@ -27,18 +27,17 @@ class GraphFactorSums(Pass):
 
     def run(self, module: Graph | Program) -> Graph:
         graph = need_graph(module, self.name)
-        nodes = graph.nodes()
-        fixed = weight_only(nodes)
-        new: dict[int, Node] = {}
+        fixed = weight_only(graph.nodes())
         kept: set[int] = set()          # ids of new nodes that depend on weights only
-        for node in nodes:
-            result = node if node.op == "input" else with_args(node, [new[id(a)] for a in node.args])
-            if id(node) in fixed:
-                kept.add(id(result))
+
+        def rule(old: Node, node: Node) -> Node:
+            if id(old) in fixed:
+                kept.add(id(node))
             elif node.op == "reduce" and node.attrs["fn"] == "add" and node.dtype.is_float and node.type.size:
-                result = factored(result, kept)
-            new[id(node)] = standing_for(node, result)
-        return replace(graph, outputs=[new[id(n)] for n in graph.outputs])
+                return factored(node, kept)
+            return node
+
+        return rebuild_knowing(graph, rule)
 
 
 def factored(node: Node, fixed: set[int]) -> Node:

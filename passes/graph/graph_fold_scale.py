@@ -10,12 +10,12 @@ from typing import ClassVar
 from jtc.dialects.affine import Affine
 from jtc.dialects.graph import Graph, Node, TensorType, users
 from jtc.dialects.kernel import Program
-from jtc.passes.base import Pass
+from jtc.passes.base import Pass, need_graph
 from jtc.passes.graph.fusion.costs import REDUCTION_OPS
 from jtc.passes.graph.fusion.movement import MAPPED, MOVEMENT, affine_map
 from jtc.passes.graph.fusion.plan import weight_only
 from jtc.passes.graph.maps import leaves
-from jtc.passes.graph.rewriting import is_splat, make, need_graph, number_of, splat, standing_for, with_args
+from jtc.passes.graph.rewriting import is_splat, make, number_of, rebuild_knowing, splat, with_args
 from jtc.passes.index_maps import NotAffine, apply, domain_sizes, identity, through_reshape
 
 
@@ -39,15 +39,8 @@ class GraphFoldScale(Pass):
         outputs = {id(n) for n in graph.outputs}
         folder = _Folder()
         fixed = weight_only(nodes)
-        new: dict[int, Node] = {}
-        for node in nodes:
-            if node.op == "input":
-                new[id(node)] = node
-                continue
-            alone = len(readers[id(node)]) == 1 and id(node) not in outputs
-            made = folder.rewrite(with_args(node, [new[id(a)] for a in node.args]), id(node) in fixed, alone)
-            new[id(node)] = standing_for(node, made)
-        return replace(graph, outputs=[new[id(n)] for n in graph.outputs])
+        return rebuild_knowing(graph, lambda old, node: folder.rewrite(
+            node, id(old) in fixed, len(readers[id(old)]) == 1 and id(old) not in outputs))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from jtc.dialects.graph import DYNAMIC, Graph, Node
 from jtc.dialects.kernel import Program
-from jtc.passes.base import Pass, PassError
+from jtc.passes.base import Pass, PassError, need_graph
 from jtc.passes.graph.fusion.assemble import assemble
 from jtc.passes.graph.fusion.build import Built, build
 from jtc.passes.graph.fusion.plan import Plan, is_source, is_splat, make_plan
@@ -28,19 +28,18 @@ class GraphFuse(Pass):
     group: bool = True
 
     def run(self, module: Graph | Program) -> Program:
-        if not isinstance(module, Graph):
-            raise PassError(f"{self.name} works on graphs, not on kernels")
-        for node in module.nodes():
+        graph = need_graph(module, self.name)
+        for node in graph.nodes():
             if DYNAMIC in node.shape:
                 raise PassError(f"{self.name} needs known dimensions, got {node.type}", node.loc,
                                 hint="trace the function with arguments of fixed shapes")
             if node.op in DEFINITIONS:
                 raise PassError(f"{self.name} does not know {node.op}", node.loc, hint="run graph-expand first")
         # Equal nodes have been shared by now, so copies that shall not be need no mark any more.
-        module = rebuild(module, lambda node: node.args[0] if node.op == "recompute" else node)
-        outputs = copies(module.outputs)
-        plan, built, names = build_all(module, outputs)
-        return assemble(module, outputs, plan, built, names, self.group)
+        graph = rebuild(graph, lambda node: node.args[0] if node.op == "recompute" else node)
+        outputs = copies(graph.outputs)
+        plan, built, names = build_all(graph, outputs)
+        return assemble(graph, outputs, plan, built, names, self.group)
 
 
 def copies(outputs: list[Node]) -> list[Node]:

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from jtc.dialects.affine import Affine
@@ -10,11 +10,11 @@ from jtc.dialects.dtypes import BOOL
 from jtc.dialects.graph import Graph, Node, TensorType, users
 from jtc.dialects.kernel import Program
 from jtc.dialects.optable import SCALAR_FUNCTIONS
-from jtc.passes.base import Pass
+from jtc.passes.base import Pass, need_graph
 from jtc.passes.graph.fusion.movement import affine_map
 from jtc.passes.graph.fusion.plan import weight_only
 from jtc.passes.graph.maps import leaves
-from jtc.passes.graph.rewriting import is_splat, make, need_graph, number_of, splat, standing_for, with_args
+from jtc.passes.graph.rewriting import is_splat, make, number_of, rebuild_knowing, splat
 
 FEWER = 8           # a value that others read too is computed again for a gather of an eighth of it
 MAX_OPS = 32        # ops that one gather is pushed through
@@ -40,13 +40,12 @@ class GraphPushGather(Pass):
         readers = users(nodes)
         outputs = {id(n) for n in graph.outputs}
         fixed = weight_only(nodes)
-        new: dict[int, Node] = {}
-        for node in nodes:
-            result = with_args(node, [new[id(a)] for a in node.args]) if node.op != "input" else node
-            if node.op == "gather" and _is_worthwhile(node, len(readers[id(node.args[0])]), outputs, fixed):
-                result = _Push(result).run()
-            new[id(node)] = standing_for(node, result)
-        return replace(graph, outputs=[new[id(n)] for n in graph.outputs])
+
+        def rule(old: Node, node: Node) -> Node:
+            worthwhile = old.op == "gather" and _is_worthwhile(old, len(readers[id(old.args[0])]), outputs, fixed)
+            return _Push(node).run() if worthwhile else node
+
+        return rebuild_knowing(graph, rule)
 
 
 def _is_worthwhile(node: Node, readers: int, outputs: set[int], fixed: set[int]) -> bool:

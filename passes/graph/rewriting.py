@@ -7,11 +7,9 @@ from typing import Any
 
 from jtc.dialects.build import make, splat
 from jtc.dialects.graph import Graph, Node, Weights
-from jtc.dialects.kernel import Program
-from jtc.passes.base import PassError
 
-__all__ = ["Interned", "is_splat", "is_weights", "make", "need_graph", "number_of", "rebuild", "splat", "standing_for",
-           "with_args"]
+__all__ = ["Interned", "is_splat", "is_weights", "make", "number_of", "rebuild", "rebuild_knowing", "splat",
+           "standing_for", "with_args"]
 
 
 def is_weights(node: Node) -> bool:
@@ -55,14 +53,13 @@ class Interned:
 
 def rebuild(graph: Graph, rule: Callable[[Node], Node]) -> Graph:
     """The graph with `rule` applied to every node, arguments first; what is no longer reached is gone."""
+    return rebuild_knowing(graph, lambda _, node: rule(node))
+
+
+def rebuild_knowing(graph: Graph, rule: Callable[[Node, Node], Node]) -> Graph:
+    """As `rebuild`, for a rule on (node of the given graph, the same on new arguments): what is known of the former."""
     new: dict[int, Node] = {}
     for node in graph.nodes():
-        made = rule(with_args(node, [new[id(a)] for a in node.args])) if node.op != "input" else node
+        made = rule(node, with_args(node, [new[id(a)] for a in node.args])) if node.op != "input" else node
         new[id(node)] = standing_for(node, made)
     return replace(graph, outputs=[new[id(n)] for n in graph.outputs])
-
-
-def need_graph(module: Graph | Program, name: str) -> Graph:
-    if not isinstance(module, Graph):
-        raise PassError(f"{name} works on graphs, not on kernels")
-    return module

@@ -13,7 +13,7 @@ from jtc.dialects.graph import Graph
 from jtc.dialects.kernel import Access, Kernel, Program, Stage
 from jtc.dialects.optable import SCALAR_FUNCTIONS
 from jtc.dialects.reference_values import convert, literal, scalar
-from jtc.passes.base import Pass, PassError
+from jtc.passes.base import Pass, need_program
 from jtc.passes.index_maps import NotAffine, is_injective, through_reshape
 from jtc.passes.kernel.kernel_merge_axes import merge_axes
 from jtc.passes.stages import substitute
@@ -33,16 +33,15 @@ class KernelInlineCopies(Pass):
     name: ClassVar[str] = "kernel-inline-copies"
 
     def run(self, module: Graph | Program) -> Program:
-        if not isinstance(module, Program):
-            raise PassError(f"{self.name} works on kernels, not on a graph", hint="run graph-fuse first")
-        stages = [s for k in module.kernels for s in k.stages]
+        program = need_program(module, self.name)
+        stages = [s for k in program.kernels for s in k.stages]
         readers = Counter(a.buffer for s in stages for a in (*s.reads, *([s.write] if s.accumulate else [])))
-        kernels = {k.name: k for k in module.kernels}
-        makers = {b: k.name for k in module.kernels for b in k.written}
-        gone = set(module.outputs)
-        for kernel in module.kernels:
+        kernels = {k.name: k for k in program.kernels}
+        makers = {b: k.name for k in program.kernels for b in k.written if b not in program.outputs}
+        gone: set[str] = set()
+        for kernel in program.kernels:
             source = _copied(kernel)
-            if source not in makers or readers[source] > 1 or source in gone:
+            if source not in makers or readers[source] > 1:
                 continue
             maker = kernels[makers[source]]
             stage = _inlined(kernel.stages[0], maker)
@@ -51,9 +50,8 @@ class KernelInlineCopies(Pass):
                 kernels[kernel.name] = replace(kernel, stages=(stage,), reasons=reasons)
                 del kernels[maker.name]
                 gone.add(source)
-        gone -= set(module.outputs)
-        return replace(module, kernels=list(kernels.values()),
-                       buffers={b: t for b, t in module.buffers.items() if b not in gone})
+        return replace(program, kernels=list(kernels.values()),
+                       buffers={b: t for b, t in program.buffers.items() if b not in gone})
 
 
 def _is_map(kernel: Kernel) -> bool:

@@ -7,7 +7,7 @@ from typing import ClassVar
 from jtc.dialects.graph import Graph
 from jtc.dialects.kernel import Kernel, Pack, Program, Schedule, Stage
 from jtc.dialects.target import CpuTarget
-from jtc.passes.base import PassError
+from jtc.passes.base import PassError, need_program
 from jtc.passes.kernel import legality
 from jtc.passes.kernel.packing import hoist
 from jtc.passes.kernel.schedule_pass import SchedulePass
@@ -38,12 +38,10 @@ class KernelPack(SchedulePass):
     def run(self, module: Graph | Program) -> Program:
         if self.inside:
             return super().run(module)
-        if not isinstance(module, Program):
-            raise PassError(f"{self.name} works on kernels, not on a graph", hint="run graph-fuse first")
+        program = need_program(module, self.name)
         if self.pad < 0:
             raise PassError(f"{self.name}: pad={self.pad} is negative")
-        program = module
-        for name in [k.name for k in module.kernels if self.kernel in ("", k.name)]:
+        for name in [k.name for k in program.kernels if self.kernel in ("", k.name)]:
             kernel = next(k for k in program.kernels if k.name == name)
             for stage in (s for s in kernel.stages if self.stage in ("", s.name)):
                 if not 0 <= self.read < len(stage.reads):

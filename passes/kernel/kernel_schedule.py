@@ -7,7 +7,7 @@ from typing import ClassVar
 from jtc.dialects.graph import Graph
 from jtc.dialects.kernel import Kernel, Program, Stage
 from jtc.dialects.target import CpuTarget
-from jtc.passes.base import Pass, PassError
+from jtc.passes.base import Pass, PassError, need_program
 from jtc.passes.canonical import canonical, on_parts
 from jtc.passes.kernel import legality
 from jtc.passes.kernel.packing import constant_buffers, hoist
@@ -28,22 +28,16 @@ class KernelSchedule(Pass):
     target: CpuTarget = field(default_factory=CpuTarget)
 
     def run(self, module: Graph | Program) -> Program:
-        if not isinstance(module, Program):
-            raise PassError(f"{self.name} works on kernels, not on a graph", hint="run graph-fuse first")
-        program = replace(module, kernels=list(module.kernels))
         known: Known = {}
-        for name in [k.name for k in module.kernels]:
+        program = self._schedule_all(need_program(module, self.name), known)
+        return self._schedule_all(program, known)       # the copies that were put before kernels
+
+    def _schedule_all(self, program: Program, known: Known) -> Program:
+        for name in [k.name for k in program.kernels]:
             for position in range(len(_find(program, name).stages)):
                 kernel = _find(program, name)
                 if kernel.stages[position].schedule is None:
                     program = schedule_stage(program, kernel, kernel.stages[position], self.target, known)
-        return self._schedule_copies(program, known)
-
-    def _schedule_copies(self, program: Program, known: Known) -> Program:
-        for kernel in program.kernels:
-            for stage in kernel.stages:
-                if stage.schedule is None:
-                    program = schedule_stage(program, kernel, stage, self.target, known)
         return program
 
 

@@ -9,7 +9,7 @@ from jtc.dialects.dtypes import F32
 from jtc.dialects.expr import Expr, acc, cast, const, expr, read, walk
 from jtc.dialects.graph import Graph, TensorType
 from jtc.dialects.kernel import Access, Kernel, Local, Program, Stage
-from jtc.passes.base import Pass, PassError
+from jtc.passes.base import Pass, need_program
 from jtc.passes.stages import map_accesses
 
 MAX_LOCALS = 512 << 10      # bytes of local buffers as float32; larger ones stay narrow
@@ -30,9 +30,8 @@ class KernelWiden(Pass):
     strict: bool = False
 
     def run(self, module: Graph | Program) -> Program:
-        if not isinstance(module, Program):
-            raise PassError(f"{self.name} works on kernels, not on a graph", hint="run graph-fuse first")
-        return replace(module, kernels=[self._kernel(k) for k in module.kernels])
+        program = need_program(module, self.name)
+        return replace(program, kernels=[self._kernel(k) for k in program.kernels])
 
     def _kernel(self, kernel: Kernel) -> Kernel:
         halves = {b.name for b in kernel.locals if b.type.dtype.is_half}
