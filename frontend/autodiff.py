@@ -14,7 +14,7 @@ from jtc.dialects.gradients import RULES, STOP, Cotangents, cotangents
 from jtc.dialects.graph import Node, TensorType
 from jtc.dialects.pieces import total
 from jtc.frontend.tensor import Tensor
-from jtc.frontend.trace import input_error
+from jtc.frontend.trace import input_error, shown
 
 BLOCKING = {"arg_reduce": "argmax or argmin", "random": "random numbers"}
 
@@ -128,7 +128,7 @@ def seed(type: TensorType) -> Node:
 def check_loss(loss: Tensor, what: str = "the loss") -> Node:
     """The node of a loss.  Raises InputError unless it is one float."""
     if not isinstance(loss, Tensor):
-        raise input_error(f"{what} must be a tensor, got {type(loss).__name__}: {loss!r:.40}")
+        raise input_error(f"{what} must be a tensor, got {type(loss).__name__}: {shown(loss, 40)}")
     node = loss.node()
     if not node.dtype.is_float:
         raise input_error(f"gradient of an integer: {what} is {node.dtype.public}",

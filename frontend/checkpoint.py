@@ -12,7 +12,7 @@ from jtc.dialects.graph import Node, next_number
 from jtc.frontend.autodiff import Block, origin, reverse
 from jtc.frontend.operands import to_node
 from jtc.frontend.tensor import Tensor
-from jtc.frontend.trace import input_error, transforming
+from jtc.frontend.trace import input_error, shown, transforming
 from jtc.frontend.transforms import watched_alias
 from jtc.frontend.tree import flatten
 
@@ -25,7 +25,7 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     Chen et al., "Training deep nets with sublinear memory cost", 2016.
     """
     if not callable(f):
-        raise input_error(f"checkpoint needs a function, got {f!r:.60}")
+        raise input_error(f"checkpoint needs a function, got {shown(f)}")
 
     @functools.wraps(f)
     def transformed(*args: Any, **kwargs: Any) -> Any:

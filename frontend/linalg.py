@@ -15,7 +15,7 @@ from jtc.frontend.operands import broadcast_shapes, convert, expand, normalize_a
 from jtc.frontend.promotion import promote
 from jtc.frontend.reductions import reduce_node
 from jtc.frontend.tensor import Tensor
-from jtc.frontend.trace import input_error, record
+from jtc.frontend.trace import input_error, record, shown
 
 
 def _product_dtype(name: str, nodes: Sequence[Node]) -> DType:
@@ -128,7 +128,8 @@ def einsum(subscripts: str, /, *operands: Any) -> Tensor:
     """
     nodes = narrowed([to_node(x) for x in operands])
     if not nodes or not isinstance(subscripts, str):
-        raise input_error(f"einsum needs subscripts and operands, got {subscripts!r:.40} and {len(nodes)} operands")
+        raise input_error(f"einsum needs subscripts and operands, got {shown(subscripts, 40)} and "
+                          f"{len(nodes)} operands")
     text = subscripts.replace(" ", "")
     left, arrow, right = text.partition("->")
     terms = left.split(",")

@@ -17,7 +17,7 @@ from jtc.frontend.activations import with_number
 from jtc.frontend.creation import asarray
 from jtc.frontend.operands import convert, expand, need_integer, normalize_shape, to_node
 from jtc.frontend.tensor import Tensor
-from jtc.frontend.trace import current_tracer, input_error, public_dtype, record, trace_error, untraced
+from jtc.frontend.trace import current_tracer, input_error, public_dtype, record, shown, trace_error, untraced
 from jtc.runtime import knobs
 
 _STEP = 0x9E3779B97F4A7C15 - (1 << 64)      # the golden ratio times 2**64, odd, as a signed number
@@ -48,7 +48,7 @@ class Generator:
     def seed(self, seed: int) -> None:
         """Start again from an integer seed."""
         if isinstance(seed, bool) or not isinstance(seed, int):
-            raise input_error(f"a seed is an integer, got {seed!r:.40}")
+            raise input_error(f"a seed is an integer, got {shown(seed, 40)}")
         self.key.assign(_mix(seed))
 
     def host(self) -> np.random.Generator:

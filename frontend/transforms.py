@@ -19,7 +19,7 @@ from jtc.dialects.graph import Node, TensorType, topological
 from jtc.frontend.autodiff import BLOCKING, Block, alias, blocked_by, check_loss, reverse, seed
 from jtc.frontend.operands import to_node
 from jtc.frontend.tensor import Tensor
-from jtc.frontend.trace import current_tracer, input_error, trace_error, transforming
+from jtc.frontend.trace import current_tracer, input_error, shown, trace_error, transforming
 from jtc.frontend.tree import Form, flatten, map_leaves
 from jtc.frontend.vmap import batch
 
@@ -53,7 +53,8 @@ def _numbers(argnums: int | Sequence[int], count: int, name: str) -> tuple[int, 
     given = argnums if isinstance(argnums, (tuple, list)) else (argnums,)
     for n in given:
         if isinstance(n, bool) or not isinstance(n, int) or not -count <= n < count:
-            raise input_error(f"{name} by argument {n!r:.40} of {count}", "argnums counts positional arguments from 0")
+            raise input_error(f"{name} by argument {shown(n, 40)} of {count}",
+                              "argnums counts positional arguments from 0")
     return tuple(n % count for n in given)
 
 
@@ -82,7 +83,7 @@ def _watch_leaf(leaf: Any, place: str, watched: Watched, name: str) -> Any:
         watched.leaves.append(0)
         return leaf
     if not isinstance(leaf, (Tensor, np.ndarray, float, np.floating)):
-        raise input_error(f"{name} by {place}, which is {type(leaf).__name__}: {leaf!r:.40}",
+        raise input_error(f"{name} by {place}, which is {type(leaf).__name__}: {shown(leaf, 40)}",
                           "differentiate by floats, float tensors, modules, or containers of them")
     node = to_node(leaf)
     if not node.dtype.is_float:
@@ -157,7 +158,7 @@ def _name(f: Any) -> str:
 def _wrapped(transformed: Callable[..., Any], f: Callable[..., Any], what: str) -> Callable[..., Any]:
     """The function, named after f; f is its `__wrapped__`, where `jit` finds the tensors that f closes over."""
     if not callable(f):
-        raise input_error(f"{what} needs a function, got {f!r:.60}")
+        raise input_error(f"{what} needs a function, got {shown(f)}")
     functools.update_wrapper(transformed, f)
     transformed.__name__ = f"{what}({_name(f)})"
     return transformed

@@ -9,7 +9,7 @@ import numpy as np
 
 from jtc.frontend.manipulation import stack
 from jtc.frontend.tensor import Tensor
-from jtc.frontend.trace import input_error
+from jtc.frontend.trace import input_error, shown
 from jtc.frontend.tree import Form, flatten
 
 
@@ -20,7 +20,7 @@ def unrolled(function: Callable[..., Any], count: int) -> Callable[..., Any]:
     the function assigns to goes from call to call.  Raises InputError where an argument has another first size.
     """
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise input_error(f"unroll is a number of calls, at least 1, got {count!r:.40}")
+        raise input_error(f"unroll is a number of calls, at least 1, got {shown(count, 40)}")
 
     @functools.wraps(function)
     def several(*args: Any, **kwargs: Any) -> Any:

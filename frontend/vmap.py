@@ -18,7 +18,7 @@ from jtc.dialects.optable import OpError
 from jtc.frontend.autodiff import Block
 from jtc.frontend.operands import normalize_axis, to_node
 from jtc.frontend.tensor import Tensor
-from jtc.frontend.trace import input_error, refused, transforming
+from jtc.frontend.trace import input_error, refused, shown, transforming
 from jtc.frontend.tree import Form, flatten
 
 
@@ -118,7 +118,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
     example: TraceError.  Raises InputError where sizes differ.
     """
     if not callable(f):
-        raise input_error(f"vmap needs a function, got {f!r:.60}")
+        raise input_error(f"vmap needs a function, got {shown(f)}")
 
     @functools.wraps(f)
     def transformed(*args: Any, **kwargs: Any) -> Any:
@@ -166,7 +166,7 @@ def _axes(in_axes: Any, form: Form, count: int) -> list[int | None]:
     if in_axes is None or isinstance(in_axes, int):
         in_axes = (in_axes,) * count
     if not isinstance(in_axes, (tuple, list)) or len(in_axes) != count:
-        raise input_error(f"vmap: in_axes {in_axes!r:.60} for {count} arguments", "an axis, or one for each argument")
+        raise input_error(f"vmap: in_axes {shown(in_axes)} for {count} arguments", "an axis, or one for each argument")
     return [axis for entry, child in zip(in_axes, form.children) for axis in _prefix(entry, child, "in_axes")]
 
 
@@ -176,7 +176,7 @@ def _prefix(entry: Any, form: Form, name: str) -> list[Any]:
         return [entry] * len(form.paths())
     leaves: list[Any] = []
     if flatten(entry, leaves) != form:
-        raise input_error(f"vmap: {name} {entry!r:.60} has another form than what it belongs to")
+        raise input_error(f"vmap: {name} {shown(entry)} has another form than what it belongs to")
     return leaves
 
 

@@ -21,7 +21,7 @@ def clip_grad_norm(gradients: Sequence[Tensor], max_norm: float,
     if not max_norm >= 0 or not norm_type > 0:
         raise input_error(f"clip_grad_norm with max_norm {max_norm} and norm_type {norm_type}")
     if not gradients:
-        raise input_error("clip_grad_norm got no gradients")
+        raise input_error("clip_grad_norm got no gradients", "pass those of parameters that are not frozen")
     parts = [largest(absolute(g)) if norm_type == math.inf else
              total(g * g) if norm_type == 2 else total(absolute(g) ** norm_type) for g in gradients]
     norm = parts[0]
@@ -36,7 +36,7 @@ def clip_grad_norm(gradients: Sequence[Tensor], max_norm: float,
 def clipped(gradients: Sequence[Tensor], max_norm: float | None, max_value: float | None) -> list[Tensor]:
     """Gradients limited by value, then by norm, where limits are given."""
     found = list(gradients) if max_value is None else clip_grad_value(gradients, max_value)
-    return found if max_norm is None else clip_grad_norm(found, max_norm)[0]
+    return found if max_norm is None or not found else clip_grad_norm(found, max_norm)[0]
 
 
 def clip_grad_value(gradients: Sequence[Tensor], clip_value: float) -> list[Tensor]:

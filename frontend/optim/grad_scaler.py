@@ -2,11 +2,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
-from jtc.dialects.dtypes import F32
 from jtc.frontend import lazy, values
 from jtc.frontend.elementwise import isfinite, logical_and, logical_not, where
 from jtc.frontend.optim.clip import clipped
@@ -54,12 +54,12 @@ class GradScaler:
             return
         scale = Tensor.of(self._scale.node())               # the state moves on below
         found = optimizer.gradients(self.scale(loss))
+        if not found:
+            return                                          # all parameters are frozen: nothing to change, or to judge
         if current_tracer() is None:
             lazy.end_history(loss)
         found = [g / scale.astype(g.dtype) for g in found]
-        finite = every(isfinite(found[0]))
-        for gradient in found[1:]:
-            finite = logical_and(finite, every(isfinite(gradient)))
+        finite = reduce(logical_and, [every(isfinite(g)) for g in found])
         self._advance(finite, scale)
         optimizer.update(clipped(found, max_norm, max_value), when=finite)
 
@@ -88,7 +88,7 @@ class GradScaler:
             raise input_error(f"this is not the state dict of a GradScaler: it has no {missing[0]!r}")
         self.growth_factor, self.backoff_factor = state_dict["growth_factor"], state_dict["backoff_factor"]
         self.growth_interval = state_dict["growth_interval"]
-        self._scale.set_buffer(values.from_numpy(np.array(state_dict["scale"], F32.numpy)))
+        self._scale.set_buffer(values.from_numpy(np.array(state_dict["scale"], np.float32)))
         self._growth_tracker.set_buffer(values.from_numpy(np.array(state_dict["_growth_tracker"], np.int32)))
 
     def __repr__(self) -> str:

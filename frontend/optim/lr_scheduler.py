@@ -5,12 +5,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from jtc.frontend.optim.group import check_number
 from jtc.frontend.optim.optimizer import Optimizer
 from jtc.frontend.trace import input_error
 
 
 class LRScheduler:
-    """Base class: a subclass defines `rate`.
+    """Base class: a subclass defines `rate`, or `rate_of` where groups differ in more than their first rate.
 
     last_epoch  steps so far
     base_lrs    the learning rates of the groups at the start
@@ -25,7 +26,7 @@ class LRScheduler:
 
     def rate(self, base: float, epoch: int) -> float:
         """The learning rate after `epoch` steps, where it was `base` at the start."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines neither rate nor rate_of")
 
     def step(self) -> None:
         """Set the learning rates of the next epoch (or batch, as the schedule counts)."""
@@ -72,8 +73,7 @@ class StepLR(LRScheduler):
     """base * gamma ** (epoch // step_size)."""
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1):
-        if step_size < 1:
-            raise input_error(f"StepLR with step_size {step_size}")
+        check_number("step_size", step_size, 1)
         self.step_size, self.gamma = step_size, gamma
         super().__init__(optimizer)
 
@@ -121,6 +121,7 @@ class LinearLR(LRScheduler):
                  total_iters: int = 5):
         if not 0 < start_factor <= 1 or not 0 <= end_factor <= 1:
             raise input_error(f"LinearLR from {start_factor} to {end_factor}", "factors lie between 0 and 1")
+        check_number("total_iters", total_iters, 1)
         self.start_factor, self.end_factor, self.total_iters = start_factor, end_factor, total_iters
         super().__init__(optimizer)
 
@@ -133,6 +134,7 @@ class PolynomialLR(LRScheduler):
     """base * (1 - epoch / total_iters) ** power, 0 after total_iters steps."""
 
     def __init__(self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0):
+        check_number("total_iters", total_iters, 1)
         self.total_iters, self.power = total_iters, power
         super().__init__(optimizer)
 
@@ -147,8 +149,7 @@ class CosineAnnealingLR(LRScheduler):
     """
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0):
-        if T_max < 1:
-            raise input_error(f"CosineAnnealingLR with T_max {T_max}")
+        check_number("T_max", T_max, 1)
         self.T_max, self.eta_min = T_max, eta_min
         super().__init__(optimizer)
 
@@ -193,7 +194,7 @@ class OneCycleLR(LRScheduler):
         """low at the start, high at the top, last at the end."""
         top = self.pct_start * self.total_steps - 1
         if epoch <= top:
-            start, end, done = low, high, epoch / top
+            start, end, done = low, high, epoch / top if top else 1.0
         else:
             start, end, done = high, last, (epoch - top) / (self.total_steps - 1 - top)
         return _cosine(start, end, done) if self.anneal_strategy == "cos" else start + (end - start) * done

@@ -58,7 +58,7 @@ class Optimizer:
     def update_parameter(self, parameter: Parameter, gradient: Tensor, state: Mapping[str, Tensor],
                          group: ParamGroup, step: Tensor) -> None:
         """Assign the parameter's next value and that of its state; `step` counts from 1."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not define update_parameter")
 
     # ------------------------------------------------------------------------------------------------------ the public
     def add_param_group(self, group: Mapping[str, Any]) -> None:

@@ -101,9 +101,37 @@ def test_what_is_refused():
             (lambda: opt.step(p * 1.0), "gradient of a non-scalar"),
             (lambda: optim.clip_grad_norm([], 1.0), "got no gradients"),
             (lambda: optim.clip_grad_value([p], -1.0), "clip_value -1.0"),
-            (lambda: optim.lr_scheduler.StepLR(p, 3), "a schedule takes an optimiser")):
+            (lambda: optim.lr_scheduler.StepLR(p, 3), "a schedule takes an optimiser"),
+            (lambda: optim.lr_scheduler.StepLR(opt, 0), "step_size 0\n.*\n  hint: step_size is at least 1"),
+            (lambda: optim.lr_scheduler.LinearLR(opt, total_iters=0), "total_iters 0"),
+            (lambda: optim.lr_scheduler.PolynomialLR(opt, total_iters="5"), "total_iters '5'"),
+            (lambda: optim.lr_scheduler.CosineAnnealingLR(opt, -1), "T_max -1")):
         with pytest.raises(jtc.InputError, match=message):
             call()
     with pytest.raises(TraceError, match="SGD cannot be made while a function is traced"):
         jtc.jit(lambda: optim.SGD([p]))()
     assert loss().item() > 0
+
+
+def test_base_classes_say_what_is_missing():
+    p = nn.Parameter(np.zeros(2, np.float32))
+    with pytest.raises(NotImplementedError, match="Optimizer does not define update_parameter"):
+        optim.Optimizer([p], {}).step(jtc.sum(p))
+    with pytest.raises(NotImplementedError, match="LRScheduler defines neither rate nor rate_of"):
+        optim.lr_scheduler.LRScheduler(optim.SGD([p]))
+
+
+def test_a_step_where_everything_is_frozen():
+    frozen = nn.Parameter(np.ones(2, np.float32), requires_grad=False)
+    opt, scaler = optim.SGD([frozen], lr=0.1), optim.GradScaler(8.0)
+    opt.step(jtc.sum(frozen * 2), max_norm=1.0)
+    scaler.step(opt, jtc.sum(frozen * 2))
+    assert frozen.numpy().tolist() == [1, 1] and scaler.get_scale() == 8.0
+
+
+def test_one_cycle_whose_rise_is_one_step():
+    opt = optim.SGD([nn.Parameter(np.ones(2, np.float32))], momentum=0.9)
+    schedule = optim.lr_scheduler.OneCycleLR(opt, 0.1, 10, pct_start=0.1)
+    assert schedule.get_last_lr() == [0.1]
+    schedule.step()
+    assert schedule.get_last_lr()[0] < 0.1
