@@ -10,7 +10,7 @@ from jtc.frontend.autocast import active
 from jtc.frontend.creation import asarray, ones, tril
 from jtc.frontend.elementwise import equal, logical_or, where
 from jtc.frontend.indexing import take
-from jtc.frontend.linalg import matmul
+from jtc.frontend.linalg import einsum, matmul
 from jtc.frontend.manipulation import expand_dims, matrix_transpose
 from jtc.frontend.operands import convert, to_node
 from jtc.frontend.tensor import Tensor
@@ -29,7 +29,6 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
 
 def bilinear(x1: Any, x2: Any, weight: Any, bias: Any = None) -> Tensor:
     """y[..., o] = sum of x1[..., i] * weight[o, i, j] * x2[..., j] + bias[o].  Raises InputError for other shapes."""
-    from jtc.frontend.linalg import einsum
     y = einsum("...i,oij,...j->...o", x1, weight, x2)
     return y if bias is None else y + _bias(bias, y)
 

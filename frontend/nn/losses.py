@@ -12,12 +12,12 @@ from jtc.dialects.graph import Node, TensorType
 from jtc.frontend.activations import log_softmax, softplus, with_number
 from jtc.frontend.autocast import working
 from jtc.frontend.elementwise import maximum
-from jtc.frontend.indexing import take_along_axis
+from jtc.frontend.indexing import take, take_along_axis
 from jtc.frontend.manipulation import reshape_node
 from jtc.frontend.operands import broadcast_shapes, convert, expand, match, to_node
 from jtc.frontend.reductions import mean_node, reduce_node
 from jtc.frontend.tensor import Tensor
-from jtc.frontend.trace import input_error, record, splat
+from jtc.frontend.trace import input_error, public_dtype, record, splat
 from jtc.frontend.transforms import custom_grad
 
 
@@ -43,7 +43,9 @@ def nll_loss(log_probabilities: Any, target: Any, weight: Any = None, ignore_ind
     weights.
     """
     node, index = _wide(log_probabilities), to_node(target)
-    if len(node.shape) < 1 or not index.dtype.is_integer:
+    if not node.shape:
+        raise input_error("nll_loss needs at least one dimension, that of the classes")
+    if not index.dtype.is_integer:
         raise input_error(f"nll_loss takes class numbers as integers, got {index.dtype.public}")
     axis = 1 if len(node.shape) > 1 else 0
     expected = node.shape[:axis] + node.shape[axis + 1:]
@@ -59,7 +61,6 @@ def nll_loss(log_probabilities: Any, target: Any, weight: Any = None, ignore_ind
     nothing = splat(0, node.dtype, expected)
     one = splat(1, node.dtype, expected)
     if weight is not None:
-        from jtc.frontend.indexing import take
         one = convert(take(weight, Tensor.of(safe), axis=0).node(), node.dtype)
         loss = record("mul", [loss, one])
     loss = record("where", [ignored, nothing, loss])
@@ -209,7 +210,6 @@ def kl_div(x: Any, target: Any, reduction: str = "mean", log_target: bool = Fals
 
 def one_hot(x: Any, num_classes: int, dtype: Any = None) -> Tensor:
     """y[..., c] = 1 where x[...] == c, else 0: integers [...] -> [..., num_classes]; int64 unless dtype is given."""
-    from jtc.frontend.trace import public_dtype
     index = convert(to_node(x), I64)
     shape = (*index.shape, num_classes)
     classes = record("iota", [], {"axis": len(shape) - 1}, TensorType(I64, shape))

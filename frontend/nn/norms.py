@@ -4,6 +4,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from jtc.dialects.graph import Node, TensorType
 from jtc.frontend.activations import float_node, with_number
 from jtc.frontend.autocast import working
@@ -58,7 +60,6 @@ def rms_norm(x: Any, normalized_shape: int | Sequence[int], weight: Any = None, 
 
     weight has that shape, or is None; eps defaults to that of the dtype.  Raises InputError where sizes do not fit.
     """
-    import numpy as np
     (node, dtype), sizes = working(x), normalize_shape(normalized_shape)
     first = len(node.shape) - len(sizes)
     if not sizes or first < 0 or node.shape[first:] != sizes:
@@ -86,9 +87,12 @@ def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, ep
 def instance_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
     """(x - mean) / sqrt(var + eps) * weight + bias over each channel of each sample of x [n, c, ...].
 
-    weight and bias have shape [c], or are None.
+    weight and bias have shape [c], or are None.  Raises InputError for fewer than two dimensions.
     """
-    return group_norm(x, to_node(x).shape[1], weight, bias, eps)
+    shape = to_node(x).shape
+    if len(shape) < 2:
+        raise input_error(f"instance_norm needs at least two dimensions, got shape {shape}")
+    return group_norm(x, shape[1], weight, bias, eps)
 
 
 def batch_norm(x: Any, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None,

@@ -100,6 +100,8 @@ CASES = {
     "roll": (lambda x: jtc.roll(x, 1.5), "shift is an integer, got 1.5"),
     "places to split": (lambda x: jtc.split(x, [1.5]), "a place to cut at is an integer, got 1.5"),
     "padding": (lambda x: jtc.pad(x, -1), "pad_width holds integers that are not negative, got -1"),
+    "norm of a vector": (lambda x: F.instance_norm(x[0]), "needs at least two dimensions, got shape (4,)"),
+    "loss without classes": (lambda x: F.nll_loss(x[0, 0], 0), "nll_loss needs at least one dimension"),
     "axes as number": (lambda x: jtc.permute_dims(x, 1), "axes is a permutation of the dimensions, got 1"),
     "integer power": (lambda x: jtc.array([2]) ** jtc.array([2]), "exponent a tensor int64[1] is not an integer"),
     "reindex fill": (lambda x: jtc.reindex(jtc.arange(4), (6,), lambda i: i - 1, fill=float("nan")),
