@@ -292,8 +292,8 @@ class _Run:
         self.progress("link", 0, 0)
         from jtc.compiler.explain import report_of
         from jtc.runtime.plan import build_plan
-        plan = build_plan(program, functions, self.settings.target, tree=self.tree,
-                          report=report_of(program, functions).to_json())
+        plan = build_plan(program, functions, self.settings.target, tree=self.tree)
+        plan.report = report_of(program, functions, plan).to_json()
         path = self.cache.publish_program(key, program.name, lambda new: self._link(new, plan, program, objects))
         self.request.step("plan and link", start)
         return path

@@ -99,8 +99,8 @@ class Report:
         return "\n".join([total, *(_show(number, k) for number, k in enumerate(self.kernels))])
 
 
-def report_of(program: Program, functions: Mapping[str, Function] | None = None) -> Report:
-    """The report of a program; with the functions that its kernels were compiled to, also of those."""
+def report_of(program: Program, functions: Mapping[str, Function] | None = None, plan: Plan | None = None) -> Report:
+    """The report of a program; with the functions that its kernels were compiled to, and their plan, also of those."""
     reports: list[KernelReport] = []
     copies: dict[str, list[KernelReport]] = {}      # buffer -> the copies that lead to it
     for kernel in program.kernels:
@@ -111,7 +111,7 @@ def report_of(program: Program, functions: Mapping[str, Function] | None = None)
         else:
             copies[kernel.written[0]] = [*made.copies, made]
             made.copies = []
-    return Report(program.name, reports, planned_memory(program))
+    return Report(program.name, reports, planned_memory(program) if plan is None else plan.arena_bytes)
 
 
 @dataclass
@@ -126,7 +126,7 @@ class _NotCompiled:
 
 
 def planned_memory(program: Program) -> int:
-    """Bytes that the plan of a program keeps for values between kernels, at most at one time."""
+    """Bytes that the plan of a program without code keeps for values between kernels, at most at one time."""
     return build_plan(program, {k.name: _NotCompiled(k.operands) for k in program.kernels}).arena_bytes
 
 

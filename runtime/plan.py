@@ -180,7 +180,7 @@ class Plan:
 
 
 def build_plan(program: Program, functions: Mapping[str, Function], target: CpuTarget | None = None,
-               tree: str | None = None, report: Mapping[str, Any] | None = None) -> Plan:
+               tree: str | None = None) -> Plan:
     """The plan of `program`; `functions` has one entry for every kernel, by kernel name.
 
     Raises InputError for unknown dimensions, InternalError for a program that is not in order (a buffer read before it
@@ -200,7 +200,7 @@ def build_plan(program: Program, functions: Mapping[str, Function], target: CpuT
     order = {b.name: i for i, b in enumerate(buffers)}
     plan = Plan(program.name, [order[n] for n in program.inputs], [order[n] for n in program.outputs],
                 list(program.input_names or program.inputs), list(program.output_names or program.outputs),
-                buffers, constants, prepare, runs, weight_bytes=weight_bytes, tree=tree, report=dict(report or {}))
+                buffers, constants, prepare, runs, weight_bytes=weight_bytes, tree=tree)
     if target is not None:
         plan.target, plan.features = target.name, target.features
     old = {name: i for i, name in enumerate(program.buffers)}
@@ -360,7 +360,7 @@ def _describe(program: Program, prepare: Sequence[LaunchPlan], runs: Sequence[La
     offsets: dict[int, int] = {}
     weight_bytes = 0
     for name, type in program.buffers.items():
-        if name not in used_once | used_often and name not in inputs:
+        if name not in used_once and name not in used_often and name not in inputs:
             continue
         if name in inputs:
             kind, where = "input", inputs[name]
