@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from example_programs import example
 from frontend_checks import normal
-from test_training import example
 
 import jtc
 from jtc import nn, optim

@@ -3,10 +3,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
+from example_programs import example
 from random_graphs import RandomGraph, arrays, node, splat
 
 import jtc
@@ -382,10 +382,9 @@ def test_wide_sums_are_cut() -> None:
 
 def digits_step() -> Graph:
     """A training step of examples/train_digits.py."""
-    import train_digits as example
-
-    net = example.Net()
-    opt = example.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    digits = example("train_digits")
+    net = digits.Net()
+    opt = digits.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
 
     def step(x, t):
         loss = F.cross_entropy(net(x), t)
@@ -397,17 +396,15 @@ def digits_step() -> Graph:
 
 def resnet_block() -> Graph:
     """A block of examples/resnet50.py with its weights compiled in, and the head of the net."""
-    import resnet50 as example
-    block = example.Bottleneck(64, 64, 1, True)
+    block = example("resnet50").Bottleneck(64, 64, 1, True)
     block.eval()
     traced = trace(lambda x: jtc.mean(block(F.max_pool2d(x, 3, 2, 1)), axis=(2, 3)), (normal(1, 64, 16, 16),), name="f")
     return standalone(traced)[0]
 
 
 @pytest.mark.parametrize("make, run_time", ((digits_step, 17), (resnet_block, 6)))
-def test_examples(make: Callable[[], Graph], run_time: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples(make: Callable[[], Graph], run_time: int) -> None:
     """Kernels of a run (max-pool, four convolutions with all that follows, the mean); no buffer that nothing reads."""
-    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "examples"))
     program = fused(make(), ALL)
     known = constant_buffers(program)
     assert sum(not set(k.written) <= known for k in program.kernels) == run_time

@@ -1,17 +1,13 @@
 """ResNet-50 of the examples against the same network in PyTorch: a state dict that PyTorch saved, the same logits."""
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+from example_programs import example
 
 import jtc
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-from resnet50 import STAGES, ResNet50, randomize  # noqa: E402
-
+resnet50 = example("resnet50")
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (pip install torch==2.13.0)")
 
 
@@ -39,7 +35,7 @@ def twin() -> torch.nn.Module:
             super().__init__()
             self.conv1, self.bn1 = conv_norm(3, 64, 7, 2)
             channels = 64
-            for number, (blocks, width, stride) in enumerate(STAGES, start=1):
+            for number, (blocks, width, stride) in enumerate(resnet50.STAGES, start=1):
                 stage = []
                 for block in range(blocks):
                     stage.append(Bottleneck(channels, width, stride if block == 0 else 1, block == 0))
@@ -57,12 +53,12 @@ def twin() -> torch.nn.Module:
 
 @pytest.mark.slow
 def test_state_dict_of_torch(tmp_path):
-    source = ResNet50()
-    randomize(source)                              # weights that keep values near 1 through fifty layers
+    source = resnet50.ResNet50()
+    resnet50.randomize(source)                     # weights that keep values near 1 through fifty layers
     other = twin().eval()
     other.load_state_dict({key: torch.tensor(value.numpy()) for key, value in source.state_dict().items()})
     torch.save(other.state_dict(), tmp_path / "resnet50.pth")
-    net = ResNet50()
+    net = resnet50.ResNet50()
     assert net.load_state_dict(jtc.load(tmp_path / "resnet50.pth")) == ([], [])
     net.eval()
     x = np.random.default_rng(0).standard_normal((2, 3, 64, 64), np.float32)

@@ -1,12 +1,9 @@
 """Training: one graph from data to updated weights, jitted and lazily."""
 from __future__ import annotations
 
-import sys
-from importlib import import_module
-from pathlib import Path
-
 import numpy as np
 import pytest
+from example_programs import example
 from frontend_checks import normal
 
 import jtc
@@ -14,12 +11,6 @@ from jtc import nn, optim
 from jtc.frontend import lazy
 from jtc.frontend.execute import statistics
 from jtc.runtime import knobs
-
-
-def example(name: str = "train_digits"):
-    pytest.importorskip("sklearn", reason="scikit-learn is not installed: there are no digits to train on")
-    sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-    return import_module(name)
 
 
 def test_digits():
