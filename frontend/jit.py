@@ -1,7 +1,8 @@
 """`jit`: a Python function, traced once for each signature into a graph, and compiled.
 
 A signature is the form of the arguments (containers), the dtype and shape of every tensor and array in them, and the
-value of everything else: Python numbers, strings, bools and None are static.  What the function closes over:
+value of everything else: Python numbers, strings, bools and None are static.  The order of keyword arguments belongs
+to it only where the function takes any (`**kwargs`), and so sees it.  What the function closes over:
 
 * tensors become inputs of the graph, read anew in every call;
 * tensors that it assigns to (`x.assign`) or rebinds (nonlocal, global, an attribute of an object, an item of a
