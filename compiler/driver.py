@@ -64,7 +64,8 @@ def settings_for(target: str | CpuTarget = "cpu",
                  watch: Callable[[str, str, float, Any], None] | None = None) -> Settings:
     """Settings from the knobs that hold here."""
     cpu = target if isinstance(target, CpuTarget) else resolve_target(target)
-    made = Settings(cpu, knobs.get("optimize"), knobs.get("strict"), knobs.get("verify"))
+    chosen = {name: knobs.get(name) for name in ("optimize", "strict", "verify", "fusion", "packing", "reuse")}
+    made = Settings(cpu, **chosen)
     return made if watch is None else replace(made, watch=watch)
 
 
@@ -292,7 +293,7 @@ class _Run:
         self.progress("link", 0, 0)
         from jtc.compiler.explain import report_of
         from jtc.runtime.plan import build_plan
-        plan = build_plan(program, functions, self.settings.target, tree=self.tree)
+        plan = build_plan(program, functions, self.settings.target, tree=self.tree, reuse=self.settings.reuse)
         plan.report = report_of(program, functions, plan).to_json()
         path = self.cache.publish_program(key, program.name, lambda new: self._link(new, plan, program, objects))
         self.request.step("plan and link", start)

@@ -41,6 +41,7 @@ class Settings:
     """What compilation depends on besides the program.
 
     optimize  LLVM's effort, 0 to 3; strict: keep the arithmetic as written; verify: check the IR after every pass
+    fusion, packing, reuse  the knobs of these names: what is merged, copied into panels, and kept in shared memory
     watch     called as watch(kind, name, seconds, value) after every pass ("pass") and every kernel's step ("kernel")
     """
 
@@ -48,6 +49,9 @@ class Settings:
     optimize: int = 1
     strict: bool = False
     verify: bool = True
+    fusion: str = "full"
+    packing: bool = True
+    reuse: bool = True
     watch: Callable[[str, str, float, Any], None] = field(default=lambda kind, name, seconds, value: None)
 
 

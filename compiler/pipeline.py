@@ -56,11 +56,11 @@ def kernel_passes(settings: Settings) -> list[Pass]:
 
 
 def make(names: Sequence[str], settings: Settings) -> list[Pass]:
-    """Passes by name with their default options; a pass that has a field `target` or `strict` gets the setting."""
-    known = registry()
+    """Passes by name with their default options; a pass that has a field of the name of a setting gets the setting."""
+    known, given = registry(), {f.name for f in fields(Settings)}
     passes = []
     for name in names:
-        wanted = {f.name for f in fields(known[name])} & {"target", "strict"}
+        wanted = {f.name for f in fields(known[name])} & given
         passes.append(known[name](**{option: getattr(settings, option) for option in wanted}))
     return passes
 

@@ -180,9 +180,10 @@ class Plan:
 
 
 def build_plan(program: Program, functions: Mapping[str, Function], target: CpuTarget | None = None,
-               tree: str | None = None) -> Plan:
+               tree: str | None = None, reuse: bool = True) -> Plan:
     """The plan of `program`; `functions` has one entry for every kernel, by kernel name.
 
+    reuse: whether values that are not needed at the same time may share memory
     Raises InputError for unknown dimensions, InternalError for a program that is not in order (a buffer read before it
     is written, a kernel that writes an input or a constant).
     """
@@ -207,7 +208,10 @@ def build_plan(program: Program, functions: Mapping[str, Function], target: CpuT
     renumber = {old[b.name]: i for i, b in enumerate(buffers)}
     for launch in prepare + runs:
         launch.operands = [renumber[i] for i in launch.operands]
-    plan.arena_bytes = place([b for b in buffers if b.kind == "arena"], lifetimes(runs), order)
+    live = lifetimes(runs)
+    if not reuse:
+        live = dict.fromkeys(live, (0, len(runs)))
+    plan.arena_bytes = place([b for b in buffers if b.kind == "arena"], live, order)
     plan.scratch_bytes = place([b for b in buffers if b.kind == "scratch"], lifetimes(prepare), order)
     for b in buffers:
         if b.kind == "prepared":

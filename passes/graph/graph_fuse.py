@@ -4,6 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from jtc.dialects.errors import UsageError
 from jtc.dialects.graph import DYNAMIC, Graph, Node
 from jtc.dialects.kernel import Program
 from jtc.passes.base import Pass, PassError, need_graph
@@ -14,21 +15,26 @@ from jtc.passes.graph.fusion.values import Cut
 from jtc.passes.graph.graph_expand import DEFINITIONS
 from jtc.passes.graph.rewriting import rebuild
 
+FUSION = ("full", "elementwise", "none")
+
 
 @dataclass(frozen=True)
 class GraphFuse(Pass):
     """Decide which values get a buffer, make a stage of each, and group stages that share outer axes into kernels.
 
-    group  whether stages are grouped; without it every stage is a kernel of its own
+    fusion  full; elementwise: stages are not grouped, so every reduction ends a kernel; none: every operation is a
+            kernel of its own; where data only moves it is read in place, a sum of outer products is one operation
     Assumes a graph without composite ops (graph-expand) and without unknown dimensions.  Kernels come in launch order;
     `Kernel.reasons` says why each ends where it does.
     """
 
     name: ClassVar[str] = "graph-fuse"
-    group: bool = True
+    fusion: str = "full"
 
     def run(self, module: Graph | Program) -> Program:
         graph = need_graph(module, self.name)
+        if self.fusion not in FUSION:
+            raise UsageError(f"{self.name}: fusion={self.fusion!r} is not one of {', '.join(FUSION)}")
         for node in graph.nodes():
             if DYNAMIC in node.shape:
                 raise PassError(f"{self.name} needs known dimensions, got {node.type}", node.loc,
@@ -38,8 +44,8 @@ class GraphFuse(Pass):
         # Equal nodes have been shared by now, so copies that shall not be need no mark any more.
         graph = rebuild(graph, lambda node: node.args[0] if node.op == "recompute" else node)
         outputs = copies(graph.outputs)
-        plan, built, names = build_all(graph, outputs)
-        return assemble(graph, outputs, plan, built, names, self.group)
+        plan, built, names = build_all(graph, outputs, self.fusion == "none")
+        return assemble(graph, outputs, plan, built, names, self.fusion == "full")
 
 
 def copies(outputs: list[Node]) -> list[Node]:
@@ -52,7 +58,7 @@ def copies(outputs: list[Node]) -> list[Node]:
     return result
 
 
-def build_all(graph: Graph, outputs: list[Node]) -> tuple[Plan, dict[int, Built], dict[int, str]]:
+def build_all(graph: Graph, outputs: list[Node], apart: bool = False) -> tuple[Plan, dict[int, Built], dict[int, str]]:
     """The plan, the stages of every value with a buffer (by id), and the buffers' names (by id).
 
     A stage that cannot be built asks for one more buffer; the plan is made anew with it, until all can.
@@ -60,7 +66,7 @@ def build_all(graph: Graph, outputs: list[Node]) -> tuple[Plan, dict[int, Built]
     forced: dict[int, str] = {}
     cache: dict[int, Built] = {}
     while True:
-        plan = make_plan(graph, outputs, forced)
+        plan = make_plan(graph, outputs, forced, apart)
         names, kept = buffer_names(plan, outputs), plan.kept()
         built: dict[int, Built] = {}
         try:

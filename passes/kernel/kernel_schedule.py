@@ -19,13 +19,15 @@ from jtc.passes.kernel.rules.common import Candidate
 class KernelSchedule(Pass):
     """Give each stage without a schedule its default one, and put the copy kernels that it wants before its kernel.
 
-    target  the processor: lanes, registers, caches, threads
+    target   the processor: lanes, registers, caches, threads
+    packing  whether schedules may copy operands into panels and padded boxes
     Rules by class of stage are in passes/kernel/rules.  Guarantees that every schedule is legal.  Stages that have a
     schedule keep it, so a hand-written one survives.
     """
 
     name: ClassVar[str] = "kernel-schedule"
     target: CpuTarget = field(default_factory=CpuTarget)
+    packing: bool = True
 
     def run(self, module: Graph | Program) -> Program:
         known: Known = {}
@@ -37,7 +39,7 @@ class KernelSchedule(Pass):
             for position in range(len(_find(program, name).stages)):
                 kernel = _find(program, name)
                 if kernel.stages[position].schedule is None:
-                    program = schedule_stage(program, kernel, kernel.stages[position], self.target, known)
+                    program = schedule_stage(program, kernel, kernel.stages[position], self.target, known, self.packing)
         return program
 
 
@@ -46,13 +48,14 @@ class KernelSchedule(Pass):
 Known = dict[tuple, list[Candidate]]
 
 
-def schedule_stage(program: Program, kernel: Kernel, stage: Stage, target: CpuTarget, known: Known) -> Program:
+def schedule_stage(program: Program, kernel: Kernel, stage: Stage, target: CpuTarget, known: Known,
+                   packing: bool = True) -> Program:
     """The program with the cheapest legal candidate applied to one stage.  known: found before; added to."""
     form, names = canonical(on_parts(kernel)[0])
     constant = constant_buffers(program)
     key = (form, kernel.stages.index(stage), stage.write.size, *(name in constant for name in names))
     if key not in known:
-        known[key] = candidates(stage, kernel, program, target)
+        known[key] = candidates(stage, kernel, program, target, packing)
     for candidate in known[key]:
         try:
             return apply(candidate, program, kernel, stage, target)

@@ -285,7 +285,7 @@ def test_ungrouped() -> None:
     """Without grouping every value with a buffer is a kernel of its own, and the values are the same."""
     x = normal(64, 30)
     graph = trace(lambda x: jtc.softmax(x, axis=-1), (x,), name="f").graph
-    program = GraphFuse(group=False).run(graph)
+    program = GraphFuse(fusion="elementwise").run(graph)
     verify_program(program)
     assert len(program.kernels) == 4 and not any(k.locals for k in program.kernels)
     np.testing.assert_allclose(run_program(program, [x])[0], run_graph(graph, [x])[0], rtol=1e-6)

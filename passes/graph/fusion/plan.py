@@ -15,6 +15,8 @@ order of computation, then backward over the readers, until nothing changes:
 * what is converted to a wider type gets it before that: readers convert
 * what depends on weights only gets one where it meets values that do not: it is then computed once, when weights are
   bound
+* with `apart`, every result of an operation gets one, except where data only moves, and products that are larger than
+  what they multiply and are summed at once
 
 Costs are those of the op table, in vector instructions; each tensor read beyond the first counts READ_COST.
 """
@@ -47,6 +49,7 @@ MAX_SIZE = 192              # ops in one kernel's stage
 MAX_LEAVES = 24             # tensors that one kernel reads
 MAX_PATHS = 6               # readers are told apart up to this number
 WEIGHTS_ONLY = "it depends on weights only: computed once"
+APART = "every operation is a kernel of its own"
 
 
 @dataclass
@@ -99,6 +102,16 @@ def widens(node: Node) -> bool:
     return node.op == "cast" and node.dtype.bytes > node.args[0].dtype.bytes
 
 
+def is_outer_product(node: Node) -> bool:
+    """Whether a node multiplies values that are repeated for it: it is larger than both."""
+    if node.op != "mul":
+        return False
+    factors = list(node.args)
+    while any(f.op in MOVEMENT for f in factors):
+        factors = [f.args[0] if f.op in MOVEMENT else f for f in factors]
+    return node.type.size > max(f.type.size for f in factors)
+
+
 def weight_only(order: Iterable[Node]) -> set[int]:
     """Ids of the values that depend on weights, and on nothing that changes from run to run."""
     fixed: dict[int, bool] = {}        # id -> whether weights are among what it depends on
@@ -108,16 +121,17 @@ def weight_only(order: Iterable[Node]) -> set[int]:
     return {key for key, weighty in fixed.items() if weighty}
 
 
-def make_plan(graph: Graph, outputs: Iterable[Node], forced: dict[int, str]) -> Plan:
+def make_plan(graph: Graph, outputs: Iterable[Node], forced: dict[int, str], apart: bool = False) -> Plan:
     """The plan for a graph.
 
     outputs   the nodes to write, none of them a source
     forced    id of a node -> why it is cut
+    apart     whether every operation gets a buffer, as far as that is possible
     """
     roots = list(outputs)
     plan = Plan(graph, topological(roots, graph.inputs))
     plan.reasons = {id(n): "it is an output" for n in roots} | forced
-    planner = _Planner(plan)
+    planner = _Planner(plan, apart)
     first = dict(plan.reasons)
     planner.forward()                   # a first guess, for the rules on readers
     planner.guess, plan.reasons = set(plan.reasons), first
@@ -132,8 +146,8 @@ def make_plan(graph: Graph, outputs: Iterable[Node], forced: dict[int, str]) -> 
 
 
 class _Planner:
-    def __init__(self, plan: Plan):
-        self.plan = plan
+    def __init__(self, plan: Plan, apart: bool):
+        self.plan, self.apart = plan, apart
         self.users = users(plan.order)
         self.weighty = weight_only(plan.order)
         self.facts: dict[int, Facts] = {}
@@ -142,6 +156,7 @@ class _Planner:
         self.sizes = {id(n): n.type.size for n in plan.order}
         self.reducing = {id(n) for n in plan.order if n.op in REDUCTION_OPS and reduces(n) or n.op in SCANS}
         self.factors = {id(n): contraction_bases(n) for n in plan.order if n.op in REDUCTION_OPS}
+        self.summed = {id(n.args[0]) for n in plan.order if n.op in REDUCTION_OPS and is_outer_product(n.args[0])}
 
     def cut(self, node: Node, reason: str) -> None:
         """Give a value a buffer; under movement, the value that is moved."""
@@ -213,6 +228,8 @@ class _Planner:
             self.meet(node)
         self.weights(node)
         self.limits(node)
+        if self.apart and node.op not in MOVEMENT and not widens(node) and id(node) not in self.summed:
+            self.cut(node, APART)
 
     def finish(self, node: Node, reason: str) -> None:
         """Cut where a reduction is open."""

@@ -24,11 +24,13 @@ def classify(stage: Stage) -> str:
     return next(name for name, (fits, _) in RULES.items() if fits(stage))
 
 
-def candidates(stage: Stage, kernel: Kernel, program: Program, target: CpuTarget) -> list[Candidate]:
+def candidates(stage: Stage, kernel: Kernel, program: Program, target: CpuTarget, packing: bool = True
+               ) -> list[Candidate]:
     """Schedules worth trying, cheapest first by the cost rule (cycles of one core); the last one is scalar code.
 
-    Not every candidate need be legal: the caller takes the first that is.
+    packing: whether they may copy operands.  Not every candidate need be legal: the caller takes the first that is.
     """
-    view = View(stage, kernel, program, target)
+    view = View(stage, kernel, program, target, packing)
     _, propose = RULES[classify(stage)]
-    return [*sorted(propose(view), key=lambda c: c.cost), Candidate(view.points * 4.0 * 16, scalar_schedule(stage))]
+    proposed = [c for c in propose(view) if packing or not c.copies and not c.schedule.packs]
+    return [*sorted(proposed, key=lambda c: c.cost), Candidate(view.points * 4.0 * 16, scalar_schedule(stage))]

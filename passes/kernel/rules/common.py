@@ -40,12 +40,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class View:
-    """A stage with what its rule asks.  `free` are the axes that loops may run over, with their extents."""
+    """A stage with what its rule asks.  `free` are the axes that loops may run over, with their extents.
+
+    packing: whether operands may be copied; a rule that proposes copies has others for where they may not
+    """
 
     stage: Stage
     kernel: Kernel
     program: Program
     target: CpuTarget
+    packing: bool = True
 
     @cached_property
     def free(self) -> dict[str, int]:

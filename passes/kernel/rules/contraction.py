@@ -17,7 +17,7 @@ from math import prod
 from jtc.dialects.affine import Affine
 from jtc.dialects.kernel import Access, Pack, Schedule
 from jtc.passes.kernel.packing import box_copied
-from jtc.passes.kernel.rules.common import SMALL_KERNEL, Candidate, Copy, View, round_up
+from jtc.passes.kernel.rules.common import GATHER_COST, SMALL_KERNEL, Candidate, Copy, View, round_up
 from jtc.passes.kernel.rules.contraction_cost import (
     COPY,
     L3,
@@ -198,9 +198,11 @@ def _vector_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
     read, strides = view.stage.reads[number], view.strides[number]
     contiguous, order = strides[tile.vector] == 1, _panel_order(view, number, (tile.vector,), reductions)
     window = any(_in_window(view, number, a) for a in strides.axes)
-    if _fixed(view, number) and _can_hoist(view, number) and not read.guards:
+    if view.packing and _fixed(view, number) and _can_hoist(view, number) and not read.guards:
         yield Operand(number, copy=order, packed=True)
         return
+    if not view.packing and not contiguous:
+        yield Operand(number, cost=GATHER_COST * view.points / (tile.inner * tile.outer), split=bool(read.guards))
     if contiguous and not read.guards:
         yield Operand(number)
     if contiguous and read.guards:
@@ -226,7 +228,7 @@ def _outside(read: Access) -> bool:
 def _scalar_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...]) -> Iterator[Operand]:
     read, strides = view.stage.reads[number], view.strides[number]
     window = any(_in_window(view, number, a) for a in strides.axes)
-    if _fixed(view, number) and _can_hoist(view, number) and not read.guards and not window:
+    if view.packing and _fixed(view, number) and _can_hoist(view, number) and not read.guards and not window:
         yield Operand(number, copy=_panel_order(view, number, tile.axes, reductions), packed=True)
         return
     if read.guards:
@@ -238,7 +240,7 @@ def _scalar_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
             pad = view.lanes if (high - low + 1) * read.dtype.bytes % SAME_SET == 0 else 0
             yield Operand(number, cost=size * COPY_KERNEL, copy=order, pad=pad)
             yield Operand(number, cost=size * COPY, copy=tuple(map(str, range(len(read.index)))))
-        else:
+        if not view.packing or not (_is_box(view, number) and _can_hoist(view, number)):
             yield Operand(number, cost=view.points / view.lanes, split=True)
         return
     yield Operand(number)

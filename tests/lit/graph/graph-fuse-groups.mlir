@@ -1,6 +1,6 @@
 // Stages that share outer axes become one kernel; what lies between them stays local.
 // RUN: jtc-opt %s --graph-canonicalize --graph-fuse --split-input-file | FileCheck %s
-// RUN: jtc-opt %s --graph-canonicalize --graph-fuse=group=false --split-input-file | FileCheck %s --check-prefix=ALONE
+// RUN: jtc-opt %s --graph-canonicalize --graph-fuse=fusion=elementwise --split-input-file | FileCheck %s --check-prefix=ALONE
 
 // softmax: maximum, sum of exp (each exp kept for the last stage), scale.
 // CHECK-LABEL: "jtc.program"

@@ -1,5 +1,6 @@
 // The default of a convolution: constant weights packed ahead, a padded copy of the image, a register tile without guards.
 // RUN: jtc-opt --target=x86-64-v4 --kernel-merge-axes --kernel-schedule %s | FileCheck %s
+// RUN: jtc-opt --target=x86-64-v4 --kernel-merge-axes --kernel-schedule=packing=false %s | FileCheck %s --check-prefix=PLAIN
 // A graph has no kernels to schedule.
 // RUN: echo 'func.func @f(%%x: tensor<4xf32>) -> tensor<4xf32> { return %%x : tensor<4xf32> }' | not jtc-opt --kernel-schedule 2>&1 | FileCheck %s --check-prefix=REFUSED
 
@@ -8,6 +9,8 @@
 // CHECK: {buffer = "x_packed", {{.*}}index = [{{.*}}]},
 // CHECK-NEXT: {buffer = "f_packed"
 // CHECK: schedule = {vector = "{{.}}", lanes = 16
+// PLAIN-NOT: pack
+// PLAIN: schedule = {vector = "{{.}}", lanes = 16
 // REFUSED: error: kernel-schedule works on kernels, not on a graph
 
 "jtc.program"() ({
