@@ -123,11 +123,15 @@ class Weights:
 
 
 def topological(outputs: Sequence[Node], first: Sequence[Node] = ()) -> list[Node]:
-    """Nodes reached from `outputs`, arguments before users."""
+    """Nodes reached from `outputs`, arguments before users.
+
+    They are walked from the outputs in the order in which those were recorded, not in which they are listed: a
+    computation gives the same kernels whichever of its results comes first.
+    """
     order: dict[int, Node] = {id(n): n for n in first}
     stack: list[tuple[Node, Iterator[Node]]] = []
     entered: set[int] = set(order)
-    for root in outputs:
+    for root in sorted(outputs, key=lambda n: n.order):
         if id(root) in entered:
             continue
         entered.add(id(root))

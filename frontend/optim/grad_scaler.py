@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from jtc.frontend import lazy, values
+from jtc.frontend import values
 from jtc.frontend.elementwise import isfinite, logical_and, logical_not, where
 from jtc.frontend.optim.clip import clipped
 from jtc.frontend.optim.group import check_number
 from jtc.frontend.optim.optimizer import Optimizer
 from jtc.frontend.reductions import all as every
 from jtc.frontend.tensor import Tensor
-from jtc.frontend.trace import current_tracer, input_error
+from jtc.frontend.trace import input_error
 
 
 class GradScaler:
@@ -52,16 +52,19 @@ class GradScaler:
         if not self.enabled:
             optimizer.step(loss, max_norm=max_norm, max_value=max_value)
             return
+        optimizer.start(self._record(optimizer, loss, max_norm, max_value), loss)
+
+    def _record(self, optimizer: Optimizer, loss: Tensor, max_norm: float | None,
+                max_value: float | None) -> list[Tensor]:
+        """Assign what a step does; the tensors of the optimiser that were assigned to."""
         scale = Tensor.of(self._scale.node())               # the state moves on below
         found = optimizer.gradients(self.scale(loss))
         if not found:
-            return                                          # all parameters are frozen: nothing to change, or to judge
-        if current_tracer() is None:
-            lazy.end_history(loss)
+            return []                                       # all parameters are frozen: nothing to change, or to judge
         found = [g / scale.astype(g.dtype) for g in found]
         finite = reduce(logical_and, [every(isfinite(g)) for g in found])
         self._advance(finite, scale)
-        optimizer.update(clipped(found, max_norm, max_value), when=finite)
+        return optimizer.record(clipped(found, max_norm, max_value), when=finite)
 
     def _advance(self, finite: Tensor, scale: Tensor) -> None:
         """The scale of the next step."""

@@ -117,10 +117,7 @@ class Optimizer:
         max_norm   limit of the norm of all gradients together (see `clip_grad_norm`)
         max_value  limit of the magnitude of every element
         """
-        found = self.gradients(loss)
-        if current_tracer() is None:
-            lazy.end_history(loss)             # a loss that is kept, to print it later, does not keep its batch
-        self.update(clipped(found, max_norm, max_value))
+        self.start(self.record(clipped(self.gradients(loss), max_norm, max_value)), loss)
 
     def update(self, gradients: Sequence[Any], when: Tensor | None = None) -> None:
         """Update the parameters that are not frozen by gradients given in their order.
@@ -128,8 +125,23 @@ class Optimizer:
         when  a bool tensor without dimensions: where it is False, everything stays as it is
         Outside of `jit` the step is started at once, so that every step is one program of the same form.
         """
-        tracer = current_tracer()
-        if tracer is not None:
+        self.start(self.record(gradients, when))
+
+    def start(self, touched: Sequence[Tensor], loss: Tensor | None = None) -> None:
+        """Outside of `jit`, compute a step that was recorded; what it touched, and a loss that is kept to be printed
+        later, do not keep the batch.
+
+        Nobody may hold the step's gradients by now: they would be results too, and the program another one than under
+        `jit`.
+        """
+        if current_tracer() is None:
+            if loss is not None:
+                lazy.end_history(loss)
+            lazy.evaluate_state(touched)
+
+    def record(self, gradients: Sequence[Any], when: Tensor | None = None) -> list[Tensor]:
+        """Assign what `update` does without starting it; the tensors that were assigned to."""
+        if (tracer := current_tracer()) is not None:
             tracer.depends_on(self)
         params = self.trainable()
         if len(gradients) != len(params):
@@ -156,8 +168,7 @@ class Optimizer:
                     for tensor, old in before:
                         tensor.assign(where(when, tensor, old))
                     touched += [p, *state.values()]
-        if tracer is None:
-            lazy.evaluate_state(touched)
+        return touched
 
     # ------------------------------------------------------------------------------------------------------ state dict
     def state_dict(self) -> dict[str, Any]:
