@@ -1,18 +1,19 @@
 """A generative adversarial network with least-squares losses on handwritten digits.
 
-    python examples/lsgan.py [--epochs 60] [--output samples.png] [--lazy]
+    python examples/lsgan.py [--epochs 60] [--output DIRECTORY] [--lazy]
 
 One step trains both networks: the critic on real digits and on the generator's, then the generator on what the improved
-critic says.  It is one graph, compiled once.  A grid of samples is written as PNG, and the losses of all steps as CSV
-beside it.  Source: Mao et al., "Least squares generative adversarial networks", 2017.
+critic says.  It is one graph, compiled once.  losses.png has the curves of both losses, samples.png a grid of digits
+that the generator draws in the end.  Source: Mao et al., "Least squares generative adversarial networks", 2017.
 """
 from __future__ import annotations
 
 import argparse
-import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from plots import plot_images, plot_losses
 from train_digits import digits
 
 import jtc
@@ -81,24 +82,20 @@ def samples(generator: Generator, count: int = 64) -> np.ndarray:
     return (np.asarray(generator(jtc.random.normal((count, LATENT))))[:, 0] + 1) / 2
 
 
-def write_grid(images: np.ndarray, path: Path, zoom: int = 4) -> None:
-    """A square grid of images as a grey PNG."""
-    from PIL import Image
-    side = int(len(images) ** 0.5)
-    rows = images[:side * side].reshape(side, side, 8, 8).transpose(0, 2, 1, 3).reshape(side * 8, side * 8)
-    Image.fromarray(np.uint8(rows * 255)).resize((side * 8 * zoom,) * 2, Image.Resampling.NEAREST).save(path)
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--output", type=Path, default=Path(), help="directory for losses.png and samples.png")
+    parser.add_argument("--lazy", action="store_true", help="without jit")
+    options = parser.parse_args(arguments)
+    losses, generator = train(options.epochs, options.lazy)
+    curves = dict(zip(("critic", "generator"), zip(*losses)))
+    plot_losses(curves, options.output / "losses.png")
+    plot_images(samples(generator), options.output / "samples.png")
+    for name, values in curves.items():
+        print(f"{name}: loss {values[0]:.3f} at first, {np.mean(values[-20:]):.3f} at last")
+    print(f"{options.output}: losses.png, samples.png")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--output", type=Path, default=Path("samples.png"))
-    parser.add_argument("--lazy", action="store_true", help="without jit")
-    options = parser.parse_args()
-    losses, generator = train(options.epochs, options.lazy)
-    write_grid(samples(generator), options.output)
-    with options.output.with_suffix(".csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("critic", "generator"), *losses])
-    for name, column in zip(("critic", "generator"), zip(*losses)):
-        print(f"{name}: loss {column[0]:.3f} at first, {np.mean(column[-20:]):.3f} at last")
-    print(f"{options.output}: 64 samples")
+    main()

@@ -1,6 +1,6 @@
 """Train a small convolutional net on handwritten digits, and judge it on digits it has not seen.
 
-    python examples/train_digits.py [--lazy] [--epochs 20] [--autocast bf16]
+    python examples/train_digits.py [--lazy] [--epochs 20] [--autocast bf16] [--plot losses.png]
 
 Forward pass, gradients and update are one graph.  `jit` compiles it for the step; with --lazy the same operations are
 recorded as they are called, and compiled when the step ends: the first time, and then no more.  With --autocast the
@@ -10,8 +10,11 @@ vanishes.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+from plots import plot_losses
 from sklearn.datasets import load_digits
 
 import jtc
@@ -65,12 +68,19 @@ def accuracy(net: Net) -> float:
     return float((np.asarray(net(X[TRAIN:])).argmax(1) == y[TRAIN:]).mean())
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lazy", action="store_true", help="without jit")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--autocast", choices=("bf16", "f16"))
-    options = parser.parse_args()
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the losses of all steps")
+    options = parser.parse_args(arguments)
     losses, net = train(options.epochs, options.lazy, autocast=options.autocast)
     print(f"loss: first {losses[0]:.4f}, last {losses[-1]:.6f}")
     print(f"held-out accuracy: {accuracy(net):.3f}")
+    if options.plot:
+        plot_losses({"training": losses}, options.plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,13 +1,15 @@
 """A small transformer that learns to write, letter by letter, from the documents of this project.
 
-    python examples/transformer.py [--steps 1000] [--text FILE ...]
+    python examples/transformer.py [--steps 1000] [--text FILE ...] [--plot losses.png]
 """
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from plots import plot_losses
 
 import jtc
 from jtc import nn, optim
@@ -78,11 +80,18 @@ def write(net: Writer, text: Text, count: int = 300) -> str:
     return "".join(text.letters[n] for n in written[1:])
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--text", type=Path, nargs="+", default=DOCS, help="files to learn from (docs/*.md)")
-    options = parser.parse_args()
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the losses of all steps")
+    options = parser.parse_args(arguments)
     losses, net, text = train(options.steps, options.text)
     print(f"loss of a letter: {losses[0]:.2f} at first, {np.mean(losses[-20:]):.2f} at last")
+    if options.plot:
+        plot_losses({"training": losses}, options.plot)
     print(write(net, text))
+
+
+if __name__ == "__main__":
+    main()

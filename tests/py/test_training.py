@@ -18,18 +18,35 @@ def test_digits():
     assert losses[0] > 2 and example().accuracy(net) >= 0.92
 
 
-def test_two_networks_in_one_step(tmp_path, monkeypatch):
-    """The generative adversarial network: both optimisers, jitted and lazily, and its grid of samples."""
+@pytest.mark.usefixtures("backend")
+def test_two_networks_in_one_step(monkeypatch):
+    """The generative adversarial network: both optimisers, jitted and lazily."""
     lsgan = example("lsgan")
     monkeypatch.setattr(lsgan, "BATCH", 8)
-    with knobs.use(backend="reference"):
-        (lazy, _), (jitted, generator) = (lsgan.train(epochs=2, count=24, lazy=way) for way in (True, False))
-        images = lsgan.samples(generator, 16)
+    (lazy, _), (jitted, generator) = (lsgan.train(epochs=2, count=24, lazy=way) for way in (True, False))
     np.testing.assert_allclose(lazy, jitted, rtol=1e-3)
     assert len(jitted) == 6 and jitted[-1][0] < jitted[0][0]
+    images = lsgan.samples(generator, 16)
     assert images.shape == (16, 8, 8) and images.min() >= 0 and images.max() <= 1
-    lsgan.write_grid(images, tmp_path / "grid.png")
-    assert (tmp_path / "grid.png").stat().st_size > 100
+
+
+@pytest.mark.parametrize("name, arguments, drawn", [
+    ("lsgan", ["--epochs", "1", "--output", "."], ["losses.png", "samples.png"]),
+    ("train_digits", ["--epochs", "1", "--plot", "losses.png"], ["losses.png"]),
+    ("transformer", ["--steps", "3", "--text", "text", "--plot", "losses.png"], ["losses.png"]),
+])
+def test_examples_draw(tmp_path, monkeypatch, capsys, name, arguments, drawn):
+    """The programs as a user runs them, for a few steps."""
+    module = example(name)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text").write_text("the cat sat on the mat; " * 20)
+    module.main(arguments)
+    assert "loss" in capsys.readouterr().out
+    from matplotlib.image import imread
+    for file in drawn:
+        picture = imread(tmp_path / file)[..., :3]
+        assert min(picture.shape[:2]) > 100 and len(np.unique(picture)) > 10
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["text", *drawn])
 
 
 @pytest.mark.usefixtures("backend")
