@@ -171,6 +171,8 @@ CASES: dict[str, tuple[Callable, tuple[np.ndarray, ...], int]] = {
     "argmax": (lambda x: jtc.argmax(x, axis=1), (normal(30, 40),), 1),
     "attention": (attention, (normal(2, 16, 8), normal(3, 16, 8)[:2], normal(4, 16, 8)[:2]), 3),
     "layer_norm of a product": (layer_norm_of_product, (normal(32, 16), normal(16, 16), normal(16), normal(16)), 2),
+    "heads joined": (lambda x, y, w: jtc.reshape(jtc.permute_dims(x @ y, (1, 0, 2)), (6, -1)) @ w,
+                     (normal(3, 6, 5), normal(3, 5, 4), normal(12, 7)), 2),
     "heads": (heads, (normal(2, 6, 5), normal(5, 12)), 1),
     "residual block": (res_block, (normal(1, 4, 6, 6), normal(4, 4, 3, 3), normal(5, 4, 3, 3)[:4]), 2),
     "concat": (lambda x, y: jtc.concat([x, y, x], axis=1) * 2, (normal(3, 4), normal(3, 5)), 1),

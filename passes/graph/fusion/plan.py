@@ -9,10 +9,12 @@ order of computation, then backward over the readers, until nothing changes:
   buffer
 * where two open reductions meet, the smaller one gets a buffer, with all that was computed on it so far
 * a value read in several ways (by several kernels, or at several places of one) gets a buffer where a reduction is
-  open, or where computing it again costs more than COST_REPEATED or reads more than LEAVES_REPEATED tensors
+  open, or where computing it again costs more than COST_REPEATED or reads more than LEAVES_REPEATED tensors; the first
+  kind loses it again where what it is computed from gets one, too
 * a value that is repeated (broadcast, windows) gets one where that costs more than COST_EXPANDED a repetition
 * the factors of a contraction get one unless they are mere movement
 * what is converted to a wider type gets it before that: readers convert
+* what only a transpose reads gets its buffer above that, in the order of its readers, where rows stay rows
 * what depends on weights only gets one where it meets values that do not: it is then computed once, when weights are
   bound
 * with `apart`, every result of an operation gets one, except where data only moves, and products that are larger than
@@ -138,10 +140,12 @@ def make_plan(graph: Graph, outputs: Iterable[Node], forced: dict[int, str], apa
     planner.backward()
     planner.guess = set()
     while True:
-        count = len(plan.reasons)
+        before = set(plan.reasons)
         planner.forward()
+        if planner.release():
+            planner.forward()
         planner.backward()
-        if len(plan.reasons) == count:
+        if plan.reasons.keys() == before:
             return plan
 
 
@@ -153,6 +157,7 @@ class _Planner:
         self.facts: dict[int, Facts] = {}
         self.opened: set[int] = set()       # ids of values in which a reduction is open, or would be without a buffer
         self.guess: set[int] = set()        # ids of values that probably get a buffer
+        self.unfinished: set[int] = set()   # ids of values that got one because a reduction was open in them
         self.sizes = {id(n): n.type.size for n in plan.order}
         self.reducing = {id(n) for n in plan.order if n.op in REDUCTION_OPS and reduces(n) or n.op in SCANS}
         self.factors = {id(n): contraction_bases(n) for n in plan.order if n.op in REDUCTION_OPS}
@@ -162,6 +167,7 @@ class _Planner:
         """Give a value a buffer; under movement, the value that is moved."""
         node = self.base(node)
         if not is_splat(node) and not self.plan.has_buffer(node):
+            node = self.to_store(node)
             self.plan.reasons[id(node)] = WEIGHTS_ONLY if id(node) in self.weighty else reason
             self.facts[id(node)] = Facts(leaves=frozenset([id(node)]))
             self.refresh(node)
@@ -184,6 +190,25 @@ class _Planner:
         while (node.op in MOVEMENT or widens(node)) and not self.plan.has_buffer(node):
             node = node.args[0]
         return node
+
+    def as_read(self, node: Node) -> Node:
+        """What a transpose makes of `node`, where only that reads it: stored, its readers find it in their order.
+
+        Rows have to stay rows, but for contractions: these write any order.
+        """
+        while len(self.users[id(node)]) == 1 and not self.plan.has_buffer(node):
+            reader, = self.users[id(node)]
+            opened = self.facts[id(node)].open
+            product = opened is not None and self.factors.get(id(opened)) is not None
+            if reader.op != "transpose" or not product and reader.attrs["perm"][-1] != node.type.rank - 1:
+                break
+            node = reader
+        return node
+
+    def to_store(self, node: Node) -> Node:
+        """The value that gets a buffer in place of `node`, which has none."""
+        moved = self.as_read(node)
+        return node if self.plan.has_buffer(moved) else moved
 
     # -------------------------------------------------------------------------------------------- forward
     def forward(self) -> None:
@@ -253,6 +278,8 @@ class _Planner:
         if self.plan.has_buffer(node.args[0]):
             return
         for factor in self.factors[id(node)] or ():
+            if self.plan.has_buffer(self.as_read(factor)):
+                continue
             if self.facts[id(factor)].open is not None or self.cost(factor) > 0:
                 self.cut(factor, "it is a factor of a contraction, which reads each element many times")
 
@@ -362,12 +389,25 @@ class _Planner:
                 own = {number(id(node))}
             paths[id(node)] = set(sorted(own)[:MAX_PATHS])
 
+    def release(self) -> bool:
+        """Take buffers back from values in which no reduction is open by now: what they are computed from has got one.
+
+        Each is then decided upon once more, by its cost.  True where there were any.
+        """
+        released = [n for n in self.plan.order if id(n) in self.unfinished and self.join(n).open is None]
+        for node in released:
+            del self.plan.reasons[id(node)]
+        self.unfinished.clear()
+        return bool(released)
+
     def is_dear(self, node: Node, count: int) -> bool:
         """Decide on a value that is read in `count` ways; True where it got a buffer."""
         if is_source(node) or is_splat(node) or node.op in MOVEMENT or widens(node):
             return False
+        stored = self.to_store(node)
         if id(node) in self.opened:
             reason = f"it is reduced and then read in {count} ways"
+            self.unfinished.add(id(stored))
         else:
             cost = self.cost(node)
             full = [leaf for leaf in self.facts[id(node)].leaves if self.sizes[leaf] * 2 >= node.type.size]
@@ -377,5 +417,5 @@ class _Planner:
                 reason = f"it is read in {count} ways and reads {len(full)} tensors"
             else:
                 return False
-        self.plan.reasons[id(node)] = reason
+        self.plan.reasons[id(stored)] = reason
         return True

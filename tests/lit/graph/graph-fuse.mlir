@@ -152,3 +152,58 @@ func.func @shared(%x: tensor<100000xf32>, %y: tensor<100000xf32>) -> (tensor<100
   %3 = "jtc.mul"(%0, %1) : (tensor<100000xf32>, tensor<100000xf32>) -> tensor<100000xf32>
   return %2, %3 : tensor<100000xf32>, tensor<100000xf32>
 }
+
+// -----
+
+// Only a transpose that keeps rows together reads the exp: it is stored as the product reads it.
+// CHECK-LABEL: "jtc.program"
+// CHECK: "jtc.buffer"() {name = "t[[T:[0-9]+]]", type = tensor<8x4x32xf32>}
+// CHECK: write = {buffer = "t[[T]]"
+// CHECK: ops = ["exp", "transpose"]
+func.func @stored_as_read(%x: tensor<4x8x32xf32>, %w: tensor<128x5xf32>) -> tensor<8x5xf32> {
+  %0 = "jtc.exp"(%x) : (tensor<4x8x32xf32>) -> tensor<4x8x32xf32>
+  %1 = "jtc.transpose"(%0) {perm = array<i64: 1, 0, 2>} : (tensor<4x8x32xf32>) -> tensor<8x4x32xf32>
+  %2 = "jtc.reshape"(%1) : (tensor<8x4x32xf32>) -> tensor<8x128xf32>
+  %3 = "jtc.broadcast"(%2) {dims = array<i64: 0, 2>} : (tensor<8x128xf32>) -> tensor<8x5x128xf32>
+  %4 = "jtc.broadcast"(%w) {dims = array<i64: 2, 1>} : (tensor<128x5xf32>) -> tensor<8x5x128xf32>
+  %5 = "jtc.mul"(%3, %4) : (tensor<8x5x128xf32>, tensor<8x5x128xf32>) -> tensor<8x5x128xf32>
+  %6 = "jtc.reduce"(%5) {fn = "add", axes = array<i64: 2>} : (tensor<8x5x128xf32>) -> tensor<8x5xf32>
+  return %6 : tensor<8x5xf32>
+}
+
+// -----
+
+// Refused: this transpose would make the exp write columns; the product reads them in place.
+// CHECK-LABEL: "jtc.program"
+// CHECK: "jtc.buffer"() {name = "t[[T:[0-9]+]]", type = tensor<4x8x32xf32>}
+// CHECK: write = {buffer = "t[[T]]"
+// CHECK: ops = ["exp"]
+func.func @stored_as_computed(%x: tensor<4x8x32xf32>, %w: tensor<128x5xf32>) -> tensor<8x5xf32> {
+  %0 = "jtc.exp"(%x) : (tensor<4x8x32xf32>) -> tensor<4x8x32xf32>
+  %1 = "jtc.transpose"(%0) {perm = array<i64: 1, 2, 0>} : (tensor<4x8x32xf32>) -> tensor<8x32x4xf32>
+  %2 = "jtc.reshape"(%1) : (tensor<8x32x4xf32>) -> tensor<8x128xf32>
+  %3 = "jtc.broadcast"(%2) {dims = array<i64: 0, 2>} : (tensor<8x128xf32>) -> tensor<8x5x128xf32>
+  %4 = "jtc.broadcast"(%w) {dims = array<i64: 2, 1>} : (tensor<128x5xf32>) -> tensor<8x5x128xf32>
+  %5 = "jtc.mul"(%3, %4) : (tensor<8x5x128xf32>, tensor<8x5x128xf32>) -> tensor<8x5x128xf32>
+  %6 = "jtc.reduce"(%5) {fn = "add", axes = array<i64: 2>} : (tensor<8x5x128xf32>) -> tensor<8x5xf32>
+  return %6 : tensor<8x5xf32>
+}
+
+// -----
+
+// The sum is read in two ways and gets a buffer; half of it, computed from that, is no open reduction and does not.
+// CHECK-LABEL: "jtc.program"
+// CHECK-COUNT-1: "jtc.buffer"() {name = "t{{[0-9]+}}"
+// CHECK-NOT: "jtc.buffer"() {name = "t
+// CHECK: ops = ["reduce"]
+// CHECK: ops = ["mul", "mul"]
+// CHECK: ops = ["mul", "add", "broadcast"]
+func.func @released(%x: tensor<70000x2xf32>, %y: tensor<70000xf32>) -> (tensor<70000xf32>, tensor<3x70000xf32>) {
+  %half = "jtc.constant"() {value = 0.5 : f32} : () -> tensor<70000xf32>
+  %0 = "jtc.reduce"(%x) {fn = "max", axes = array<i64: 1>} : (tensor<70000x2xf32>) -> tensor<70000xf32>
+  %1 = "jtc.mul"(%0, %half) : (tensor<70000xf32>, tensor<70000xf32>) -> tensor<70000xf32>
+  %2 = "jtc.mul"(%1, %y) : (tensor<70000xf32>, tensor<70000xf32>) -> tensor<70000xf32>
+  %3 = "jtc.add"(%1, %0) : (tensor<70000xf32>, tensor<70000xf32>) -> tensor<70000xf32>
+  %4 = "jtc.broadcast"(%3) {dims = array<i64: 1>} : (tensor<70000xf32>) -> tensor<3x70000xf32>
+  return %2, %4 : tensor<70000xf32>, tensor<3x70000xf32>
+}
