@@ -18,6 +18,7 @@ from jtc.dialects.target import CpuTarget
 
 VECTORS = 4         # vectors side by side in a straight copy
 LINE = 16           # elements apart from which on two of them share no cache line
+ROWS = 8            # rows that are cut into panels side by side
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,11 @@ def _schedule(sizes: Mapping[str, int], taken: Affine, put: Affine, lanes: int) 
         return Schedule(from_axis, lanes, tuple(loops))
     vector = to_axis or order[-1]
     if abs(taken[vector]) < LINE:
-        loops = [(a, 1) for a in order if a != vector] + [(vector, lanes * VECTORS)]
+        outer = [a for a in order if a != vector]
+        loops = [(a, 1) for a in outer] + [(vector, lanes * VECTORS)]
+        if len(outer) > 1 and sizes[outer[-1]] > ROWS and taken[outer[-1]] >= LINE \
+                and any(0 < taken[a] < taken[outer[-1]] for a in outer[:-1]):
+            loops.insert(0, (outer[-1], ROWS))      # panels that are cut out of rows: several rows side by side
         return Schedule(vector, lanes, tuple(loops))
     # Gathers: what lies in one cache line of the source is taken at once, the lines in their order.
     rest = sorted((a for a in order if a != vector), key=lambda a: -abs(taken[a]))

@@ -134,7 +134,15 @@ def softmax(m: int, n: int, block: int = 1) -> Program:
 
 
 SIZES = [(1, 1), (1, 17), (3, 7), (17, 3), (33, 33), (7, 129), (64, 1)]
+def panels(rows: int, width: int, count: int) -> Program:
+    """Rows of x, each cut into `count` pieces, piece by piece."""
+    return program(Stage("s", axes(f"t:{count} r:{rows} p:{width}"),
+                         (access("x", (rows, width * count), A("r"), A("t") * width + A("p")),), read(0),
+                         access("y", (count, rows, width), A("t"), A("r"), A("p"))))
+
+
 CASES = {
+    **{f"panels of {r}x{n * w}": panels(r, w, n) for r, w, n in ((33, 48, 3), (7, 17, 5), (100, 8, 4))},
     **{f"matmul {m}x{n}": matmul(m, n, k) for (m, n), k in zip(SIZES, (1, 3, 7, 17, 33, 129, 5))},
     **{f"conv {c}->{f}@{s}/{t}": conv(c, f, s, w, t, p, b, constants) for c, f, s, w, t, p, b, constants in (
         (3, 5, 7, 3, 1, 1, 1, ()), (17, 33, 7, 3, 1, 1, 2, ("f",)), (64, 64, 14, 3, 1, 1, 1, ("f",)),

@@ -18,6 +18,7 @@ from schedule_cases import (
     elementwise,
     fn,
     matmul,
+    panels,
     program,
     read,
     reduction,
@@ -54,7 +55,7 @@ def test_every_class_gets_a_legal_default(name, target):
 @pytest.mark.parametrize("name", [
     "matmul 33x33", "conv 17->33@7/1", "conv 40->17@9/1", "transpose 7x129", "depthwise 3@9", "softmax 17x3 by 1",
     "elementwise (3, 5, 7)", "add over i of 7x129", "gather 3x7", "scan along i of 7x129", "scan along j of 7x129",
-    "recurrence 7x129",
+    "recurrence 7x129", "panels of 33x144",
     "scan along i of 1x17"])
 def test_scheduling_keeps_the_meaning(name):
     """Copy kernels and merged axes compute the same values, in the reference interpreter."""
@@ -135,6 +136,11 @@ def test_a_column_reduction_takes_its_lanes_from_the_columns():
 def test_a_transpose_loads_along_one_axis_and_stores_along_the_other():
     schedule = default(transpose(64, 48)).schedule
     assert schedule.vector == "i" and schedule.loops[-2:] == (("j", 16), ("i", 16))
+
+
+def test_panels_are_cut_out_of_several_rows_side_by_side():
+    assert default(panels(3072, 48, 16)).schedule.loops == (("r", 8), ("t", 1), ("r", 1), ("p", 48))
+    assert default(panels(3072, 1024, 16)).schedule.loops[0] == ("t", 1), "long rows are streams of their own"
 
 
 def test_large_results_bypass_the_caches():

@@ -15,6 +15,8 @@ from jtc.passes.kernel.rules.common import SCATTER_COST, TRANSPOSE_COST, Candida
 STREAM_BYTES = 16 << 20     # results from this size on bypass the caches (measured: 1.2-1.3x at 64 MB)
 HEAVY_BODY = 24             # instructions from which one vector at a time is enough to fill the pipeline
 LINE = 16                   # elements apart from which on two of them share no cache line
+ROWS = 8                    # rows that are cut into panels side by side: as many streams (measured: 4x at 768 columns)
+RUN = 1024                  # elements of a row from which on it is a stream of its own
 
 
 def propose(view: View) -> Iterator[Candidate]:
@@ -42,6 +44,8 @@ def _straight(view: View, vector: str, memory: float) -> Candidate:
     loops = [(a, 1) for a in others]
     if vectors < count and others:      # short rows: several of them in one tile
         loops[-1] = (others[-1], min(view.free[others[-1]], count // vectors))
+    if _turns(view, vector, others):            # such as panels that are cut out of rows
+        loops.insert(0, (others[-1], ROWS))
     block = lanes * min(count, vectors)
     threads = view.threads([a for a, _ in loops])
     if not threads and view.threads([vector]) and size >= 64 * block:
@@ -52,6 +56,17 @@ def _straight(view: View, vector: str, memory: float) -> Candidate:
     stream = write_streams(view) and view.stage.write.flat[vector] == 1
     cost = view.points / size * vectors * (view.work * 0.5 + memory)
     return Candidate(cost, Schedule(vector, lanes, tuple(loops), split=view.cuts(), threads=threads, stream=stream))
+
+
+def _turns(view: View, vector: str, others: list[str]) -> bool:
+    """Whether a read jumps from short row to short row where the write walks on, and walks on along an outer axis.
+
+    others  axes without the vector's, outer to inner
+    """
+    if len(others) < 2 or view.free[others[-1]] <= ROWS or view.free[vector] >= RUN:
+        return False
+    strides = [[abs(view.strides[i][a]) for a in others] for i in view.body_reads]
+    return any(inner >= LINE and any(0 < s < inner for s in outer) for *outer, inner in strides)
 
 
 def _gathering(view: View, vector: str, others: list[str], memory: float) -> Candidate:
@@ -88,4 +103,4 @@ def write_streams(view: View, threshold: int = STREAM_BYTES) -> bool:
     write = view.stage.write
     if view.is_local(write) or write.guards or write.gather or view.kernel.shared:
         return False
-    return write.size * write.dtype.bytes >= threshold and view.points >= write.size
+    return view.points * write.dtype.bytes >= threshold
