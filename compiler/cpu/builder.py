@@ -19,6 +19,7 @@ class Builder:
         self.features = frozenset(features.split(","))
         self.lines: list[str] = []
         self.constants: dict[tuple[str, str], str] = {}
+        self.literals: dict[str, str] = {}          # the same by name
         self.tables: dict[tuple[int, ...], str] = {}
         self._next, self._indent = 0, 1
 
@@ -40,6 +41,7 @@ class Builder:
         key = (literal, type)
         if key not in self.constants:
             self.constants[key] = f"%c{len(self.constants)}"
+            self.literals[self.constants[key]] = literal
         return self.constants[key]
 
     def index(self, value: int) -> str:

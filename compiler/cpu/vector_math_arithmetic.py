@@ -12,6 +12,8 @@ from jtc.dialects.dtypes import DTYPES
 def maximum(a: Value, b: Value) -> Value:
     if a.element == "i1":
         return a | b
+    if a.is_number or b.is_number:
+        return a.at_least(b) if b.is_number else b.at_least(a)
     larger = (a > b).select(a, b)  # b where either is NaN: right but for a NaN in a
     return a.is_nan().select(a, larger) if a.is_float else larger
 
@@ -19,6 +21,8 @@ def maximum(a: Value, b: Value) -> Value:
 def minimum(a: Value, b: Value) -> Value:
     if a.element == "i1":
         return a & b
+    if a.is_number or b.is_number:
+        return a.at_most(b) if b.is_number else b.at_most(a)
     smaller = (a < b).select(a, b)
     return a.is_nan().select(a, smaller) if a.is_float else smaller
 

@@ -19,6 +19,7 @@ _PREDICATES = {"lt": ("olt", "slt"), "le": ("ole", "sle"), "gt": ("ogt", "sgt"),
 
 # Registers of the types that are not MLIR's own: unsigned integers, and 16-bit floats as their bits.
 _REGISTERS = {d.name: f"i{d.bits}" for d in DTYPES.values() if d.kind == "uint" or d.is_half}
+_INFINITY = {32: 0x7F800000, 64: 0x7FF << 52}
 
 
 def type_name(element: str, lanes: int | None) -> str:
@@ -68,6 +69,15 @@ class Value:
     @property
     def is_unsigned(self) -> bool:
         return self.element[0] == "u"
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it is a float constant other than NaN."""
+        text = self.builder.literals.get(self.name, "").removeprefix("dense<").removesuffix(">")
+        if not self.is_float or not text.startswith("0x"):
+            return False
+        magnitude = int(text, 16) & (1 << self.bits - 1) - 1
+        return magnitude <= _INFINITY[self.bits]
 
     @property
     def bits(self) -> int:
@@ -197,13 +207,13 @@ class Value:
         types = model.type if self.lanes is None else f"{self.type}, {model.type}"
         return model._new(f"arith.select {self.name}, {yes.name}, {no.name} : {types}")
 
-    def at_least(self, low: float) -> Value:
-        """max(self, low); a NaN stays (written so that x86 needs one instruction)."""
-        bound = self.const(low)
+    def at_least(self, low: Value | float) -> Value:
+        """max(self, low) where low is no NaN; a NaN of self stays (written so that x86 needs one instruction)."""
+        bound = self._other(low)
         return (bound > self).select(bound, self)
 
-    def at_most(self, high: float) -> Value:
-        bound = self.const(high)
+    def at_most(self, high: Value | float) -> Value:
+        bound = self._other(high)
         return (bound < self).select(bound, self)
 
     # -------------------------------------------------------------------------------------------- other types

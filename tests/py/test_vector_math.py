@@ -14,6 +14,7 @@ import pytest
 
 from jtc.compiler.cpu import lower, machine, vector_math, vector_math_accuracy
 from jtc.compiler.cpu.builder import Builder
+from jtc.compiler.cpu.vector_math_value import Value
 from jtc.dialects.dtypes import BF16, BOOL, DTYPES, F16, F32, F64, I32, I64
 from jtc.dialects.optable import SCALAR_FUNCTIONS, OpError, philox_4x32
 from jtc.dialects.reference_values import convert, scalar
@@ -88,6 +89,19 @@ def functions_kernel(target, dtype, lanes):
     return Kernel(f"functions_{dtype}", target, lanes, [BOOL, dtype, dtype, dtype], body)
 
 
+LIMITS = (0.0, 1.5, -np.inf, np.nan)
+
+
+def limits_kernel(target, dtype, lanes):
+    """max and min of x and each of LIMITS, which is a constant of the code, on either side."""
+    def body(b, loaded):
+        x = Value(b, loaded[0], dtype.name, lanes)
+        limits = [x.const(limit).name for limit in LIMITS]
+        return [(vector_math.apply(b, fn, args, dtype, lanes), dtype)
+                for fn in ("max", "min") for c in limits for args in ([x.name, c], [c, x.name])]
+    return Kernel(f"limits_{dtype}", target, lanes, [dtype], body)
+
+
 def conversions_kernel(target, lanes):
     def body(b, loaded):
         return [(vector_math.convert(b, x, source, to, lanes), to)
@@ -114,6 +128,7 @@ def compiled(request, tmp_path_factory):
         return target.lanes(dtype) if vector else None
 
     kernels = [functions_kernel(target, d, lanes(d)) for d in ALL]
+    kernels += [limits_kernel(target, d, lanes(d)) for d in (F32, F64)]
     kernels += [conversions_kernel(target, lanes(F64)), philox_kernel(target, lanes(I64))]
     objects = []
     for kernel in kernels:
@@ -225,6 +240,18 @@ def test_float_functions(compiled, dtype):
             failures.append(f"{row.name}{tuple(v[zero[0]] for v in inputs)} is the wrong zero")
     assert not failures, "\n".join(failures)
     assert_same(where, np.where(condition, a, b), (condition, a, b), "where")
+
+
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+def test_limits_that_are_constants(compiled, dtype):
+    kernels, library = compiled
+    kernel = kernels[f"limits_{dtype}"]
+    x = float_samples(dtype)[0]
+    cases = [(fn, limit) for fn in (np.maximum, np.minimum) for limit in LIMITS for _ in "ab"]
+    for (fn, limit), got in zip(cases, kernel(library, x), strict=True):
+        assert_same(got, fn(x, dtype.numpy.type(limit)), (x,), f"{fn.__name__} and {limit}", zeros=False)
+    plain = sum(not np.isnan(limit) for limit in LIMITS) * 4
+    assert kernel.text.count(" uno,") == len(cases) - plain, "only what may be NaN is asked"
 
 
 @pytest.mark.parametrize("dtype", [F16, BF16], ids=str)
