@@ -42,6 +42,7 @@ KERNEL = (
     Step("kernel-schedule", "a default schedule for every stage; may split packing off as kernels of its own"),
     Step("kernel-inline-copies", "now that copies are known: values that are only computed to be copied"),
     Step("kernel-schedule", "again, for the copies that compute"),
+    Step("kernel-update-in-place", "last: which kernel reads a value last is known when all copies are there"),
 )
 
 

@@ -22,6 +22,10 @@ def verify_graph(graph: Graph) -> None:
                                (graph.output_names, graph.outputs, "output")):
         if names and len(names) != len(nodes):
             raise VerifyError(f"graph {graph.name}: {len(nodes)} {what}s with {len(names)} names")
+    for new, old in graph.updates.items():
+        if not 0 <= new < len(graph.outputs) or not 0 <= old < len(graph.inputs) \
+                or graph.outputs[new].type != graph.inputs[old].type:
+            raise VerifyError(f"graph {graph.name}: output {new} is no next value of input {old}")
     arguments = {id(n) for n in graph.inputs}
     for node in graph.nodes():
         if (node.op == "input") != (id(node) in arguments):

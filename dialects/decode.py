@@ -132,6 +132,15 @@ class Fields:
             raise self.error(f'{name} must be like ["...", "..."], got [{", ".join(map(str, items))}]')
         return [i.value for i in items]
 
+    def pairs(self, name: str, example: str) -> list[tuple[str, str]]:
+        found = []
+        for pair in self.items(name):
+            strings = isinstance(pair, ir.ArrayAttr) and all(isinstance(s, ir.StringAttr) for s in pair)
+            if not strings or len(pair) != 2:
+                raise self.error(f"{name}: {pair} is not like {example}")
+            found.append((pair[0].value, pair[1].value))
+        return found
+
     def integers(self, name: str) -> list[int]:
         items = self.items(name)
         if not all(isinstance(i, ir.IntegerAttr) for i in items):
@@ -246,6 +255,7 @@ def program(op: Any) -> Program:
     fields = Fields(dict(op.attributes.items()), "", op)
     result = Program(fields.string("name"), fields.strings("inputs", False), fields.strings("outputs", False), {},
                      input_names=fields.strings("input_names"), output_names=fields.strings("output_names"))
+    result.updates = dict(fields.pairs("updates", '["output", "input"]'))
     fields.finish()
     for inner in _operations(op.regions[0], ("jtc.buffer", "jtc.kernel")):
         if inner.name == "jtc.kernel":
@@ -282,11 +292,7 @@ def _kernel(op: Any) -> Kernel:
     fields = Fields(dict(op.attributes.items()), "", op)
     name = fields.string("name")
     shared = fields.parsed("shared", _shared, "i:128 by 32")
-    reasons = []
-    for pair in fields.items("reasons"):
-        if not isinstance(pair, ir.ArrayAttr) or len(pair) != 2 or not all(isinstance(s, ir.StringAttr) for s in pair):
-            raise fields.error(f'reasons: {pair} is not like ["buffer", "why"]')
-        reasons.append((pair[0].value, pair[1].value))
+    reasons, in_place = fields.pairs("reasons", '["buffer", "why"]'), fields.pairs("in_place", '["written", "read"]')
     fields.finish()
     stages, local = [], []
     for inner in _operations(op.regions[0], ("jtc.buffer", "jtc.stage")):
@@ -297,7 +303,7 @@ def _kernel(op: Any) -> Kernel:
             if constant is not None:
                 raise DecodeError("a buffer inside a kernel cannot be constant", inner)
             local.append(Local(buffer, type))
-    return Kernel(name, tuple(stages), shared, tuple(local), tuple(reasons))
+    return Kernel(name, tuple(stages), shared, tuple(local), tuple(reasons), tuple(in_place))
 
 
 def _stage(op: Any) -> Stage:

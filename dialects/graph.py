@@ -98,13 +98,17 @@ def next_number() -> int:
 
 @dataclass
 class Graph:
-    """A function on tensors.  `inputs` are "input" nodes in argument order; the others are reached from `outputs`."""
+    """A function on tensors.  `inputs` are "input" nodes in argument order; the others are reached from `outputs`.
+
+    updates: number of an output -> number of the input whose next value it is, for state that the caller replaces
+    """
 
     name: str
     inputs: list[Node]
     outputs: list[Node]
     input_names: list[str] = field(default_factory=list)
     output_names: list[str] = field(default_factory=list)
+    updates: dict[int, int] = field(default_factory=dict)
 
     def nodes(self) -> list[Node]:
         """All nodes, arguments before users; the inputs come first, also those without a user."""

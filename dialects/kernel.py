@@ -224,6 +224,7 @@ class Kernel:
             that reduce the axis too may read it.  A buffer in `locals` is indexed
             by the other axes and by the place inside the block of a shared axis with block > 1.
     reasons why this kernel ends where it does: (buffer or op, text) pairs that `explain` prints
+    in_place (written, read) pairs of global buffers: the memory of the first may be that of the second (`in_place.py`)
     """
 
     name: str
@@ -231,6 +232,7 @@ class Kernel:
     shared: tuple[tuple[Axis, int], ...] = ()
     locals: tuple[Local, ...] = ()
     reasons: tuple[tuple[str, str], ...] = ()
+    in_place: tuple[tuple[str, str], ...] = ()
 
     @property
     def operands(self) -> list[str]:
@@ -261,6 +263,7 @@ class Program:
     """A module at the kernel level: buffers and the kernels in launch order.
 
     constants  buffer name -> array (weights), bool/int/float (splat), or None where only the type is known
+    updates    output -> the input whose next value it is, for state that the caller replaces after the run
     """
 
     name: str
@@ -271,3 +274,4 @@ class Program:
     constants: dict[str, Any] = field(default_factory=dict)
     input_names: list[str] = field(default_factory=list)
     output_names: list[str] = field(default_factory=list)
+    updates: dict[str, str] = field(default_factory=dict)

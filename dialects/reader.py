@@ -110,7 +110,7 @@ def _graph(op: Any) -> Graph:
                                            decode.location(inner.location))
         else:
             raise decode.DecodeError(f"{inner.name} is not an op of a graph; only those of the jtc dialect are", inner)
-    return Graph(function.name.value, inputs, outputs, _names(op, "arg_attrs"), _names(op, "res_attrs"))
+    return Graph(function.name.value, inputs, outputs, _names(op, "arg_attrs"), _names(op, "res_attrs"), _updates(op))
 
 
 def _type(type: Any, op: Any) -> Any:
@@ -126,3 +126,17 @@ def _names(op: Any, attribute: str) -> list[str]:
         return []
     dictionaries = list(op.attributes[attribute])
     return [d["jtc.name"].value for d in dictionaries] if all("jtc.name" in d for d in dictionaries) else []
+
+
+def _updates(op: Any) -> dict[int, int]:
+    """Number of a result -> number of the argument that it replaces, from `jtc.updates`."""
+    if "res_attrs" not in op.attributes:
+        return {}
+    found = {}
+    for number, attrs in enumerate(op.attributes["res_attrs"]):
+        if "jtc.updates" in attrs:
+            attr = attrs["jtc.updates"]
+            if not isinstance(attr, ir.IntegerAttr):
+                raise decode.DecodeError(f"jtc.updates is the number of an argument, got {attr}", op)
+            found[number] = attr.value
+    return found

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from jtc.dialects import in_place
 from jtc.dialects.affine import Affine
 from jtc.dialects.dtypes import BOOL, F32
 from jtc.dialects.expr import Expr, reads_of, walk
@@ -43,6 +44,11 @@ def problems(program: Program) -> Iterator[Problem]:
     for name in program.outputs:
         if name in program.buffers and name not in ready:
             yield Problem(f"the output {name!r} is never written")
+    for new, old in program.updates.items():
+        if new not in program.outputs or old not in program.inputs:
+            yield Problem(f"updates: {new!r} is no output, or {old!r} no input")
+        elif program.buffers.get(new) != program.buffers.get(old):
+            yield Problem(f"updates: {new!r} and {old!r} are of different types")
 
 
 def _kernel(kernel: Kernel, program: Program, ready: set[str]) -> Iterator[Problem]:
@@ -88,6 +94,9 @@ def _kernel(kernel: Kernel, program: Program, ready: set[str]) -> Iterator[Probl
             if access.buffer in program.inputs or access.buffer in program.constants:
                 yield Problem(f"writes {access.buffer}, an input or a constant", stage=stage.name)
     ready |= written - local.keys()
+    for new, old in kernel.in_place:
+        if reason := in_place.refusal(kernel, new, old):
+            yield Problem(f"cannot write {new} over {old}: {reason}")
 
 
 def _read(stage: Stage, finished: bool) -> set[str]:

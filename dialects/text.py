@@ -35,6 +35,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ def graph_text(graph: Graph, locations: bool = True) -> str:
     for i, node in enumerate(graph.inputs):
         names[id(node)] = f"%arg{i}"
         arguments.append(f"%arg{i}: {node.type}{_public(graph.input_names, i)}{where(node.loc)}")
-    results = [f"{node.type}{_public(graph.output_names, i)}" for i, node in enumerate(graph.outputs)]
+    results = [f"{node.type}{_public(graph.output_names, i, graph.updates)}" for i, node in enumerate(graph.outputs)]
     lines = [f"  func.func @{_symbol(graph.name)}({', '.join(arguments)}) -> ({', '.join(results)}) {{"]
     for node in graph.nodes():
         if id(node) in names:
@@ -94,6 +95,8 @@ def program_text(program: Program, locations: bool = True) -> str:
         attrs["input_names"] = _strings(program.input_names)
     if program.output_names:
         attrs["output_names"] = _strings(program.output_names)
+    if program.updates:
+        attrs["updates"] = f"[{', '.join(_strings(pair) for pair in program.updates.items())}]"
     return _HEAD + "\n".join(lines) + f"\n  }}) {_dictionary(attrs)} : () -> ()\n}}\n"
 
 
@@ -161,8 +164,12 @@ _ATTRIBUTES: dict[str, Callable[[Any, Node], str]] = {
 }
 
 
-def _public(names: Sequence[str], i: int) -> str:
-    return f" {{jtc.name = {string(names[i])}}}" if names else ""
+def _public(names: Sequence[str], i: int, updates: Mapping[int, int] = MappingProxyType({})) -> str:
+    """The attributes of an argument or a result: its name; of a result, the number of the argument that it replaces."""
+    attrs = {"jtc.name": string(names[i])} if names else {}
+    if i in updates:
+        attrs["jtc.updates"] = f"{updates[i]} : i64"
+    return f" {_dictionary(attrs)}" if attrs else ""
 
 
 def _symbol(name: str) -> str:
@@ -204,6 +211,8 @@ def _kernel_lines(kernel: Kernel, where: Callable[[Location | None], str]) -> li
         attrs["shared"] = _strings(f"{axis} by {block}" for axis, block in kernel.shared)
     if kernel.reasons:
         attrs["reasons"] = f"[{', '.join(_strings(pair) for pair in kernel.reasons)}]"
+    if kernel.in_place:
+        attrs["in_place"] = f"[{', '.join(_strings(pair) for pair in kernel.in_place)}]"
     return [*lines, f"}}) {_dictionary(attrs)} : () -> ()"]
 
 

@@ -53,7 +53,7 @@ def structure(graph: Graph) -> tuple:
         else:
             attrs = _attrs(node)
         rows.append((node.op, tuple(place[id(a)] for a in node.args), attrs, node.type))
-    return tuple(rows), len(graph.inputs), tuple(place[id(n)] for n in graph.outputs)
+    return tuple(rows), len(graph.inputs), tuple(place[id(n)] for n in graph.outputs), tuple(graph.updates.items())
 
 
 def _attrs(node: Node) -> object:
@@ -70,7 +70,7 @@ def copied(graph: Graph) -> Graph:
         twin = Node(node.op, [twins[id(a)] for a in node.args], dict(node.attrs), node.type, node.loc, data)
         twin.order, twins[id(node)] = node.order, twin
     return Graph(graph.name, [twins[id(n)] for n in graph.inputs], [twins[id(n)] for n in graph.outputs],
-                 list(graph.input_names), list(graph.output_names))
+                 list(graph.input_names), list(graph.output_names), dict(graph.updates))
 
 
 def compiled(graph: Graph) -> Runnable:

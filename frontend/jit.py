@@ -133,7 +133,7 @@ def _trace(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, 
     used = [n for n, leaf in zip(names, arguments) if tensor_type(leaf)]
     graph = Graph(tracer.name, inputs, outputs, _argument_names(function, used, len(args))
                   + [f"captured{i}" for i in range(len(captured))],
-                  _output_names(out_form, sources, len(outputs)))
+                  _output_names(out_form, sources, len(outputs)), _updates(writes, captured, inputs, outputs))
     known = {id(n) for n in inputs}
     if any(n.op == "input" and id(n) not in known for n in graph.nodes()):
         raise trace_error(f"the traced function {tracer.name!r} uses a tensor that stands for one example of vmap "
@@ -170,6 +170,20 @@ def _source(node: Node, inputs: list[Node], outputs: list[Node]) -> Source:
             return Source("output", number)
     outputs.append(node)
     return Source("output", len(outputs) - 1)
+
+
+def _updates(writes: list[tuple[Place | Tensor, Source]], captured: list[tuple[Tensor, Place | None]],
+             inputs: list[Node], outputs: list[Node]) -> dict[int, int]:
+    """Number of an output -> of the input whose next value it is: the captured tensor that it is assigned to."""
+    first = len(inputs) - len(captured)
+    number = {id(tensor): first + k for k, (tensor, _) in enumerate(captured)}
+    found: dict[int, int] = {}
+    for target, source in writes:
+        old = number.get(id(target))
+        if old is not None and source.kind == "output" and source.number not in found \
+                and outputs[source.number].type == inputs[old].type:
+            found[source.number] = old
+    return found
 
 
 def _restore(function: Any, arguments: Sequence[Any], before: dict[tuple, tuple[Place, Tensor]],
@@ -292,7 +306,7 @@ class Program:
 class Jit(Dispatcher):
     """A function compiled by `jit`.
 
-    compiles     how many signatures were traced and compiled so far
+    compiles     how many signatures were traced and compiled so far;  runnables: what to
     graph(*args) the graph for these arguments, without compiling it; `lower` is another name for it
     """
 
@@ -400,6 +414,12 @@ class Jit(Dispatcher):
         self.add(row, executable, captured, _wrap(traced),
                  writes=[(number[id(target)], source.number) for target, source in traced.writes],
                  guard=(program.epoch, epoch) if traced.static else None, results=results)
+
+    @property
+    def runnables(self) -> list[execute.Runnable]:
+        """What the signatures so far were compiled to, the first one first: modules, which can be profiled."""
+        found = [program.runnable for programs in self._programs.values() for program in programs]
+        return [runnable for runnable in found if runnable is not None]
 
     def graph(self, *args: Any, **kwargs: Any) -> Graph:
         """The graph of the function for these arguments."""

@@ -23,11 +23,13 @@ TRACKED_LIMIT = 40_000      # where gradients may be taken, which would compute 
 
 class _State(threading.local):
     """Per thread: tensors without a value by number of their node; those of them that were assigned to, whose history
-    ends when they get their value; about how many nodes are pending, and how many before that is looked into."""
+    ends when they get their value; the nodes that these stood for before, by the new ones; about how many nodes are
+    pending, and how many before that is looked into."""
 
     def __init__(self) -> None:
         self.tensors: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()
         self.assigned: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()     # by id
+        self.replaced: weakref.WeakKeyDictionary[Node, weakref.ref[Node]] = weakref.WeakKeyDictionary()
         self.recorded, self.limit = 0, PENDING_LIMIT
 
 
@@ -48,10 +50,12 @@ def pending(tensor: Tensor) -> None:
             _state.recorded, _state.limit = len(order), len(order) + PENDING_LIMIT
 
 
-def assigned(tensor: Tensor) -> None:
+def assigned(tensor: Tensor, old: Node) -> None:
     """Note a tensor that got another node: it is state, and starts anew from its value once that is computed."""
     pending(tensor)
     _state.assigned[id(tensor)] = tensor
+    if tensor._node is not old:
+        _state.replaced[tensor._node] = weakref.ref(old)       # type: ignore[index]
 
 
 def end_history(tensor: Tensor) -> None:
@@ -148,7 +152,22 @@ def lazy_graph(outputs: Sequence[Node]) -> tuple[Graph, list[Node]]:
     The leaves are inputs in the order of their first use, so two computations of one form give equal graphs.
     """
     leaves = [n for n in topological(outputs) if n.op == "input"]
-    return Graph("lazy", leaves, list(outputs)), leaves
+    number = {id(n): i for i, n in enumerate(leaves)}
+    updates: dict[int, int] = {}
+    for i, node in enumerate(outputs):
+        old = _first_value(node)
+        if id(old) in number and number[id(old)] not in updates.values():
+            updates[i] = number[id(old)]
+    return Graph("lazy", leaves, list(outputs), updates=updates), leaves
+
+
+def _first_value(node: Node) -> Node | None:
+    """The value in memory of the tensor that now stands for a pending node; None where it never stood for another."""
+    old: Node | None = node
+    while old is not None and (old is node or old.op != "input"):
+        earlier = _state.replaced.get(old)
+        old = earlier() if earlier is not None else None
+    return old
 
 
 def sync(*trees: Any) -> None:

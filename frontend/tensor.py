@@ -270,11 +270,11 @@ class Tensor:
         if tracer is not None and self._tracer is None:
             tracer.capture(self).value = node
             return
-        self.node()                                    # raises for a tensor of another trace
+        old = self.node()                              # raises for a tensor of another trace
         self._node, self._buffer = node, None
         if tracer is None:
             from jtc.frontend import lazy
-            lazy.assigned(self)
+            lazy.assigned(self, old)
 
     def set_buffer(self, buffer: values.Buffer) -> None:
         """Let the tensor stand for a value in memory from now on."""

@@ -68,7 +68,8 @@ def canonical(kernel: Kernel) -> tuple[Kernel, dict[str, str]]:
     stages = tuple(replace(map_accesses(s, access), name=f"s{i}", locs=(), ops=())
                    for i, s in enumerate(kernel.stages))
     locals_ = tuple(replace(b, name=local[b.name]) for b in kernel.locals)
-    return Kernel("kernel", stages, kernel.shared, locals_), names
+    in_place = tuple((names[new], names[old]) for new, old in kernel.in_place)
+    return Kernel("kernel", stages, kernel.shared, locals_, in_place=in_place), names
 
 
 def _range(access: Access, sizes: Mapping[str, int]) -> tuple[int, int] | None:

@@ -5,13 +5,19 @@ A plan is data, kept as JSON beside the machine code.  Every buffer has a kind:
 | kind     | memory                                                        | `place`                     |
 |---|---|---|
 | input    | the caller's                                                  | number of the input         |
-| output   | fresh for every run                                           | number of the output        |
+| output   | fresh for every run, or that of the input that it replaces    | number of the output        |
 | constant | weights, bound once; or a number that fills the buffer        | number of the constant      |
 | prepared | written once by the `prepare` launches, from constants only   | offset in the prepared block|
 | scratch  | like prepared, but needed only while preparing                | offset in the scratch block |
 | arena    | intermediate values; one block per run, shared by liveness    | offset in the arena         |
 
 Launches with equal `wave` do not depend on each other and may run at the same time; waves run in order.
+
+State is updated in place: where kernels make w1 of w0, w2 of w1... and may write over what they read
+(`Kernel.in_place`), all of these but w0 lie in the memory of the last one, an output; and that may be the memory of w0,
+an input, if the caller gives it up (`Plan.updates`).  So memory is written before a value in it is dead only by the
+kernel that replaces this value, element by element (`dialects/in_place.py`): all others that read it run in earlier
+waves, for which a write to w1 counts as one to w0.
 """
 from __future__ import annotations
 
@@ -102,6 +108,7 @@ class Plan:
     target, features     LLVM names of the processor and of the features that the code may use
     tree                 how results are put together for the caller (JSON written by the front end), or None
     report               what `jtc explain` prints, as the driver gives it
+    updates              [output, input] numbers: the output may be written over the input, if nobody else needs that
     """
 
     name: str
@@ -121,6 +128,7 @@ class Plan:
     features: str = ""
     tree: str | None = None
     report: dict[str, Any] = field(default_factory=dict)
+    updates: list[list[int]] = field(default_factory=list)
 
     def to_json(self) -> str:
         return json.dumps({"format": "jtc-plan", "version": VERSION, **asdict(self)}, separators=(",", ":"))
@@ -172,6 +180,14 @@ class Plan:
                 0 <= offset <= self.buffers[i].bytes for i, offset in zip(launch.operands, launch.offsets)),
                 f"{launch.kernel} starts outside of a buffer")
         need(all(0 <= i < count for i in self.inputs + self.outputs), "an input or output names no buffer")
+        for pair in self.updates:
+            need(len(pair) == 2 and 0 <= pair[0] < len(self.outputs) and 0 <= pair[1] < len(self.inputs)
+                 and self.buffers[self.outputs[pair[0]]].kind == "output"
+                 and self.buffers[self.outputs[pair[0]]].place == pair[0]
+                 and self.buffers[self.outputs[pair[0]]].bytes == self.buffers[self.inputs[pair[1]]].bytes,
+                 "an output cannot lie in the place of an input")
+        need(len({p[0] for p in self.updates}) == len({p[1] for p in self.updates}) == len(self.updates),
+             "two outputs lie in the place of one input")
         need(len(self.input_names) == len(self.inputs), "names of inputs are missing")
         need(len(self.output_names) == len(self.outputs), "names of outputs are missing")
         for c in self.constants:
@@ -193,6 +209,7 @@ def build_plan(program: Program, functions: Mapping[str, Function], target: CpuT
     prepare = [launch for launch, k in zip(launches, program.kernels, strict=True) if k.name in once]
     repeated = [(launch, k) for launch, k in zip(launches, program.kernels, strict=True) if k.name not in once]
     _assign_waves([launch for launch, _ in repeated], [k for _, k in repeated], program)
+    _check_in_place(repeated)
     runs = sorted((launch for launch, _ in repeated), key=lambda launch: launch.wave)
     for number, launch in enumerate(prepare):
         launch.wave = number
@@ -217,6 +234,9 @@ def build_plan(program: Program, functions: Mapping[str, Function], target: CpuT
         if b.kind == "prepared":
             b.place = plan.prepared_bytes
             plan.prepared_bytes = _align(plan.prepared_bytes + b.bytes)
+    for new, chain in _replaced(program, once).items():
+        if chain and chain[-1] in program.inputs:
+            plan.updates.append([program.outputs.index(new), program.inputs.index(chain[-1])])
     plan.check()
     return plan
 
@@ -333,9 +353,9 @@ def _assign_waves(launches: Sequence[LaunchPlan], kernels: Sequence[Kernel], pro
     reader: dict[str, int] = {}             # last wave that read it
     small_waves: list[bool] = []
     for launch, kernel in zip(launches, kernels, strict=True):
-        touched = {*kernel.read, *kernel.written}
-        earliest = 1 + max((writer.get(n, -1) for n in touched), default=-1)
-        earliest = max([earliest, *(reader.get(n, -1) + 1 for n in kernel.written)])
+        changed = (*kernel.written, *(old for _, old in kernel.in_place))
+        earliest = 1 + max((writer.get(n, -1) for n in (*kernel.read, *kernel.written)), default=-1)
+        earliest = max([earliest, *(reader.get(n, -1) + 1 for n in changed)])
         written = sum(program.buffers[n].bytes for n in kernel.written)
         small = written <= WAVE_BYTES and (estimate_ns(launch.flops, launch.bytes) < SMALL_NS
                                            or launch.units < SMALL_UNITS)
@@ -346,8 +366,34 @@ def _assign_waves(launches: Sequence[LaunchPlan], kernels: Sequence[Kernel], pro
             small_waves.append(small)
         for n in kernel.read:
             reader[n] = max(reader.get(n, -1), launch.wave)
-        for n in kernel.written:
+        for n in changed:
             writer[n] = launch.wave
+
+
+def _check_in_place(launches: Sequence[tuple[LaunchPlan, Kernel]]) -> None:
+    """Raise InternalError where something else touches a value in or after the wave in which it is written over."""
+    touched: dict[str, list[tuple[int, str]]] = {}      # buffer -> (wave, kernel)
+    for launch, kernel in launches:
+        for name in (*kernel.read, *kernel.written):
+            touched.setdefault(name, []).append((launch.wave, kernel.name))
+    for launch, kernel in launches:
+        for new, old in kernel.in_place:
+            late = next((k for wave, k in touched[old] if wave >= launch.wave and k != kernel.name), None)
+            if late is not None:
+                raise InternalError(f"{kernel.name} writes {new} over {old}, which {late} still reads")
+
+
+def _replaced(program: Program, once: set[str]) -> dict[str, list[str]]:
+    """Output -> the values whose memory it takes over, the last one first."""
+    over = {new: old for kernel in program.kernels if kernel.name not in once for new, old in kernel.in_place}
+    found: dict[str, list[str]] = {}
+    for name in program.outputs:
+        chain, at = [], name
+        while at in over:
+            at = over[at]
+            chain.append(at)
+        found[name] = chain
+    return found
 
 
 def _describe(program: Program, prepare: Sequence[LaunchPlan], runs: Sequence[LaunchPlan], once: set[str],
@@ -357,6 +403,7 @@ def _describe(program: Program, prepare: Sequence[LaunchPlan], runs: Sequence[La
     used_once = {names[i] for launch in prepare for i in launch.operands}
     used_often = {names[i] for launch in runs for i in launch.operands} | set(program.outputs)
     written_once = {n for k in program.kernels if k.name in once for n in k.written}
+    home = {inner: outer for outer, chain in _replaced(program, once).items() for inner in chain}
     inputs = {n: i for i, n in enumerate(program.inputs)}
     outputs = {n: i for i, n in reversed(list(enumerate(program.outputs)))}
     buffers: list[BufferPlan] = []
@@ -382,8 +429,8 @@ def _describe(program: Program, prepare: Sequence[LaunchPlan], runs: Sequence[La
                 constants.append(ConstantPlan(name, len(buffers), None, offsets[shared], type.bytes))
         elif name in written_once:
             kind, where = ("prepared" if name in used_often else "scratch"), 0
-        elif name in outputs:
-            kind, where = "output", outputs[name]
+        elif name in outputs or name in home:
+            kind, where = "output", outputs[home.get(name, name)]
         else:
             kind, where = "arena", 0
         buffers.append(BufferPlan(name, type.dtype.name, list(type.shape), type.bytes, kind, where))

@@ -31,8 +31,9 @@ from jtc.dialects.target import CpuTarget
 class Emitted:
     """The code of one kernel.
 
-    text             MLIR module with one `func.func @symbol`: one flat memref for each operand, the workspace as bytes,
-                     begin and end of the units to run (index)
+    text             MLIR module with one `func.func @symbol`: one flat memref for each operand (`llvm.noalias` where no
+                     other operand may share its memory), the workspace as bytes, begin and end of the units to run
+                     (index)
     operands         buffer names in the order of the arguments
     units            how many there are; every call runs a range of at least one, in any order and on any thread
     workspace_bytes  scratch memory of one call, aligned to 64 bytes
@@ -56,10 +57,13 @@ def emit(kernel: Kernel, buffers: Mapping[str, TensorType], target: CpuTarget) -
     operands = kernel.operands
     code, workspace = Code(target.features), Workspace()
     memories = {name: Memory(f"%arg{i}", buffers[name].size, buffers[name].dtype) for i, name in enumerate(operands)}
-    arguments = [f"%arg{i}: {memories[name].type}" for i, name in enumerate(operands)]
+    shared = {name for pair in kernel.in_place for name in pair}
+    arguments = [f"%arg{i}: {memories[name].type}{'' if name in shared else ' {llvm.noalias}'}"
+                 for i, name in enumerate(operands)]
     for local in kernel.locals:
         memories[local.name] = workspace.memory(local.name, local.type.size, local.type.dtype)
-    context = Context(code, target, workspace, memories, frozenset(b.name for b in kernel.locals), _registers(kernel))
+    context = Context(code, target, workspace, memories, frozenset(b.name for b in kernel.locals), _registers(kernel),
+                      frozenset(new for new, _ in kernel.in_place))
     units = _Units(kernel, context).emit()
     if any(schedule_of(s).stream for s in kernel.stages):      # streamed stores are done before another thread reads
         code.line('llvm.call_intrinsic "llvm.x86.sse.sfence"() : () -> ()')

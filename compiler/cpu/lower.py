@@ -117,15 +117,14 @@ def _foreign_ops(operation: Any) -> list[str]:
 
 
 def _with_entry(llvm_ir: str, symbol: str, operands: int) -> str:
-    """Make the kernel's function internal, with pointers that do not alias, and add the packed entry that calls it."""
+    """Make the kernel's function internal, and add the packed entry that calls it."""
     head = re.search(rf"^define void @{re.escape(symbol)}\((.*)\) \{{$", llvm_ir, re.MULTILINE)
     if head is None:
         raise InternalError(f"kernel {symbol}: the module defines no function {symbol}")
     arguments = head[1].split(", ")
     if [a.split(" ")[0] for a in arguments] != ["ptr"] * (operands + 1) + ["i64"] * 2:
         raise InternalError(f"kernel {symbol}: takes ({head[1]}), not {operands} operands, workspace, begin and end")
-    distinct = [a.replace("ptr ", "ptr noalias nonnull ", 1) for a in arguments[:operands]]
-    inner = ", ".join(distinct + arguments[operands:])
+    inner = ", ".join([*(a.replace("ptr ", "ptr nonnull ", 1) for a in arguments[:operands]), *arguments[operands:]])
     llvm_ir = llvm_ir.replace(head[0], f"define internal void @{symbol}.body({inner}) noinline {{")
     lines = [f"define void @{symbol}(ptr %operands, ptr %workspace, i64 %begin, i64 %end) {{"]
     for i in range(operands):

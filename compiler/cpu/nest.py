@@ -34,6 +34,7 @@ class Context:
     memories   buffer -> memory;  locals: those in the workspace that live for one block of the shared axes
     scalars    local buffer -> SSA name of its element, where it is known in the current block
     registers  locals of one element that every stage uses plainly, so that they need no memory
+    in_place   buffers whose memory may be that of one that their stage reads
     """
 
     code: Code
@@ -42,6 +43,7 @@ class Context:
     memories: dict[str, Memory]
     locals: frozenset[str] = frozenset()
     registers: frozenset[str] = frozenset()
+    in_place: frozenset[str] = frozenset()
     scalars: dict[str, str] = field(default_factory=dict)
 
 
@@ -240,7 +242,7 @@ class Nest:
         accs = tile.reduce(frame) if stage.reduce is not None else None
         once = self.code.depth == self.depth and first is True and last is True     # not inside a loop of the stage
         scalars = self.context.scalars if once and stage.write.buffer in self.context.registers else None
-        finish(tile, frame, accs, Finish(first, last, partial, scalars, self.schedule.stream))
+        finish(tile, frame, accs, Finish(first, last, partial, scalars, self.schedule.stream, self._untouched()))
 
     def _check_panels(self, places: Places) -> None:
         """A register tile lies in one panel of every operand that is packed ahead; legality sees to it."""
@@ -263,13 +265,18 @@ class Nest:
     def _partial(self) -> Operand | None:
         """Where partial results wait between blocks of a reduction: in the output, or where it cannot hold them, in the
         workspace; None where the outermost loop over blocks makes room for those inside of it."""
-        stage, reads = self.stage, {a.buffer for a in self.stage.reads}
+        stage = self.stage
         blocked = bool(self.flags.first) or any(a in stage.reductions and s < stage.sizes[a] for a, s in self.loops)
         fits = stage.write.dtype is stage.body.dtype and not stage.write.guards and not stage.write.gather \
-            and stage.write.buffer not in reads
+            and self._untouched()
         if stage.reduce is None or stage.accumulate or not blocked or fits:
             return self.write
         return self._waiting(stage.sizes, {}) if self.flags.first else None
+
+    def _untouched(self) -> bool:
+        """Whether the stage reads nothing from the memory that it writes, which may hold something else first then."""
+        written = self.stage.write.buffer
+        return written not in self.context.in_place and all(a.buffer != written for a in self.stage.reads)
 
     def _waiting(self, sizes: Mapping[str, int], origin: Places) -> Operand:
         """Workspace for the partial results of blocks of these sizes that start at `origin`."""

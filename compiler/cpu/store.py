@@ -30,6 +30,7 @@ class Finish:
     partial      where results wait for the next block (may be the stage's write itself)
     scalars      takes the only element of a local scalar (buffer -> SSA name) instead of memory; None: always store
     stream       whether stores bypass the caches where the address is aligned
+    free         whether the stage reads nothing from the memory that it writes
     """
 
     first: Flag
@@ -37,6 +38,7 @@ class Finish:
     partial: Operand
     scalars: dict[str, str] | None
     stream: bool
+    free: bool
 
 
 def finish(tile: Tile, frame: Frame, accs: list[str | None] | None, how: Finish) -> None:
@@ -131,8 +133,8 @@ def _is_long(tile: Tile) -> bool:
 def _can_wait(tile: Tile, how: Finish) -> bool:
     """Whether the write can hold the results before the epilogue."""
     stage = tile.stage
-    return how.scalars is None and stage.write.dtype is tile.dtype and not stage.write.guards \
-        and not stage.write.gather and all(read.buffer != stage.write.buffer for read in stage.reads)
+    return how.scalars is None and how.free and stage.write.dtype is tile.dtype and not stage.write.guards \
+        and not stage.write.gather
 
 
 def _aligned(tile: Tile, frame: Frame) -> str | None:

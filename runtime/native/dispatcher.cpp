@@ -27,6 +27,7 @@ struct Signature {
     std::shared_ptr<Executable> executable;
     std::vector<Captured> captured;
     std::vector<std::pair<size_t, size_t>> writes;  // (number of a captured tensor, of the output it gets)
+    std::vector<bool> replaced;                     // captured tensors whose memory may be that of their next value
     nb::object held, current;                       // lists of one item each, or nothing
     size_t results;                                 // outputs that the caller sees
     nb::object wrap;
@@ -63,14 +64,25 @@ PyTypeObject* array_type = nullptr;
 PyObject* buffer_name = nullptr;
 PyObject* node_name = nullptr;
 
-// The Buffer in a tensor's `_buffer`, or an empty one.
-Buffer buffer_of(PyObject* tensor) {
+// What a tensor holds in `_buffer`; invalid where there is nothing.
+nb::object attribute_of(PyObject* tensor) {
     nb::object attribute = nb::steal(PyObject_GetAttr(tensor, buffer_name));
-    if (!attribute.is_valid()) {
-        PyErr_Clear();
-        return {};
-    }
-    return Py_TYPE(attribute.ptr()) == buffer_type ? *nb::inst_ptr<Buffer>(attribute) : Buffer{};
+    if (!attribute.is_valid()) PyErr_Clear();
+    return attribute;
+}
+
+// The Buffer that it is, or an empty one.
+Buffer buffer_of(const nb::object& attribute) {
+    const bool there = attribute.is_valid() && Py_TYPE(attribute.ptr()) == buffer_type;
+    return there ? *nb::inst_ptr<Buffer>(attribute) : Buffer{};
+}
+
+// Whether the tensor whose `_buffer` is `attribute` alone holds its memory, of which `buffer` is the one other share:
+// no second tensor, no array or capsule made of it, no program that is still to run.  `attribute` is the one reference
+// to the Python object besides the tensor's.
+bool is_only_holder(const nb::object& attribute, const Buffer& buffer) {
+    return Py_REFCNT(attribute.ptr()) == 2 && buffer.storage.use_count() == 2 && buffer.storage->capacity &&
+           !buffer.storage->borrowed;
 }
 
 // A row-major array's memory, or an empty Buffer.
@@ -140,6 +152,11 @@ void Dispatcher::add(nb::sequence arguments, std::shared_ptr<Executable> executa
         if (target >= signature->captured.size() || output >= executable->outputs.size())
             throw nb::value_error("a write names a captured tensor or an output that is not there");
     signature->writes = std::move(writes);
+    signature->replaced.resize(signature->captured.size());
+    for (const auto& [target, output] : signature->writes)
+        for (const auto& [place, input] : executable->updates)
+            if (place == output && input + signature->captured.size() == executable->inputs.size() + target)
+                signature->replaced[target] = true;
     signature->results = results.is_none() ? executable->outputs.size() : nb::cast<size_t>(results);
     if (signature->results > executable->outputs.size()) throw nb::value_error("more results than outputs");
     if (!guard.is_none()) {
@@ -204,7 +221,7 @@ PyObject* Dispatcher::call(PyObject* args, PyObject* kwargs) {
         for (size_t i = 0; i < count; i++) {
             PyObject* given = PyTuple_GET_ITEM(args, Py_ssize_t(i));
             if (reinterpret_cast<PyObject*>(Py_TYPE(given)) == tensor_type.ptr()) {
-                buffers[i] = buffer_of(given);
+                buffers[i] = buffer_of(attribute_of(given));
             } else if (Py_TYPE(given) == array_type) {
                 buffers[i] = view_array(given);
             }
@@ -235,23 +252,30 @@ PyObject* Dispatcher::run(const Signature& signature, std::vector<Buffer>& buffe
         }
     buffers.resize(count);
     const Executable& executable = *signature.executable;
-    std::vector<nb::object> found;
+    const size_t given = count;
+    std::vector<nb::object> found, old;
     for (const Captured& captured : signature.captured) {
         nb::object tensor = captured.find();
         if (!tensor.is_valid() || PyObject_IsInstance(tensor.ptr(), tensor_type.ptr()) != 1) return nullptr;
-        buffers.push_back(buffer_of(tensor.ptr()));
+        old.push_back(attribute_of(tensor.ptr()));
+        buffers.push_back(buffer_of(old.back()));
         if (buffers.back().type != executable.buffers[size_t(executable.inputs[count])].type) return nullptr;
         found.push_back(std::move(tensor));
         count++;
     }
-    std::vector<Buffer> results = executable.run(buffers.data(), count);
+    Replaced replaced{std::vector<bool>(count), [&](const std::vector<Buffer>& results) {
+                          for (const auto& [target, output] : signature.writes) {
+                              nb::object value = nb::cast(results[output]);
+                              if (PyObject_SetAttr(found[target].ptr(), node_name, Py_None) ||
+                                  PyObject_SetAttr(found[target].ptr(), buffer_name, value.ptr()))
+                                  throw nb::python_error();
+                          }
+                      }};
+    for (size_t k = 0; k < found.size(); k++)
+        replaced.ours[given + k] = signature.replaced[k] && is_only_holder(old[k], buffers[given + k]);
+    old.clear();
+    std::vector<Buffer> results = executable.run(buffers.data(), count, &replaced);
     buffers.clear();
-    for (const auto& [target, output] : signature.writes) {
-        nb::object value = nb::cast(results[output]);
-        if (PyObject_SetAttr(found[target].ptr(), node_name, Py_None) ||
-            PyObject_SetAttr(found[target].ptr(), buffer_name, value.ptr()))
-            throw nb::python_error();
-    }
     results.resize(signature.results);
     nb::object tensors = nb::steal(PyTuple_New(Py_ssize_t(results.size())));
     for (size_t i = 0; i < results.size(); i++) {
@@ -367,7 +391,8 @@ void bind_dispatcher(nb::module_& m) {
              "((\"attr\" | \"item\", name), ...) and holder the cell, dict or object that it starts from.\n"
              "Outputs go through `make`; `wrap(tuple of them)` is the result; None: the only one, or the tuple.\n"
              "writes   (number of a captured tensor, number of an output) pairs: the tensor's `_buffer` becomes the "
-             "output, its `_node` None\n"
+             "output, its `_node` None;\n"
+             "         in the old one's memory where the plan allows that (`updates`) and nobody else holds it\n"
              "guard    two lists of one item; while their items are different objects the signature fits nothing\n"
              "results  how many of the outputs, from the first, are results (None: all)")
         .def(

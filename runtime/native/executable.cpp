@@ -135,11 +135,12 @@ void Schedule::run(const Wave& wave, void* const* pointers) const {
 Executable::Executable(std::string name, std::vector<BufferSpec> buffers, std::vector<int> inputs,
                        std::vector<int> outputs, std::vector<std::string> input_names,
                        std::vector<std::string> output_names, std::vector<int> constants,
-                       std::vector<LaunchSpec> prepare, std::vector<LaunchSpec> launches, size_t arena, size_t prepared,
-                       size_t scratch, std::shared_ptr<void> code)
+                       std::vector<LaunchSpec> prepare, std::vector<LaunchSpec> launches,
+                       std::vector<std::pair<size_t, size_t>> updates, size_t arena, size_t prepared, size_t scratch,
+                       std::shared_ptr<void> code)
     : name(std::move(name)), buffers(std::move(buffers)), inputs(std::move(inputs)), outputs(std::move(outputs)),
       input_names(std::move(input_names)), output_names(std::move(output_names)), constants(std::move(constants)),
-      prepare_(prepare, this->buffers), schedule_(launches, this->buffers), arena_(arena), prepared_(prepared),
+      updates(std::move(updates)), prepare_(prepare, this->buffers), schedule_(launches, this->buffers), arena_(arena), prepared_(prepared),
       scratch_(scratch), launches_(launches.size()), code_(std::move(code)), needed_(this->constants.size()) {
     for (const auto& operand : schedule_.operands)
         if (operand.kind == Kind::constant) needed_.at(size_t(operand.place)) = true;
@@ -206,14 +207,20 @@ std::shared_ptr<const Executable::Bound> Executable::constants_or_throw() const 
     return bound;
 }
 
-std::vector<Buffer> Executable::results(const Bound& bound, const Buffer* values) const {
+std::vector<Buffer> Executable::results(const Bound& bound, const Buffer* values,
+                                        const std::vector<const Buffer*>& over) const {
     std::vector<Buffer> results(outputs.size());
     for (size_t i = 0; i < outputs.size(); i++) {
         const BufferSpec& spec = buffers[size_t(outputs[i])];
         const size_t place = size_t(spec.place);
-        if (spec.kind == Kind::output)
-            results[i] = place == i ? Buffer{spec.type, allocate(spec.type->bytes)} : results[place];
-        else if (spec.kind == Kind::input)
+        if (spec.kind == Kind::output && place != i) {
+            results[i] = results[place];
+        } else if (spec.kind == Kind::output && !over.empty() && over[i]) {
+            results[i] = Buffer{spec.type, std::make_shared<Storage>()};
+            results[i].storage->data = over[i]->data();
+        } else if (spec.kind == Kind::output) {
+            results[i] = Buffer{spec.type, allocate(spec.type->bytes)};
+        } else if (spec.kind == Kind::input)
             results[i] = values[place].storage->borrowed ? copy(values[place]) : values[place];
         else
             results[i] = bound.constants[place];
@@ -230,11 +237,11 @@ std::vector<int64_t> Executable::profile(const Buffer* values, size_t count) con
             producer->check();
         }
     std::vector<int64_t> times(launches_);
-    execute(*bound, values, results(*bound, values), &times);
+    execute(*bound, values, results(*bound, values), arena(), &times);
     return times;
 }
 
-std::vector<Buffer> Executable::run(const Buffer* values, size_t count) const {
+std::vector<Buffer> Executable::run(const Buffer* values, size_t count, const Replaced* replaced) const {
     std::shared_ptr<const Bound> bound = constants_or_throw();
     const Async async = settings.async.load(std::memory_order_relaxed);
     bool late = async == Async::always ||
@@ -251,34 +258,54 @@ std::vector<Buffer> Executable::run(const Buffer* values, size_t count) const {
     for (size_t i = 0; i < count; i++)
         if (values[i].storage->borrowed) late = false;
 
-    std::vector<Buffer> results = this->results(*bound, values);
-    if (!late) {
-        WithoutGil released(!after.empty() || schedule_.nanoseconds >= gil_ns);
-        for (const EventRef& event : after) {
-            event->wait();
-            event->check();
+    std::vector<const Buffer*> over;
+    if (replaced && (late || after.empty()))  // while this thread waited, others could come to hold the old values
+        for (const auto& [output, input] : updates)
+            if (replaced->ours[input]) {
+                over.resize(outputs.size());
+                over[output] = &values[input];
+            }
+    std::vector<Buffer> results = this->results(*bound, values, over);
+    const StorageRef arena = late ? nullptr : this->arena();
+    const StreamRef stream = late ? current_stream() : nullptr;
+    EventRef event;
+    if (late || !over.empty()) {
+        event = late ? std::make_shared<Event>(stream) : std::make_shared<Event>();
+        for (size_t i = 0; i < outputs.size(); i++) {
+            const BufferSpec& spec = buffers[size_t(outputs[i])];
+            if (spec.kind == Kind::output && size_t(spec.place) == i) results[i].storage->producer = event;
         }
-        execute(*bound, values, results);
-        return results;
     }
-    StreamRef stream = current_stream();
-    auto event = std::make_shared<Event>(stream);
-    for (size_t i = 0; i < outputs.size(); i++) {
-        const BufferSpec& spec = buffers[size_t(outputs[i])];
-        if (spec.kind == Kind::output && size_t(spec.place) == i) results[i].storage->producer = event;
+    try {
+        if (!over.empty()) {
+            replaced->store(results);
+            for (size_t i = 0; i < over.size(); i++)
+                if (over[i]) std::swap(results[i].storage->capacity, over[i]->storage->capacity);
+        }
+        if (late) {
+            auto work = [self = shared_from_this(), bound, kept = std::vector<Buffer>(values, values + count),
+                         results] { self->execute(*bound, kept.data(), results, self->arena()); };
+            WithoutGil released(true);
+            stream->submit(name, std::move(work), std::move(after), event);
+        } else {
+            WithoutGil released(!after.empty() || schedule_.nanoseconds >= gil_ns);
+            for (const EventRef& earlier : after) {
+                earlier->wait();
+                earlier->check();
+            }
+            execute(*bound, values, results, arena);
+        }
+    } catch (...) {
+        if (event && !event->ready()) event->finish(std::current_exception());
+        throw;
     }
-    auto work = [self = shared_from_this(), bound, kept = std::vector<Buffer>(values, values + count), results] {
-        self->execute(*bound, kept.data(), results);
-    };
-    WithoutGil released(true);
-    stream->submit(name, std::move(work), std::move(after), event);
+    if (event && !late) event->finish();
+    if (replaced && over.empty()) replaced->store(results);
     return results;
 }
 
 void Executable::execute(const Bound& bound, const Buffer* values, const std::vector<Buffer>& results,
-                         std::vector<int64_t>* times) const {
-    StorageRef arena;
-    if (arena_) arena = allocate(arena_);
+                         const StorageRef& arena, std::vector<int64_t>* times) const {
     thread_local std::vector<void*> pointers;
     pointers.resize(schedule_.operands.size());
     for (const auto& operand : schedule_.operands) {

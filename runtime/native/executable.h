@@ -1,6 +1,7 @@
 // A compiled program: kernel functions, where their operands lie, and the order of the launches.
 #pragma once
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -70,12 +71,22 @@ struct Settings {
 };
 extern Settings settings;
 
+// State that a caller replaces by results of the run.
+struct Replaced {
+    // Whether nobody but the caller holds the memory of input i: then its next value may be written over it.
+    std::vector<bool> ours;
+    // Called once, with the GIL, to put the results in the place of the old values: before memory is written over, so
+    // that no other thread finds the old values any more, else once nothing can fail.
+    std::function<void(const std::vector<Buffer>&)> store;
+};
+
 class Executable : public std::enable_shared_from_this<Executable> {
 public:
     Executable(std::string name, std::vector<BufferSpec> buffers, std::vector<int> inputs, std::vector<int> outputs,
                std::vector<std::string> input_names, std::vector<std::string> output_names, std::vector<int> constants,
-               std::vector<LaunchSpec> prepare, std::vector<LaunchSpec> launches, size_t arena, size_t prepared,
-               size_t scratch, std::shared_ptr<void> code);
+               std::vector<LaunchSpec> prepare, std::vector<LaunchSpec> launches,
+               std::vector<std::pair<size_t, size_t>> updates, size_t arena, size_t prepared, size_t scratch,
+               std::shared_ptr<void> code);
 
     // Give the constants, in plan order, and run what depends on them alone.  Calls under way keep the old ones.
     void bind(std::vector<Buffer> constants);
@@ -85,7 +96,7 @@ public:
     void check(const Buffer* inputs, size_t count) const;
     // Runs the program, now or on the current stream; the results may not be ready yet.  Inputs have been checked.
     // Gives the GIL back while it runs or waits, if it holds it and the program is not tiny.
-    std::vector<Buffer> run(const Buffer* inputs, size_t count) const;
+    std::vector<Buffer> run(const Buffer* inputs, size_t count, const Replaced* replaced = nullptr) const;
     // Runs the program at once, one launch after another; returns the nanoseconds that each launch of the plan took.
     std::vector<int64_t> profile(const Buffer* inputs, size_t count) const;
 
@@ -94,6 +105,7 @@ public:
     const std::vector<int> inputs, outputs;
     const std::vector<std::string> input_names, output_names;
     const std::vector<int> constants;
+    const std::vector<std::pair<size_t, size_t>> updates;  // (output, input) that may lie in one place
 
     // Programs that take less than this run on the calling thread: handing them over costs more than it gains.
     static constexpr int64_t inline_ns = 200'000;
@@ -114,9 +126,12 @@ private:
     std::vector<bool> needed_;  // constants that are still read after binding
 
     std::shared_ptr<const Bound> constants_or_throw() const;
-    std::vector<Buffer> results(const Bound& bound, const Buffer* inputs) const;
+    // over: for each output the input in whose memory it lies, or null; an empty list where all get their own.
+    std::vector<Buffer> results(const Bound& bound, const Buffer* inputs,
+                                const std::vector<const Buffer*>& over = {}) const;
+    StorageRef arena() const { return arena_ ? allocate(arena_) : nullptr; }
     // times: where to add what each launch takes; null while nobody asks.
-    void execute(const Bound& bound, const Buffer* inputs, const std::vector<Buffer>& results,
+    void execute(const Bound& bound, const Buffer* inputs, const std::vector<Buffer>& results, const StorageRef& arena,
                  std::vector<int64_t>* times = nullptr) const;
 };
 

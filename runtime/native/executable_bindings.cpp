@@ -87,6 +87,7 @@ std::shared_ptr<Executable> make(nb::object plan, const Library& library, nb::ob
         nb::cast<Numbers>(plan.attr("outputs")), nb::cast<Names>(plan.attr("input_names")),
         nb::cast<Names>(plan.attr("output_names")), std::move(constants),
         launches(plan.attr("prepare"), library, estimate), launches(plan.attr("launches"), library, estimate),
+        nb::cast<std::vector<std::pair<size_t, size_t>>>(plan.attr("updates")),
         nb::cast<size_t>(plan.attr("arena_bytes")), nb::cast<size_t>(plan.attr("prepared_bytes")),
         nb::cast<size_t>(plan.attr("scratch_bytes")), library.handle());
 }

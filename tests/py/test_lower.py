@@ -55,7 +55,7 @@ def test_object_runs_on_a_range(tmp_path, optimize):
 
 def test_only_the_entry_is_visible():
     llvm_ir = lower.to_llvm(SCALE, "scale", 2)
-    assert "define internal void @scale.body(ptr noalias nonnull %0, ptr noalias nonnull %1" in llvm_ir
+    assert "define internal void @scale.body(ptr nonnull %0, ptr nonnull %1" in llvm_ir
     assert "define void @scale(ptr %operands, ptr %workspace, i64 %begin, i64 %end)" in llvm_ir
 
 

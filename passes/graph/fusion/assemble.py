@@ -30,7 +30,9 @@ def assemble(graph: Graph, outputs: Sequence[Node], plan: Plan, built: Mapping[i
                          for n in plan.roots()], written)
     if grouped:
         units = group(units, written, types)
-    units = launch_order(units, written, types, {names[id(n)]: n.order for n in plan.order if plan.has_buffer(n)})
+    updates = {written[new]: names[id(graph.inputs[old])] for new, old in graph.updates.items()}
+    recorded = {names[id(n)]: n.order for n in plan.order if plan.has_buffer(n)}
+    units = launch_order(units, written, types, recorded, updates)
     reasons = {names[key]: text for key, text in plan.reasons.items()}
     kernels: list[Kernel] = []
     for unit, own in ((u, own) for u in units for own in ([[s] for s in u.stages] if u.apart else [u.stages])):
@@ -44,7 +46,7 @@ def assemble(graph: Graph, outputs: Sequence[Node], plan: Plan, built: Mapping[i
     constants = {names[id(n)]: n.data for n in plan.order if is_source(n) and n.op == "constant"}
     return Program(graph.name, [names[id(n)] for n in graph.inputs], written,
                    {b: t for b, t in types.items() if b in touched}, kernels, constants,
-                   list(graph.input_names), list(graph.output_names))
+                   list(graph.input_names), list(graph.output_names), updates)
 
 
 def label(stages: Sequence[Stage]) -> str:

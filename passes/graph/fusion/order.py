@@ -1,28 +1,35 @@
-"""The order in which kernels are launched: as recorded, except where another one keeps less memory alive."""
+"""The order in which kernels are launched: as recorded, except where another one keeps less memory alive, and where an
+update has to wait for those that read the old value, so that it can be written over it."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
 from jtc.dialects.graph import TensorType
+from jtc.dialects.kernel import Kernel
 from jtc.passes.graph.fusion.units import Unit
+from jtc.passes.updates import Link, links
 
 
 def launch_order(units: Sequence[Unit], outputs: Iterable[str], types: Mapping[str, TensorType],
-                 recorded: Mapping[str, int]) -> list[Unit]:
+                 recorded: Mapping[str, int], updates: Mapping[str, str]) -> list[Unit]:
     """The units, producers before readers.
 
     Of those that can run, one that frees at least what it allocates goes first, as the update of a weight does, which
     is the last to read a gradient; else the one whose first value was recorded first.
 
-    outputs: buffers that live on; types: of every buffer; recorded: when its value was (`Node.order`).
+    outputs: buffers that live on; types: of every buffer; recorded: when its value was (`Node.order`);
+    updates: output -> the input whose next value it is.
     """
-    kept = set(outputs)
+    replaced = _replaced(units, types, updates)
+    kept = {*outputs, *(link.new for link in replaced)}
     made = {b for u in units for b in u.written}
     waiting: dict[str, set[int]] = {}                   # buffer -> numbers of its readers that have not run
     for n, unit in enumerate(units):
         for b in unit.read:
             waiting.setdefault(b, set()).add(n)
     missing = [{b for b in unit.read if b in made and b not in unit.written} for unit in units]
+    for first, then in _readers_first(units, replaced):
+        missing[then] |= set(units[first].written)
     pending, result = list(range(len(units))), []
     places = [min(recorded[b] for b in unit.written) for unit in units]
 
@@ -43,3 +50,29 @@ def launch_order(units: Sequence[Unit], outputs: Iterable[str], types: Mapping[s
         for n in pending:
             missing[n] -= set(units[chosen].written)
     return result
+
+
+def _replaced(units: Sequence[Unit], types: Mapping[str, TensorType], updates: Mapping[str, str]) -> list[Link]:
+    """Where units make a value of state of the one before it, element by element."""
+    kernels = [Kernel("", tuple(unit.stages)) for unit in units] if updates else []
+    return [link for new, old in updates.items()
+            for link in links(kernels, new, old, lambda link: types[link.new] == types[link.old])]
+
+
+def _readers_first(units: Sequence[Unit], replaced: Iterable[Link]) -> list[tuple[int, int]]:
+    """(reader of an old value, unit that replaces it), without those that would have to wait for each other."""
+    owner = {b: n for n, unit in enumerate(units) for b in unit.written}
+    before: list[int] = []                  # unit -> those that it has to wait for: bit n of an integer is unit n
+    for n, unit in enumerate(units):
+        mask = 0
+        for p in {owner[b] for b in unit.read if b in owner and owner[b] != n}:
+            mask |= before[p] | 1 << p
+        before.append(mask)
+    found = []
+    for link in replaced:
+        for reader, unit in enumerate(units):
+            if reader != link.kernel and link.old in unit.read and not before[reader] >> link.kernel & 1:
+                found.append((reader, link.kernel))
+                late = before[reader] | 1 << reader
+                before = [m | late if n == link.kernel or m >> link.kernel & 1 else m for n, m in enumerate(before)]
+    return found
