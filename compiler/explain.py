@@ -37,6 +37,7 @@ class StageReport:
 class KernelReport:
     """flops, bytes: computed and moved by one launch; units: what threads share; symbol: "" where it was not compiled.
 
+    writes: also over what a value is written, where it replaces that.
     reasons: (value or op, why the kernel ends there) pairs.  copies: launches that the schedule put before this one, to
     bring an operand into the order or padding that it reads; they hold none of the user's operations.
     """
@@ -169,8 +170,10 @@ def schedule_text(schedule: Schedule | None) -> str:
 
 def _kernel(kernel: Kernel, program: Program, function: Function | None) -> KernelReport:
     flops, moved = kernel_cost(kernel, program.buffers)
+    over = dict(kernel.in_place)
     made = KernelReport(kernel.name, [_stage(s) for s in kernel.stages], flops, moved,
-                        [_buffer(n, program) for n in kernel.read], [_buffer(n, program) for n in kernel.written],
+                        [_buffer(n, program) for n in kernel.read],
+                        [_buffer(n, program) + (f" over {over[n]}" if n in over else "") for n in kernel.written],
                         list(kernel.reasons))
     if function is not None:
         made.symbol, made.units, made.workspace_bytes = function.symbol, function.units, function.workspace_bytes
