@@ -53,8 +53,8 @@ class ResNet50(nn.Module):
 
     def forward(self, x: jtc.Tensor) -> jtc.Tensor:
         x = nn.functional.max_pool2d(jtc.relu(self.bn1(self.conv1(x))), 3, 2, 1)
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x)
+        for number in range(1, len(STAGES) + 1):
+            x = getattr(self, f"layer{number}")(x)
         return self.fc(jtc.mean(x, axis=(2, 3)))
 
 

@@ -49,6 +49,17 @@ def test_examples_draw(tmp_path, monkeypatch, capsys, name, arguments, drawn):
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["text", *drawn])
 
 
+@pytest.mark.parametrize("arguments", [[], ["--checkpoint", "--explain"]])
+def test_steps_of_a_residual_network(monkeypatch, capsys, arguments):
+    """ResNet-50 with one narrow block."""
+    monkeypatch.setattr(example("resnet50"), "STAGES", ((1, 16, 2),))
+    example("train_resnet50").main(["--batch", "2", "--size", "32", "--steps", "3", *arguments])
+    told = capsys.readouterr().out
+    losses = [float(x) for x in told.partition("losses: ")[2].partition("\n")[0].split(",")]
+    assert len(losses) == 4 and losses[-1] < losses[0]
+    assert "MB beyond the" in told and ("kernels, " in told) == ("--explain" in arguments)
+
+
 @pytest.mark.usefixtures("backend")
 def test_a_transformer_writes(monkeypatch, tmp_path):
     writer = example("transformer")
