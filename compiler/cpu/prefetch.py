@@ -98,14 +98,14 @@ class Prefetches:
 
 # ------------------------------------------------------------------------------------------------ results
 def _results(tile: Tile) -> list[Operand]:
-    """What the tile touches after its reduction, where that takes long enough."""
+    """What the tile touches after its reduction, where that takes long enough; written memory that is read, once."""
     stage = tile.stage
     if stage.reduce is None or stage.accumulate or stage.scan or tile.across:
         return []
     if prod(tile.reduction_extents.values()) < STEPS:
         return []
     after = set(reads_of(stage.epilogue)) - set(reads_of(stage.body)) if stage.epilogue is not None else set()
-    found = [tile.write, *(tile.values.operands[number] for number in sorted(after))]
+    found = [*([] if tile.in_place else [tile.write]), *(tile.values.operands[number] for number in sorted(after))]
     return [o for o in found if not o.gather and not o.guards and o.memory.count]
 
 

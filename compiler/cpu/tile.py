@@ -38,6 +38,7 @@ class Tile:
 
     places  where every axis stands; their extents are the tile's
     masks   whether the target has lane masks; without them tails are narrower vectors
+    in_place  whether the write's memory may be that of a read at the same elements
     """
 
     code: Code
@@ -47,6 +48,7 @@ class Tile:
     keep: Operand | None
     places: Mapping[str, Place]
     masks: bool
+    in_place: bool = False
 
     # -------------------------------------------------------------------------------------------- shape
     @cached_property
