@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from jtc.dialects.affine import Affine
-from jtc.dialects.build import make
+from jtc.dialects.build import make, reshaped, splat
+from jtc.dialects.dtypes import I64
 from jtc.dialects.graph import Node, TensorType
-from jtc.dialects.optable import SCALAR_FUNCTIONS, OpError
+from jtc.dialects.optable import SCALAR_FUNCTIONS
 
 BatchingRule = Callable[[Node, Sequence[Node], Sequence[bool], int], Node]
 
 
 def batched(node: Node, args: Sequence[Node], flags: Sequence[bool], size: int) -> Node:
-    """The node for `size` examples.  Raises OpError where an op has no batched form."""
+    """The node for `size` examples."""
     result = RULES[node.op](node, args, flags, size)
     result.data = node.data                              # a gradient rule holds for every example
     return result
@@ -100,8 +101,11 @@ def _scatter(node: Node, args: Sequence[Node], flags: Sequence[bool], size: int)
 
 
 def _random(node: Node, args: Sequence[Node], flags: Sequence[bool], size: int) -> Node:
-    raise OpError("the key of random numbers differs from example to example in vmap"
-                  "\nhint: draw the numbers for all examples outside of the mapped function, and pass them in")
+    """A key for each example: the function of the op on counters that are the same for all."""
+    counters = make("iota", [], {"axis": 0}, TensorType(I64, (node.type.size,)))
+    counters = make("add", [counters, splat(node.attrs["stream"] << 40, I64, counters.shape)])
+    keys = make("broadcast", args, {"dims": (0,)}, TensorType(I64, (size, *node.shape)))
+    return make("philox", [repeat(reshaped(counters, node.shape), size), keys])
 
 
 RULES: dict[str, BatchingRule] = {

@@ -2,10 +2,15 @@
 
 The state is one tensor, a 64-bit key.  Every draw takes the key, and moves it on by an odd constant, so draws are
 independent streams; under `jit` the state is read and written like any other tensor that the function assigns to.
+Inside of `vmap` the examples draw from one key, or each from its own (`Examples`).
 """
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +26,7 @@ from jtc.frontend.trace import current_tracer, input_error, public_dtype, record
 from jtc.runtime import knobs
 
 _STEP = 0x9E3779B97F4A7C15 - (1 << 64)      # the golden ratio times 2**64, odd, as a signed number
+_EXAMPLE = 0xC13FA9A902A6328F               # 2**64 / p with p**3 = p + 1, odd: keys of examples meet no later draw's
 
 
 def _mix(seed: int) -> int:
@@ -36,6 +42,46 @@ def _signed(value: int) -> int:
     """The int64 with the lowest 64 bits of `value`."""
     value &= (1 << 64) - 1
     return value - (1 << 64) if value >> 63 else value
+
+
+@dataclass
+class Examples:
+    """What draws inside of one `vmap` give.
+
+    randomness  "error": refused;  "same": one draw for all examples;  "different": one for each
+    size        the number of examples
+    keys        the key of a draw for one example -> the keys for all
+    """
+
+    randomness: str
+    size: int
+    keys: dict[Node, Node] = field(default_factory=dict)
+
+    def key(self, shared: Node, depth: int) -> Node:
+        """The key of a draw, from the key that all examples share; depth: how many vmaps are around this one."""
+        if self.randomness == "error":
+            raise input_error("random numbers are drawn inside of vmap",
+                              'vmap(f, randomness="different") draws them for each example, "same" once for all')
+        if self.randomness == "same":
+            return shared
+        numbers = record("iota", [], {"axis": 0}, TensorType(I64, (self.size,)))
+        steps = with_number("mul", numbers, _signed(_EXAMPLE ** (depth + 1)))
+        one = Node("input", (), {}, TensorType(I64, ()))
+        self.keys[one] = record("add", [expand(shared, (self.size,)), steps])
+        return one
+
+
+_examples: ContextVar[tuple[Examples, ...]] = ContextVar("jtc_examples", default=())
+
+
+@contextmanager
+def mapped(examples: Examples) -> Iterator[None]:
+    """Inside the `with` block a function is recorded for one of `examples`."""
+    token = _examples.set((*_examples.get(), examples))
+    try:
+        yield
+    finally:
+        _examples.reset(token)
 
 
 class Generator:
@@ -67,8 +113,10 @@ class Generator:
 
     def bits(self, shape: tuple[int, ...], words: int = 1) -> list[Node]:
         """`words` independent int32 tensors of random bits."""
-        key = self.key.node()
-        self.key.set_node(with_number("add", key, _STEP))
+        key = state = self.key.node()
+        for depth, examples in enumerate(_examples.get()):
+            key = examples.key(key, depth)
+        self.key.set_node(with_number("add", state, _STEP))
         return [record("random", [key], {"stream": word}, TensorType(I32, shape)) for word in range(words)]
 
     def unit(self, shape: tuple[int, ...], dtype: DType, count: int = 1) -> list[Node]:

@@ -14,12 +14,14 @@ import numpy as np
 from jtc.dialects.batching import batched, repeat
 from jtc.dialects.build import located, make, transposed
 from jtc.dialects.graph import Node, TensorType
-from jtc.dialects.optable import OpError
 from jtc.frontend.autodiff import Block
 from jtc.frontend.operands import normalize_axis, to_node
+from jtc.frontend.random import Examples, mapped
 from jtc.frontend.tensor import Tensor
-from jtc.frontend.trace import input_error, refused, shown, transforming
+from jtc.frontend.trace import input_error, shown, transforming
 from jtc.frontend.tree import Form, flatten
+
+RANDOMNESS = ("error", "same", "different")
 
 
 class Batcher:
@@ -61,11 +63,8 @@ class Batcher:
         if all(a is None for a in args):
             return None
         with located(node.loc):
-            try:
-                made = batched(node, [a if many is None else many for a, many in zip(node.args, args)],
-                               [many is not None for many in args], self.size)
-            except OpError as error:
-                raise refused(error) from None
+            made = batched(node, [a if many is None else many for a, many in zip(node.args, args)],
+                           [many is not None for many in args], self.size)
         if isinstance(node.data, Block):
             made.data = self.block(node.data)
             made.data.outputs.append(made)
@@ -107,18 +106,22 @@ def batch(nodes: Sequence[Node | None], start: Mapping[Node, Node], size: int) -
     return [None if n is None else batcher.full(n) for n in nodes]
 
 
-def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
+def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0, randomness: str = "error") -> Callable[..., Any]:
     """f for many examples at once: a function whose tensor arguments have one more axis, and whose results do.
 
     in_axes   for each positional argument the axis that runs over the examples, None for one that all share; one entry
               holds for all tensors of an argument, a container gives one for each.  Keyword arguments: axis 0
     out_axes  where the axis stands in the results: one place, or a container of places
 
-    Random numbers drawn inside are the same for all examples.  What f asks for (item(), branches) may not depend on an
-    example: TraceError.  Raises InputError where sizes differ.
+    randomness  what random numbers drawn inside of f are: "error" refuses them, "same" draws once for all examples,
+                "different" for each (as in torch.vmap)
+
+    What f asks for (item(), branches) may not depend on an example: TraceError.  Raises InputError where sizes differ.
     """
     if not callable(f):
         raise input_error(f"vmap needs a function, got {shown(f)}")
+    if randomness not in RANDOMNESS:
+        raise input_error(f"vmap: unknown randomness {shown(randomness)}", " or ".join(map(repr, RANDOMNESS)))
 
     @functools.wraps(f)
     def transformed(*args: Any, **kwargs: Any) -> Any:
@@ -145,11 +148,12 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
             told = ", ".join(f"{path.partition('.')[2]}: {n}" for path, n in sizes.items())
             raise input_error(f"vmap over axes of different sizes ({told})")
         new_args, new_kwargs = form.build(iter(given))
-        with transforming():
+        examples = Examples(randomness, next(iter(sizes.values())))
+        with transforming(), mapped(examples):
             result = f(*new_args, **new_kwargs)
         outputs: list[Any] = []
         out_form = flatten(result, outputs)
-        batcher = Batcher(start, next(iter(sizes.values())))
+        batcher = Batcher(start | examples.keys, examples.size)
         made = []
         for leaf, axis in zip(outputs, _places(out_axes, out_form)):
             if isinstance(leaf, (Tensor, np.ndarray)):

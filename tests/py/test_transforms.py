@@ -148,6 +148,58 @@ def test_jacobians():
     same(jtc.hessian(lambda y: jtc.sum(y ** 3))(y), np.diag(6 * y))
 
 
+@pytest.mark.parametrize("jitted", [False, True])
+def test_random_numbers_in_vmap(jitted):
+    def noisy(x):
+        return x + jtc.random.uniform((3,))
+
+    def draw(randomness, f=noisy, shape=(4,)):
+        jtc.random.seed(5)
+        many = jtc.vmap(f, randomness=randomness)
+        return (jtc.jit(many) if jitted else many)(np.zeros(shape, np.float32)).numpy()
+
+    jtc.random.seed(5)
+    one, after = noisy(0).numpy(), jtc.random.uniform(()).item()
+    same, different = draw("same"), draw("different")
+    assert jtc.random.uniform(()).item() == after                      # the state moves once for all examples
+    np.testing.assert_array_equal(same, np.tile(one, (4, 1)))
+    assert len(np.unique(different)) == 12
+    np.testing.assert_array_equal(different[0], one)
+    np.testing.assert_array_equal(draw("different"), different)
+    with pytest.raises(jtc.InputError, match='drawn inside of vmap\n.*\n.*randomness="different"'):
+        draw("error")
+    with pytest.raises(jtc.InputError, match="drawn inside of vmap"):
+        jtc.vmap(noisy)(np.zeros(4))
+
+    # two levels
+    for outer in ("same", "different"):
+        for inner in ("same", "different"):
+            drawn = draw(outer, jtc.vmap(noisy, randomness=inner), (4, 5))
+            assert len(np.unique(drawn)) == 3 * (4 if outer == "different" else 1) * (5 if inner == "different" else 1)
+            assert (drawn[0, 0] == one).all()
+    assert draw("different", lambda x: jtc.random.normal((0, 2))).shape == (4, 0, 2)
+    many = draw("different", lambda x: jtc.random.randint(0, 10, (1000,)) + x.astype(jtc.int64))
+    assert abs(many.mean() - 4.5) < 0.2 and abs(np.corrcoef(many)[np.triu_indices(4, 1)]).max() < 0.12
+
+
+def test_gradients_of_what_was_drawn_in_vmap():
+    """The same numbers forwards and backwards, with checkpoint drawing them again."""
+    layer = nn.Dropout(0.5)
+
+    def f(x):
+        return jtc.sum(layer(x * 3.0) * 1.0)
+
+    x = np.ones((6, 20), np.float32)
+    for g in (f, jtc.checkpoint(f)):
+        values, slopes = jtc.vmap(jtc.value_and_grad(g), randomness="different")(x)
+        np.testing.assert_allclose(slopes.numpy().sum(1), values.numpy(), rtol=1e-6)
+        assert set(np.unique(slopes.numpy())) == {0, 6} and len(np.unique(slopes.numpy(), axis=0)) == 6
+    values, slopes = jtc.vmap(jtc.value_and_grad(f), randomness="same")(x)
+    assert len(np.unique(slopes.numpy(), axis=0)) == 1
+    shared = jtc.grad(lambda s: jtc.sum(jtc.vmap(lambda x: f(x * s), randomness="different")(x)))(jtc.array(1.0))
+    assert shared.item() % 6 == 0 and 240 < shared.item() < 480
+
+
 def test_vmap_axes_and_containers():
     x, w = normal(4, 3), normal(3, 5, seed=1)
 
@@ -242,6 +294,7 @@ def test_what_is_refused():
             (lambda: jtc.vmap(jtc.sum, in_axes=None)(x), "no tensor to map over"),
             (lambda: jtc.vmap(jtc.sum, in_axes=(0, 1))(x), "for 1 arguments"),
             (lambda: jtc.vmap(jtc.sum, out_axes=None)(x), "out_axes must be integers"),
+            (lambda: jtc.vmap(jtc.sum, randomness="other"), "unknown randomness 'other'"),
             (lambda: jtc.vmap(3), "vmap needs a function")):
         with pytest.raises((jtc.InputError, TypeError), match=message):
             call()
