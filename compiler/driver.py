@@ -350,14 +350,15 @@ class _Run:
 
     def _object_digest(self, text: str) -> str:
         target, known = self.settings.target, versions()
-        cpu = f"{target.name} {target.features} {target.vector_bits}"
+        cpu = f"{target.family} {target.cpu or target.name} {target.features} {target.vector_bits}"
         return Key({"loops": text_hash(text), "cpu": cpu, "optimize": str(self.settings.optimize),
                     **known}).digest
 
     def _link(self, path: Path, plan: Any, program: Program, objects: dict[str, bytes]) -> None:
         from jtc.compiler.link import link
         from jtc.runtime.plan import weights
-        link(path, objects, plan.to_json(), weights(plan, program.constants) if self.embed else None, plan.weight_bytes)
+        link(path, objects, plan.to_json(), weights(plan, program.constants) if self.embed else None, plan.weight_bytes,
+             family=self.settings.target.family)
 
     def _watch(self, kind: str, name: str, seconds: float, value: Any) -> None:
         if kind == "pass":

@@ -1,7 +1,7 @@
 """Writes relocatable ELF objects that hold data under symbols: how a plan and weights get into a module.
 
 An assembler could do it, but would be one more tool to find, and 100 MB would pass through it.
-Layout: System V ABI gABI chapter 4 and the x86-64 psABI, ELF-64, little endian.
+Layout: System V ABI gABI chapter 4, ELF-64, little endian; what differs by processor is in dialects/family.py.
 """
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from jtc.dialects.family import Family
+
 ALIGN = 64
-_RELOCATABLE, _X86_64 = 1, 62
+_RELOCATABLE = 1
 _PROGBITS, _SYMTAB, _STRTAB = 1, 2, 3
-_ALLOC, _LARGE = 0x2, 0x10000000        # large: may lie farther than 2 GB from the code, which never refers to it
+_ALLOC = 0x2
 _GLOBAL_OBJECT = (1 << 4) | 1
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
@@ -23,20 +25,26 @@ _SYMBOL = struct.Struct("<IBBHQQ")
 
 @dataclass(frozen=True)
 class Data:
-    """One symbol: its size in bytes and its content: chunks (offset, bytes-like) in rising order, zeros between."""
+    """One symbol: its size in bytes and its content: chunks (offset, bytes-like) in rising order, zeros between.
+
+    far: it may lie farther from the code than instructions reach: the code never refers to it
+    """
 
     symbol: str
     size: int
     chunks: Iterable[tuple[int, bytes | memoryview]]
-    large: bool = False
+    far: bool = False
 
     @staticmethod
     def of(symbol: str, content: bytes) -> Data:
         return Data(symbol, len(content), [(0, content)])
 
 
-def write_object(path: Path, items: Sequence[Data]) -> None:
-    """An object with one read-only, 64-byte aligned section for each item.  Equal items give equal files."""
+def write_object(path: Path, items: Sequence[Data], family: Family) -> None:
+    """An object for a family of processors: one read-only, 64-byte aligned section for each item.
+
+    Equal items give equal files.
+    """
     names = b"\0.shstrtab\0.strtab\0.symtab\0.note.GNU-stack\0.rodata\0.lrodata\0"
     strings = b"\0" + b"".join(item.symbol.encode() + b"\0" for item in items)
     sections = [(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)]
@@ -54,7 +62,7 @@ def write_object(path: Path, items: Sequence[Data]) -> None:
                 file.write(bytes(offset - at))
                 at = offset + file.write(chunk)
             file.write(bytes(item.size - at))
-            section, flags = (".lrodata", _ALLOC | _LARGE) if item.large else (".rodata", _ALLOC)
+            section, flags = (".lrodata", _ALLOC | family.far_flag) if item.far else (".rodata", _ALLOC)
             sections.append((name(section), _PROGBITS, flags, 0, start, item.size, 0, 0, ALIGN, 0))
             place = strings.index(b"\0" + item.symbol.encode() + b"\0") + 1
             symbols.append(_SYMBOL.pack(place, _GLOBAL_OBJECT, 0, number, 0, item.size))
@@ -71,8 +79,8 @@ def write_object(path: Path, items: Sequence[Data]) -> None:
             file.write(_SECTION.pack(*row))
         file.seek(0)
         ident = b"\x7fELF\x02\x01\x01" + bytes(9)
-        file.write(_HEADER.pack(ident, _RELOCATABLE, _X86_64, 1, 0, 0, table, 0, _HEADER.size, 0, 0, _SECTION.size,
-                                len(sections), len(sections) - 1))
+        file.write(_HEADER.pack(ident, _RELOCATABLE, family.machine, 1, 0, 0, table, 0, _HEADER.size, 0, 0,
+                                _SECTION.size, len(sections), len(sections) - 1))
 
 
 def _pad(file: BinaryIO) -> int:

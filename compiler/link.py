@@ -19,9 +19,13 @@ import numpy as np
 
 from jtc.compiler.elf import Data, write_object
 from jtc.dialects.errors import InputError, InternalError
+from jtc.dialects.family import Family
+from jtc.runtime import processor
 
 LINKERS = ("ld", "ld.bfd", "ld.gold", "ld.lld")
 DRIVERS = ("cc", "gcc", "clang")            # compilers that can call their linker
+CROSS = ("ld", "ld.bfd", "gcc")             # the same for another family, whose name stands before them
+ANY = "ld.lld"                              # a linker for all families
 _FLAGS = [
     "-shared",
     "--strip-all",              # drops local symbols; the exported ones are in the dynamic table
@@ -32,18 +36,22 @@ _FLAGS = [
 ]
 
 
-def find_linker() -> str | None:
-    """Path of the linker, or of a compiler that calls one."""
-    return next(filter(None, map(shutil.which, LINKERS + DRIVERS)), None)
+def find_linker(family: Family) -> str | None:
+    """Path of a linker for a family of processors, or of a compiler that calls one."""
+    own = LINKERS + DRIVERS if family == processor.family() else ()
+    cross = (family.binutils[0] + name for name in CROSS)
+    return next(filter(None, map(shutil.which, (*own, *cross, ANY))), None)
 
 
 def link(output: Path, objects: Mapping[str, bytes], plan: str,
-         weights: Iterable[tuple[int, np.ndarray]] | None = None, weight_bytes: int = 0) -> None:
+         weights: Iterable[tuple[int, np.ndarray]] | None = None, weight_bytes: int = 0,
+         family: Family | None = None) -> None:
     """Write the shared object.
 
     objects  name -> relocatable object, in the order of linking
     plan     JSON (see runtime/plan.py)
     weights  (offset, array) in rising order, or None to leave them out; weight_bytes is the size of the whole blob
+    family   the processors that the objects are for; None: this machine's
     Raises InputError where no linker is found, OSError where the output cannot be written, InternalError where the
     objects do not link.
     """
@@ -51,37 +59,44 @@ def link(output: Path, objects: Mapping[str, bytes], plan: str,
     if weights is not None:
         items.append(Data.of("jtc_weights_size", struct.pack("<q", weight_bytes)))
         # An empty section would have no symbol of its own after linking.
-        items.append(Data("jtc_weights", max(weight_bytes, 1), ((at, _bytes(a)) for at, a in weights), large=True))
+        items.append(Data("jtc_weights", max(weight_bytes, 1), ((at, _bytes(a)) for at, a in weights), far=True))
     with tempfile.TemporaryDirectory(prefix="jtc-link-") as folder:
         files = []
         for number, data in enumerate(objects.values()):
             files.append(Path(folder, f"{number}.o"))
             files[-1].write_bytes(data)
         files.append(Path(folder, "data.o"))
-        write_object(files[-1], items)
-        _run(output, [*_FLAGS, "-o", str(output), *map(str, files)])
+        family = family or processor.family()
+        write_object(files[-1], items, family)
+        _run(output, family, [*_FLAGS, "-o", str(output), *map(str, files)])
 
 
-def link_relocatable(output: Path, objects: Sequence[bytes]) -> None:
-    """Write one relocatable object that holds all of `objects`.  Raises as `link`."""
+def link_relocatable(output: Path, objects: Sequence[bytes], family: Family | None = None) -> None:
+    """Write one relocatable object that holds all of `objects`, for `family` (None: this machine's).
+
+    Raises as `link`.
+    """
     with tempfile.TemporaryDirectory(prefix="jtc-link-") as folder:
         files = []
         for number, data in enumerate(objects):
             files.append(Path(folder, f"{number}.o"))
             files[-1].write_bytes(data)
-        _run(output, ["-r", "-o", str(output), *map(str, files)])
+        _run(output, family or processor.family(), ["-r", "-o", str(output), *map(str, files)])
 
 
 def _bytes(array: np.ndarray) -> memoryview:
     return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))       # type: ignore[arg-type]
 
 
-def _run(output: Path, arguments: list[str]) -> None:
-    linker = find_linker()
+def _run(output: Path, family: Family, arguments: list[str]) -> None:
+    linker = find_linker(family)
     if linker is None:
-        raise InputError("no linker found: a compiled module is linked with `ld`",
-                         hint="install binutils or a C compiler (Debian, Ubuntu: apt install binutils)")
-    if Path(linker).name in DRIVERS:
+        if family == processor.family():
+            raise InputError("no linker found: a compiled module is linked with `ld`",
+                             hint="install binutils or a C compiler (Debian, Ubuntu: apt install binutils)")
+        raise InputError(f"no linker for {family} found: modules are linked with `{family.binutils[0]}ld` or `{ANY}`",
+                         hint=f"install one (Debian, Ubuntu: apt install {family.binutils[1]})")
+    if Path(linker).name.removeprefix(family.binutils[0]) in DRIVERS:
         arguments = ["-nostdlib", *_through_driver(arguments)]
     done = subprocess.run([linker, *arguments], capture_output=True, text=True, errors="replace")
     if done.returncode:

@@ -4,16 +4,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jtc.dialects.dtypes import BOOL, DType
+from jtc.dialects.family import X86_64, Family
 
 
 @dataclass(frozen=True, slots=True)
 class CpuTarget:
-    """An x86-64 processor.
+    """A processor.
 
-    name         LLVM's CPU name; features: LLVM's feature string ("+avx2,+fma,...")
-    vector_bits  width of a vector register (128, 256 or 512); registers: how many there are
+    name         as in `--target cpu:NAME`;  features: LLVM's feature string ("+avx2,+fma,...")
+    vector_bits  width of a vector register;  registers: how many there are
     masks        whether loads and stores take lane masks (AVX-512)
     l1, l2       data cache sizes of one core in bytes
+    family       the instruction set;  cpu: LLVM's name of the processor, "" where that is `name`
     """
 
     name: str = "x86-64-v4"
@@ -24,7 +26,13 @@ class CpuTarget:
     l1: int = 32 << 10
     l2: int = 1 << 20
     threads: int = 1
+    family: Family = X86_64
+    cpu: str = ""
 
     def lanes(self, dtype: DType) -> int:
         """Elements of `dtype` in one vector register; bools, which decide on values of other types, count as 32-bit."""
         return self.vector_bits // (32 if dtype is BOOL else dtype.bits)
+
+    def has(self, feature: str) -> bool:
+        """Whether code may use what an LLVM feature brings."""
+        return f"+{feature}" in self.features.split(",")

@@ -10,17 +10,20 @@ import struct
 from pathlib import Path
 
 from jtc.dialects.errors import InputError
+from jtc.dialects.family import by_machine
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
 _MAGIC = b"\x7fELF\x02\x01"          # 64 bits, little endian
-_DYNAMIC_OBJECT, _X86_64, _LOAD, _NO_BITS, _DYNAMIC_SYMBOLS = 3, 62, 1, 8, 11
+_DYNAMIC_OBJECT, _LOAD, _NO_BITS, _DYNAMIC_SYMBOLS = 3, 1, 8, 11
 
 
 class SharedObject:
-    """The exported symbols of a shared object for x86-64.
+    """The exported symbols of a shared object.
+
+    family: the processors that it is for
 
     Raises InputError where the file is missing, is none, or is cut: every segment and section must lie inside it.
     """
@@ -46,8 +49,11 @@ class SharedObject:
          _) = _HEADER.unpack_from(data)
         if not ident.startswith(_MAGIC) or type != _DYNAMIC_OBJECT:
             raise InputError(f"{self.path}: not a compiled module (no ELF shared object)", hint=_HINT)
-        if machine != _X86_64:
-            raise InputError(f"{self.path}: compiled for another processor family (ELF machine {machine}, not x86-64)")
+        family = by_machine(machine)
+        if family is None:
+            raise InputError(f"{self.path}: compiled for processors that jtc does not know (ELF machine {machine})",
+                             hint=_HINT)
+        self.family = family
         rows = []
         self._segments = []
         for i in range(segment_count):

@@ -16,11 +16,11 @@ import numpy as np
 
 from jtc.dialects.dtypes import DTYPES
 from jtc.dialects.errors import InputError
+from jtc.runtime import processor
 from jtc.runtime.cost import estimate_ns
 from jtc.runtime.elf import SharedObject
 from jtc.runtime.engine import Buffer, Executable, Library
 from jtc.runtime.plan import BufferPlan, Plan
-from jtc.runtime.processor import missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +111,15 @@ def load_module(path: str | os.PathLike[str], wrap: Callable[[Buffer], Any] | No
     newer format, or compiled for instructions that this processor lacks.
     """
     file = SharedObject(path)
-    plan = Plan.from_json(file.read("jtc_plan", file.number("jtc_plan_size")), os.fspath(path))
-    absent = missing(plan.features)
+    here = processor.family()
+    if file.family != here:
+        raise InputError(f"{path}: compiled for {file.family}, and this machine is {here}",
+                         hint="run it on such a machine, or compile for this one")
+    plan = plan_of(file)
+    absent = processor.missing(plan.features)
     if absent:
         raise InputError(f"{path}: compiled for {plan.target} with {absent[0]}, which this processor lacks",
-                         hint="compile it for this machine, or with --target x86-64-v3 or x86-64")
+                         hint=f"compile it for this machine, or with --target {next(iter(here.levels))}")
     for launch in plan.prepare + plan.launches:
         if launch.symbol not in file.symbols:
             raise InputError(f"{path}: the file is damaged: the kernel {launch.symbol} is missing")
@@ -124,6 +128,11 @@ def load_module(path: str | os.PathLike[str], wrap: Callable[[Buffer], Any] | No
         if size < plan.weight_bytes:
             raise InputError(f"{path}: the file is damaged: {size} bytes of weights, not {plan.weight_bytes}")
     return Module(plan, Library(os.path.abspath(path)), Path(path), wrap)
+
+
+def plan_of(file: SharedObject) -> Plan:
+    """What a module for any processor says of itself.  Raises InputError where it is none."""
+    return Plan.from_json(file.read("jtc_plan", file.number("jtc_plan_size")), str(file.path))
 
 
 def to_buffer(value: Any, copy: bool) -> Buffer:

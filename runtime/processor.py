@@ -1,23 +1,49 @@
-"""Which instructions this processor has, in LLVM's names."""
+"""Which processor this is, and which instructions it has, in LLVM's names."""
 from __future__ import annotations
 
 import functools
+import platform
 
-# /proc/cpuinfo's name of a feature -> LLVM's, where the two differ.
-_RENAMED = {"pni": "sse3", "sse4_1": "sse4.1", "sse4_2": "sse4.2", "lahf_lm": "sahf", "abm": "lzcnt", "bmi1": "bmi",
-            "avx512_vnni": "avx512vnni", "avx512_bf16": "avx512bf16", "avx512_fp16": "avx512fp16",
-            "avx512_vbmi2": "avx512vbmi2", "avx512_bitalg": "avx512bitalg",
-            "avx512_vpopcntdq": "avx512vpopcntdq", "avx_vnni": "avxvnni"}
+from jtc.dialects.errors import InputError
+from jtc.dialects.family import FAMILIES, Family
+
+
+@functools.cache
+def family() -> Family:
+    """The instruction set of this machine.  Raises InputError where it is none that jtc knows."""
+    here = platform.machine()
+    for row in FAMILIES:
+        if row.uname == here:
+            return row
+    raise InputError(f"jtc has no code for this processor ({here})",
+                     hint=f"it has for {', '.join(row.name for row in FAMILIES)}")
 
 
 @functools.cache
 def features() -> frozenset[str] | None:
     """The features of this machine, or None where the operating system does not say."""
+    flags = _line(family().cpuinfo)
+    return None if flags is None else spelled(family(), flags)
+
+
+def spelled(family: Family, flags: str) -> frozenset[str]:
+    """The names in a line of /proc/cpuinfo, as LLVM spells them."""
+    return frozenset(family.spelled.get(f, f) for f in flags.split())
+
+
+@functools.cache
+def name() -> str:
+    """The model of this machine's processor, as its maker calls it."""
+    return " ".join((_line("model name") or platform.processor() or platform.machine()).split())
+
+
+def _line(start: str) -> str | None:
+    """The value of the first line of /proc/cpuinfo that begins so; None where there is none."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             for line in file:
-                if line.startswith("flags"):
-                    return frozenset(_RENAMED.get(f, f) for f in line.partition(":")[2].split())
+                if line.startswith(start):
+                    return line.partition(":")[2]
     except OSError:
         pass
     return None

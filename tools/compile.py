@@ -11,6 +11,7 @@ from typing import Any
 from jtc.compiler import phases
 from jtc.compiler.phases import PHASES
 from jtc.dialects.errors import InputError, UsageError
+from jtc.dialects.family import Family
 from jtc.runtime import knobs
 
 
@@ -22,13 +23,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 examples:
   jtc compile model.jtc -o model.so                 a module for this machine
   jtc compile model.jtc --target x86-64-v3          for any processor with AVX2
+  jtc compile model.jtc --target aarch64            for any 64-bit Arm
   jtc compile model.jtc --emit schedule -o -        print the kernels with their schedules
   jtc compile model.schedule.mlir --emit asm        go on from a phase's file, here to model.s
   jtc compile model.jtc --dump-dir dump --timings   look at every pass, and at where the time went"""
     parser.add_argument("model", help="saved graph (.jtc), or a file of one of the phases (.mlir, .ll)")
     parser.add_argument("-o", "--output", help="file to write (default: the model's name with the phase's suffix)")
     parser.add_argument("--target", default="cpu",
-                        help="cpu (this one), cpu:NAME (native, x86-64, x86-64-v3, ...), or cuda")
+                        help="cpu (this one), cpu:NAME (native, x86-64, x86-64-v3, aarch64, ...), or cuda")
     parser.add_argument("--emit", metavar="PHASE", default="so", help="stop at this phase (default: so)")
     parser.add_argument("--from", dest="start", metavar="PHASE", help="phase of the input (default: recognised)")
     parser.add_argument("--no-weights", action="store_true", help="leave the weights out; they are bound after loading")
@@ -59,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         from jtc.tools.progress import progress, size_text, timings_text
         with progress(f"compiling {Path(arguments.model).name}") as report:
             value, timings = _advance(source, end.name, target, report)
-        _write(value, end.name, output)
+        _write(value, end.name, output, target.family)
         if str(output) != "-":
             print(f"{output}: {size_text(output.stat().st_size)}, {end.doc}", file=sys.stderr)
         if arguments.timings:
@@ -134,8 +136,8 @@ def _module(arguments: argparse.Namespace, output: Path) -> int:
     return 0
 
 
-def _write(value: Any, phase: str, output: Path) -> None:
-    """The file of a phase; `-` is standard output."""
+def _write(value: Any, phase: str, output: Path, family: Family) -> None:
+    """The file of a phase, for a family of processors; `-` is standard output."""
     from jtc.tools.errors import replacing_text
     if phase == "obj":
         from jtc.compiler.link import link_relocatable
@@ -144,7 +146,7 @@ def _write(value: Any, phase: str, output: Path) -> None:
             raise UsageError("an object does not go to a terminal", hint="give -o FILE")
         try:
             with replacing(output) as new:
-                link_relocatable(new, [code.data for code in value])
+                link_relocatable(new, [code.data for code in value], family)
         except OSError as error:
             raise InputError(f"cannot write {output}: {error.strerror}") from None
         return

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from jtc.runtime import knobs
+from jtc.dialects.family import FAMILIES
+from jtc.runtime import knobs, processor
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -63,8 +64,11 @@ def facts() -> Iterator[Check]:
 def checks() -> Iterator[Check]:
     """What must work."""
     from jtc.compiler.link import find_linker
-    linker = find_linker()
+    linker = find_linker(processor.family())
     yield Check("linker", linker or "none found; install binutils (apt install binutils)", linker is not None)
+    for family in FAMILIES:
+        if family != processor.family():        # not needed here
+            yield Check(f"linker {family}", find_linker(family) or f"none found (apt install {family.binutils[1]})")
     yield _try("cache", _cache)
     yield _try("mlir", _mlir)
     yield _try("compile and run", _compile_and_run)

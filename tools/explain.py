@@ -39,8 +39,9 @@ def make(model: str, target: str) -> Report:
     from jtc.compiler import explain
     from jtc.tools.models import is_module, open_source
     if is_module(model):
-        from jtc.runtime.module import load_module
-        return explain.explain_plan(load_module(model).plan)
+        from jtc.runtime.elf import SharedObject
+        from jtc.runtime.module import plan_of
+        return explain.explain_plan(plan_of(SharedObject(model)))
     from jtc.compiler.driver import settings_for
     from jtc.compiler.phases import advance
     source = open_source(model)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jtc.dialects.errors import InputError, UsageError
-from jtc.runtime import knobs
+from jtc.runtime import knobs, processor
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +94,12 @@ def open_module(path: str, target: str = "cpu", weights: str | None = None) -> A
     if is_module(path):
         module = load_module(path)
     else:
+        from jtc.compiler.driver import resolve_target
         from jtc.tools.progress import progress
+        wanted, here = resolve_target(target).family, processor.family()
+        if wanted != here:
+            raise UsageError(f"--target {target}: this machine is {here}, it runs no code for {wanted}",
+                             hint=f"`jtc compile {path} --target {target}` makes a module to run elsewhere")
         with progress(f"compiling {Path(path).name}") as report:
             module = load_module(compile_model(path, target, progress=report))
     if module.constants:

@@ -6,17 +6,20 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from jtc.dialects.target import CpuTarget
+
+_ANY = CpuTarget()
 _DEFINED, _NAME = re.compile(r"^\s*(%\w+) ="), re.compile(r"%\w+")
 
 
 class Builder:
     """Collects the lines of one function's body.  Values are SSA names ("%12").
 
-    features  LLVM's feature string of the processor, where what is written depends on it
+    target  the processor, where what is written depends on it
     """
 
-    def __init__(self, features: str = "") -> None:
-        self.features = frozenset(features.split(","))
+    def __init__(self, target: CpuTarget = _ANY) -> None:
+        self.target = target
         self.lines: list[str] = []
         self.constants: dict[tuple[str, str], str] = {}
         self.literals: dict[str, str] = {}          # the same by name

@@ -55,7 +55,7 @@ def emit(kernel: Kernel, buffers: Mapping[str, TensorType], target: CpuTarget) -
         if stage.schedule is None:
             raise InternalError(f"kernel {kernel.name}: stage {stage.name} has no schedule")
     operands = kernel.operands
-    code, workspace = Code(target.features), Workspace()
+    code, workspace = Code(target), Workspace()
     memories = {name: Memory(f"%arg{i}", buffers[name].size, buffers[name].dtype) for i, name in enumerate(operands)}
     shared = {name for pair in kernel.in_place for name in pair}
     arguments = [f"%arg{i}: {memories[name].type}{'' if name in shared else ' {llvm.noalias}'}"
@@ -65,8 +65,9 @@ def emit(kernel: Kernel, buffers: Mapping[str, TensorType], target: CpuTarget) -
     context = Context(code, target, workspace, memories, frozenset(b.name for b in kernel.locals), _registers(kernel),
                       frozenset(new for new, _ in kernel.in_place))
     units = _Units(kernel, context).emit()
-    if any(schedule_of(s).stream for s in kernel.stages):      # streamed stores are done before another thread reads
-        code.line('llvm.call_intrinsic "llvm.x86.sse.sfence"() : () -> ()')
+    fence = target.family.fence
+    if fence and any(schedule_of(s).stream for s in kernel.stages):     # they are done before another thread reads
+        code.line(f'llvm.call_intrinsic "{fence}"() : () -> ()')
     symbol, scratch = re.sub(r"\W", "_", kernel.name), f"memref<{max(workspace.bytes, 1)}xi8>"
     offsets = workspace.offsets()
     code.lines[:0] = [f"  {m.ssa} = memref.view %workspace[{code.index(offsets[name])}][] : {scratch} to {m.type}"

@@ -1,4 +1,4 @@
-"""LLVM IR text as MLIR's LLVM prints it -> text that llvmlite's older LLVM parses and that every x86-64 can run.
+"""LLVM IR text as MLIR's LLVM prints it -> text that llvmlite's older LLVM parses and that every processor can run.
 
 Two rewrites.  `downgrade`: the newer LLVM prints floating-point literals in forms (`f0x3F800000`, shortest decimals,
 `+inf`) that the older one does not read.  `expand_intrinsics`: rounding and fused multiply-add become libm calls on
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import struct
+
+from jtc.dialects.target import CpuTarget
 
 _LITERAL = re.compile(r"""(?<![\w.%"@$-])(?:f0x(?P<bits>[0-9A-Fa-f]+)
                       |(?P<decimal>[-+]?\d+\.\d+(?:[eE][-+]?\d+)?)
@@ -66,11 +68,10 @@ _DECLARE = re.compile(r"^declare (?P<type>.*?) @llvm\.(?P<op>fma|floor|ceil|trun
                       r"(?P<suffix>\w+)\(.*$", re.MULTILINE)
 
 
-def expand_intrinsics(text: str, features: str) -> str:
-    """Give the intrinsics that `features` has no instruction for a body of baseline instructions, to be inlined."""
-    have = set(features.split(","))
-    missing = set() if "+fma" in have else {"fma"}
-    if "+sse4.1" not in have:
+def expand_intrinsics(text: str, target: CpuTarget) -> str:
+    """Give the intrinsics that `target` has no instruction for a body of baseline instructions, to be inlined."""
+    missing = set() if target.has(target.family.fused) else {"fma"}
+    if not target.has(target.family.rounding):
         missing |= {"floor", "ceil", "trunc", "roundeven", "rint", "nearbyint"}
     bodies, names = [], {}
     for match in _DECLARE.finditer(text):

@@ -12,8 +12,6 @@ from jtc.compiler.cpu.llvm_text import downgrade, expand_intrinsics
 from jtc.dialects.errors import InternalError, UsageError
 from jtc.dialects.target import CpuTarget
 
-TRIPLE = "x86_64-unknown-linux-gnu"
-
 PIPELINE = (
     "canonicalize",                    # folds the emitter's index arithmetic while it is still on `index`
     "cse",                             # and shares it, before every use is expanded
@@ -36,7 +34,7 @@ PIPELINE = (
 _KERNELS_PER_CONTEXT = 100
 
 _DECLARED = re.compile(r"^declare .*? @([\w.]+)\(", re.MULTILINE)
-# Intrinsics that are calls of libm or libc on x86-64, whatever its features.
+# Intrinsics that are calls of libm or libc on every processor.
 _LIBRARY = frozenset(("acos asin atan atan2 cos cosh exp exp10 exp2 frexp ldexp log log10 log2 memcpy memmove memset "
                       "modf pow powi round sin sincos sinh tan tanh").split())
 
@@ -138,7 +136,7 @@ def _with_entry(llvm_ir: str, symbol: str, operands: int) -> str:
 
 @functools.cache
 def _llvm() -> Any:
-    """llvmlite's binding with the x86 code generator ready.  Call under the lock."""
+    """llvmlite's binding with its code generators ready.  Call under the lock."""
     import llvmlite.binding as llvm
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
@@ -147,13 +145,13 @@ def _llvm() -> Any:
 
 def _machine(llvm: Any, target: CpuTarget, level: int) -> Any:
     # Position-independent, small code model: the object can go into a shared object without text relocations.
-    return llvm.Target.from_triple(TRIPLE).create_target_machine(
-        cpu=target.name, features=target.features, opt=level, reloc="pic", codemodel="small")
+    return llvm.Target.from_triple(target.family.triple).create_target_machine(
+        cpu=target.cpu or target.name, features=target.features, opt=level, reloc="pic", codemodel="small")
 
 
 def _attributes(llvm_ir: str, target: CpuTarget) -> str:
     """Every function compiled for the target, with vectors as wide as the schedule chose them."""
-    attributes = (f'nounwind "target-cpu"="{target.name}" "target-features"="{target.features}" '
+    attributes = (f'nounwind "target-cpu"="{target.cpu or target.name}" "target-features"="{target.features}" '
                   f'"prefer-vector-width"="{target.vector_bits}" "min-legal-vector-width"="{target.vector_bits}" '
                   '"no-trapping-math"="true" "frame-pointer"="none" "no-builtins"')
     return re.sub(r"^(define .*) \{$", rf"\1 {attributes} {{", llvm_ir, flags=re.MULTILINE)
@@ -165,14 +163,14 @@ def _compile(llvm_ir: str, target: CpuTarget, optimize: int) -> tuple[Any, Any]:
         raise UsageError(f"optimize={optimize}: no such level", hint=f"one of {', '.join(map(str, _LEVELS))}")
     llvm = _llvm()
     ir_level, code_level = _LEVELS[optimize]
-    expanded = expand_intrinsics(llvm_ir, target.features)
+    expanded = expand_intrinsics(llvm_ir, target)
     try:
         module = llvm.parse_assembly(_attributes(expanded, target))
         module.verify()
     except RuntimeError as error:
         raise InternalError(f"llvm does not accept the generated code: {str(error).splitlines()[0]}") from error
     machine = _machine(llvm, target, code_level)
-    module.triple, module.data_layout = TRIPLE, str(machine.target_data)
+    module.triple, module.data_layout = target.family.triple, str(machine.target_data)
     options = llvm.create_pipeline_tuning_options(speed_level=ir_level or 0)
     builder = llvm.create_pass_builder(machine, options)
     if ir_level is not None:
@@ -185,7 +183,7 @@ def _compile(llvm_ir: str, target: CpuTarget, optimize: int) -> tuple[Any, Any]:
 
 
 def to_object(llvm_ir: str, target: CpuTarget, optimize: int = 1) -> bytes:
-    """A relocatable, position-independent x86-64 ELF object of the module that `to_llvm` made.
+    """A relocatable, position-independent ELF object of the module that `to_llvm` made.
 
     optimize  0: fastest compilation; 1: full instruction selection and scheduling, no IR passes, which code in explicit
               vectors does not need; 2: and LLVM's O1 passes; 3: and its O3 passes

@@ -11,7 +11,7 @@ from jtc.compiler.cpu.vector_math_value import Value, type_name
 
 def widen(x: Value) -> Value:
     """float32 of a float16 or bfloat16, exactly."""
-    if x.element == "f16" and "+f16c" in x.builder.features:
+    if x.element == "f16" and _converts(x):
         native = _native(x)
         half = x.builder.op(f"arith.bitcast {x.name} : {x.type} to {native}")
         wide = x.builder.op(f"arith.extf {half} : {native} to {type_name('f32', x.lanes)}")
@@ -27,7 +27,7 @@ def widen(x: Value) -> Value:
 
 def narrow(x: Value, to: str) -> Value:
     """The nearest float16 or bfloat16 of a float32."""
-    if to == "f16" and "+f16c" in x.builder.features:
+    if to == "f16" and _converts(x):
         native = _native(x)
         half = x.builder.op(f"arith.truncf {x.name} : {x.type} to {native}")
         stored = x.builder.op(f"arith.bitcast {half} : {native} to {type_name(to, x.lanes)}")
@@ -53,6 +53,12 @@ def _float16(x: Value, bits: Value) -> Value:
     special = x.is_nan().select(x.const(0x7E00, "i32"), x.const(0x7C00, "i32"))
     result = (magnitude >= 143 << 23).select(special, finite)       # from 2^16 on
     return result | (bits & ~0x7FFFFFFF).shift_right_logical(16)
+
+
+def _converts(x: Value) -> bool:
+    """Whether the processor has instructions for it."""
+    target = x.builder.target
+    return target.has(target.family.half)
 
 
 def _native(x: Value) -> str:

@@ -33,7 +33,7 @@ class Kernel:
     """A loop over N elements that loads `sources` (dtypes) and stores what `body` returns: (SSA name, dtype) pairs."""
 
     def __init__(self, symbol, target, lanes, sources, body):
-        b = Builder(target.features)
+        b = Builder(target)
         self.symbol, self.sources = symbol, sources
         with b.block(f"scf.for %i = %begin to %end step {b.index(lanes or 1)} {{"):
             loaded = [self.load(b, f"%in{k}", d, lanes) for k, d in enumerate(sources)]

@@ -1,0 +1,113 @@
+"""Families of processors: what is the same for all processors that run one instruction set, in one table.
+
+Whoever generates code, writes or reads ELF files, or asks the machine what it is takes a row and needs no other word
+for the family.  A new family is a row here; docs/extending.md follows the one of aarch64 through the project.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Registers:
+    """The vector registers of processors with some features.
+
+    needs  LLVM's names of the features;  bits: width of a register;  count: how many there are
+    masks  whether loads and stores take a mask with a bit for each lane
+    """
+
+    needs: tuple[str, ...]
+    bits: int
+    count: int
+    masks: bool = False
+
+
+@dataclass(frozen=True, repr=False)
+class Family:
+    """One instruction set.  Features have LLVM's names.
+
+    name       in the names of targets, and in messages
+    triple     LLVM's name of the family, on Linux
+    uname      the operating system's name of it (`uname -m`)
+    machine    its number in ELF files (e_machine)
+    far_flag   ELF section flag of data that may lie farther from the code than its addresses reach; 0: there is none
+    binutils   what names of cross tools begin with (PREFIXld), and their Debian package
+    levels     target -> its features: each has those of the level before.  The first is what all processors have
+    cpu        LLVM's processor for the levels; "": one that has the level's name
+    beyond     features beyond the levels that code for kernels may use
+    registers  vector registers, those of the newest processors first
+    fused, rounding, half   features that bring fused multiply-add, rounding to integers, and conversion of float16
+    fence      LLVM's intrinsic that makes streamed stores visible before what follows; "": like any other store
+    cpuinfo    the line of /proc/cpuinfo that lists features;  spelled: its name of a feature -> LLVM's, if they differ
+    """
+
+    name: str
+    triple: str
+    uname: str
+    machine: int
+    far_flag: int
+    binutils: tuple[str, str]
+    levels: Mapping[str, tuple[str, ...]]
+    cpu: str
+    beyond: tuple[str, ...]
+    registers: tuple[Registers, ...]
+    fused: str
+    rounding: str
+    half: str
+    fence: str
+    cpuinfo: str
+    spelled: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    @property
+    def baseline(self) -> tuple[str, ...]:
+        """The features that all of its processors have."""
+        return next(iter(self.levels.values()))
+
+
+# x86-64 psABI 1.0, table 3.1.
+_X86_BASELINE = ("cmov", "cx8", "fxsr", "mmx", "sse", "sse2")
+_X86_V2 = (*_X86_BASELINE, "cx16", "popcnt", "sahf", "sse3", "sse4.1", "sse4.2", "ssse3")
+_X86_V3 = (*_X86_V2, "avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe")
+_X86_V4 = (*_X86_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+
+X86_64 = Family(
+    "x86-64", "x86_64-unknown-linux-gnu", "x86_64", machine=62, far_flag=0x10000000,        # SHF_X86_64_LARGE
+    binutils=("x86_64-linux-gnu-", "binutils-x86-64-linux-gnu"),
+    levels={"x86-64": _X86_BASELINE, "x86-64-v2": _X86_V2, "x86-64-v3": _X86_V3, "x86-64-v4": _X86_V4}, cpu="",
+    beyond=("avx512bf16", "avx512bitalg", "avx512fp16", "avx512ifma", "avx512vbmi", "avx512vbmi2", "avx512vnni",
+            "avx512vpopcntdq", "avxvnni"),
+    registers=(Registers(_X86_V4, 512, 32, masks=True), Registers(_X86_V3, 256, 16), Registers((), 128, 16)),
+    fused="fma", rounding="sse4.1", half="f16c", fence="llvm.x86.sse.sfence",
+    cpuinfo="flags",
+    spelled={"pni": "sse3", "sse4_1": "sse4.1", "sse4_2": "sse4.2", "lahf_lm": "sahf", "abm": "lzcnt", "bmi1": "bmi",
+             "avx512_vnni": "avx512vnni", "avx512_bf16": "avx512bf16", "avx512_fp16": "avx512fp16",
+             "avx512_vbmi2": "avx512vbmi2", "avx512_bitalg": "avx512bitalg", "avx512_vpopcntdq": "avx512vpopcntdq",
+             "avx_vnni": "avxvnni"})
+
+# Arm Architecture Reference Manual for A-profile: every Armv8-A has Advanced SIMD on Linux; what kernels can use of the
+# extensions that came with Armv8.2-A, which are options of it, but found in the cores for servers and phones.
+_ARM_BASELINE = ("fp-armv8", "neon")
+
+AARCH64 = Family(
+    "aarch64", "aarch64-unknown-linux-gnu", "aarch64", machine=183, far_flag=0,
+    binutils=("aarch64-linux-gnu-", "binutils-aarch64-linux-gnu"),
+    levels={"aarch64": _ARM_BASELINE, "aarch64-v8.2": (*_ARM_BASELINE, "dotprod", "fullfp16")},
+    cpu="generic", beyond=("bf16", "fp16fml", "i8mm"),
+    registers=(Registers((), 128, 32),),
+    fused="neon", rounding="neon", half="neon", fence="",      # a barrier orders STNP as it does other stores
+    cpuinfo="Features",
+    spelled={"fp": "fp-armv8", "asimd": "neon", "asimddp": "dotprod", "asimdhp": "fullfp16", "asimdfhm": "fp16fml"})
+
+FAMILIES = (X86_64, AARCH64)
+
+
+def by_machine(number: int) -> Family | None:
+    """The family with this number in ELF files."""
+    return next((f for f in FAMILIES if f.machine == number), None)
