@@ -14,7 +14,20 @@ from jtc.dialects.affine import Affine
 from jtc.dialects.dtypes import DTYPES, DType
 from jtc.dialects.expr import Expr
 from jtc.dialects.graph import DYNAMIC, MAX_BYTES, Location, TensorType, Weights
-from jtc.dialects.kernel import PARALLEL, REDUCTION, Access, Axis, Guard, Kernel, Local, Pack, Program, Schedule, Stage
+from jtc.dialects.kernel import (
+    PARALLEL,
+    REDUCTION,
+    Access,
+    Axis,
+    Guard,
+    Kernel,
+    Local,
+    Pack,
+    Program,
+    Result,
+    Schedule,
+    Stage,
+)
 from jtc.dialects.mlir import ir, position
 from jtc.dialects.optable import META_OPS
 
@@ -317,12 +330,22 @@ def _stage(op: Any) -> Stage:
     gathered = _region(op, 2, types, None, "third region")
     write = _access(fields.dictionary("write"), gathered)      # type: ignore[arg-type]
     keep = fields.dictionary("keep", optional=True)
-    epilogue = _region(op, 1, types, body.dtype, "epilogue")
+    reduce = fields.string("reduce") if "reduce" in fields.left else None
+    writes = [_access(fields.inner(attr, f"more {i}: "), gathered) for i, attr in enumerate(fields.items("more"))]
+    plain = bool(writes) and reduce is None
+    tails = _region(op, 1, types, None if plain else body.dtype, "epilogue")
+    first = len(tails) - len(writes)        # values before those of the further results
+    if first not in ((0,) if plain else (1,) if writes else (0, 1)):
+        raise DecodeError(f"the epilogue yields {len(tails)} values for {len(writes)} further results", op)
+    epilogue = tails[:first]
+    if writes and epilogue and epilogue[0].fn == "acc":
+        epilogue = []
     schedule = fields.dictionary("schedule", optional=True)
     result = Stage(
         name, axes, tuple(_access(f, gathered, type) for f, type in zip(reads, types, strict=True)), body, write,
-        reduce=fields.string("reduce") if "reduce" in fields.left else None,
-        epilogue=epilogue[0] if epilogue else None, keep=None if keep is None else _access(keep, gathered),
+        reduce=reduce, epilogue=epilogue[0] if epilogue else None,
+        keep=None if keep is None else _access(keep, gathered),
+        more=tuple(Result(write, value) for write, value in zip(writes, tails[first:], strict=True)),
         accumulate=fields.flag("accumulate"), scan=scan, schedule=None if schedule is None else _schedule(schedule),
         locs=locations(op.location), ops=tuple(fields.strings("ops")))
     fields.finish()
@@ -372,7 +395,7 @@ def _schedule(fields: Fields) -> Schedule:
 
 
 def _region(op: Any, number: int, reads: list[TensorType], acc: DType | None, what: str) -> list[Expr]:
-    """The value that a region of a stage yields, or the offsets of the third one; none where it is empty.
+    """The values that a region of a stage yields, or the offsets of the third one; none where it is empty.
 
     The body must not be empty.
     """
@@ -395,7 +418,7 @@ def _region(op: Any, number: int, reads: list[TensorType], acc: DType | None, wh
             raise DecodeError(f"the {what} uses a value from outside of its region", inner)
         args = [values[a] for a in inner.operands]
         if inner.name == "jtc.yield":
-            if len(args) != (number < 2):
+            if len(args) != (number < 2) and not (number == 1 and args):
                 raise DecodeError(f"the {what} yields {len(args)} values, not {int(number < 2)}", inner)
             return args or offsets
         if inner.name == "jtc.offset":

@@ -11,8 +11,9 @@ kinds of reads:
   (`runtime/plan.py` counts the write to `new` as one to `old`)
 * by kernels after this one: there are none, which `kernel-update-in-place` makes sure of
 * by this kernel: `old` is read only by the stage that writes `new`, at the element that it writes, once the reduction
-  at that point is finished.  Every point of a stage is computed once, by one thread, and loads before it stores; points
-  write different elements; so no other point reads what this one has written.  `refusal` checks this.
+  at that point is finished.  Every point of a stage is computed once, by one thread, and loads before it stores any of
+  its results; points write different elements; so no other point reads what this one has written.  `refusal` checks
+  this.
 
 The emitter has two duties where a kernel is in place: partial results of a reduction do not wait in the buffer that is
 written, and the two pointers are not said to be distinct.

@@ -9,7 +9,9 @@ A stage means, for every point of its parallel axes:
     for every point of the reduction axes:   value = body(reads);  keep[...] = value;  acc = reduce(acc, value)
     write[...] = epilogue(acc, reads)
 
-Without `reduce` the body is written as it is.  With `scan` the one reduction axis runs in order, the body holds the
+Without `reduce` the body is written as it is.  With `more`, further results are written at every point, each an
+expression of the reads and, after a reduction, of `acc`; all values of a point are computed before one is stored.  With
+`scan` the one reduction axis runs in order, the body holds the
 value so far, and every value is written:
 
     acc = identity(reduce)
@@ -135,6 +137,14 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True)
+class Result:
+    """One more result of a stage: `value` is written at every point, when its reduction is finished."""
+
+    write: Access
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """See the module's text.  `locs` are the user's lines that ended up in this stage, `ops` the names of those ops."""
 
@@ -146,6 +156,7 @@ class Stage:
     reduce: str | None = None
     epilogue: Expr | None = None
     keep: Access | None = None
+    more: tuple[Result, ...] = ()
     accumulate: bool = False
     scan: bool = False
     schedule: Schedule | None = None
@@ -166,7 +177,12 @@ class Stage:
 
     @property
     def writes(self) -> list[Access]:
-        return [self.write, *([self.keep] if self.keep is not None else [])]
+        return [self.write, *([self.keep] if self.keep is not None else []), *(r.write for r in self.more)]
+
+    @property
+    def tails(self) -> list[Expr]:
+        """What is computed once at each point, when its reduction is finished: the epilogue, further results."""
+        return [*([self.epilogue] if self.epilogue is not None else []), *(r.value for r in self.more)]
 
     @property
     def accesses(self) -> list[Access]:
@@ -198,8 +214,8 @@ class Stage:
     def copied_as(self, number: int) -> DType:
         """The type that a copy of a read holds: the one that all its uses convert it to, else its own."""
         own = self.reads[number].dtype
-        roots = [self.body, *([self.epilogue] if self.epilogue is not None else [])]
-        roots += [e for a in (*self.reads, self.write) for _, e in a.gather]
+        roots = [self.body, *self.tails]
+        roots += [e for a in self.accesses for _, e in a.gather]
         found = {own for root in roots if root.fn == "read" and root.attr == number}
         for e in dict.fromkeys(e for root in roots for e in walk(root)):
             if any(a.fn == "read" and a.attr == number for a in e.args):

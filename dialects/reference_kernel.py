@@ -135,7 +135,10 @@ class _Run:
                     acc = combine(stage.reduce, acc, part, stage.body.dtype, self.precise)
             if self._is_last_block():
                 points = _Points(self, parallel, outer)
-                points.store(stage.write, points.value(stage.epilogue, acc) if stage.epilogue is not None else acc)
+                results = [(stage.write, points.value(stage.epilogue, acc) if stage.epilogue is not None else acc),
+                           *((r.write, points.value(r.value, acc)) for r in stage.more)]
+                for write, result in results:
+                    points.store(write, result)
             else:
                 self._accumulator()[_where(parallel, outer)] = acc
 

@@ -101,7 +101,7 @@ def _kernel(kernel: Kernel, program: Program, ready: set[str]) -> Iterator[Probl
 
 def _read(stage: Stage, finished: bool) -> set[str]:
     """The buffers that a stage reads: those of its epilogue, once its reduction is finished, or all others."""
-    roots = [stage.epilogue] if finished else [stage.body, *(e for a in stage.accesses for _, e in a.gather)]
+    roots = stage.tails if finished else [stage.body, *(e for a in stage.accesses for _, e in a.gather)]
     return {stage.reads[n].buffer for root in roots for n in reads_of(root) if 0 <= n < len(stage.reads)}
 
 
@@ -110,6 +110,7 @@ def _accesses(stage: Stage) -> Iterator[tuple[str, Access]]:
     yield "the write to", stage.write
     if stage.keep is not None:
         yield "keep in", stage.keep
+    yield from (("the further write to", r.write) for r in stage.more)
 
 
 def _stage(stage: Stage) -> Iterator[str]:
@@ -130,6 +131,8 @@ def _stage(stage: Stage) -> Iterator[str]:
         yield "`accumulate` needs `reduce`"
     if stage.accumulate and (stage.epilogue is not None or stage.keep is not None):
         yield "a stage that accumulates has neither an epilogue nor `keep`"
+    if stage.more and (stage.accumulate or stage.scan):
+        yield "a stage that accumulates or scans has one result"
     if stage.scan:
         yield from _scan(stage)
     if stage.epilogue is not None and stage.reduce is None:
@@ -137,6 +140,15 @@ def _stage(stage: Stage) -> Iterator[str]:
     yield from _expression(stage.body, stage, "the body", set(names))
     if stage.epilogue is not None:
         yield from _expression(stage.epilogue, stage, "the epilogue", set(names if stage.scan else stage.parallel))
+    for result in stage.more:
+        yield from _expression(result.value, stage, f"the value of {result.write.buffer}", set(stage.parallel))
+        if result.value.dtype is not result.write.dtype:
+            yield (f"writes {result.value.dtype.name} values into {result.write.buffer}, which is "
+                   f"{result.write.dtype.name}")
+        for axis in sorted(result.write.axes & set(stage.reductions)):
+            yield f"the write to {result.write.buffer} names the reduction axis {axis!r}"
+    if stage.more and len({a.buffer for a in stage.writes}) < len(stage.writes):
+        yield "two results are written into one buffer"
     value = stage.body if stage.epilogue is None else stage.epilogue
     if value.dtype is not stage.write.dtype:
         yield f"writes {value.dtype.name} values into {stage.write.buffer}, which is {stage.write.dtype.name}"
@@ -177,7 +189,8 @@ def _expression(root: Expr, stage: Stage, what: str, axes: set[str]) -> Iterator
             if read.dtype is not e.dtype:
                 yield f"{what} takes {e.dtype.name} from {read.buffer}, which is {read.dtype.name}"
         elif e.fn == "acc":
-            if root is not stage.epilogue and not (stage.scan and root is stage.body):
+            finished = stage.reduce is not None and any(root is tail for tail in stage.tails)
+            if root is not stage.epilogue and not finished and not (stage.scan and root is stage.body):
                 yield f"{what} takes the accumulator, which only an epilogue has"
             elif e.dtype is not stage.body.dtype:
                 yield f"{what} takes an accumulator of {e.dtype.name}, the body gives {stage.body.dtype.name}"

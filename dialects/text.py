@@ -11,7 +11,9 @@ A graph is a function on tensors, one op of the op table per node:
 A program is one op that holds its buffers and kernels.  In a kernel, axes and indices are strings in the notation of
 `affine.py` and `kernel.py`, so that the axes keep their names; the body, the epilogue and the gathered indices of a
 stage are regions of scalar ops, whose arguments are the values that the stage's reads give (in the epilogue after the
-accumulator).  `gather = ["dim 0: offset 1"]` adds the second offset of the third region to the index of dimension 0.
+accumulator).  Where a stage has more results (`more`), the epilogue yields their values too: after that of the write if
+there is a reduction, else these only.  `gather = ["dim 0: offset 1"]` adds the second offset of the third region to
+the index of dimension 0.
 
     "jtc.program"() ({
       "jtc.buffer"() {name = "x", type = tensor<4x8xf32>} : () -> ()
@@ -42,7 +44,7 @@ import numpy as np
 
 from jtc.dialects.affine import Affine, axis_of
 from jtc.dialects.dtypes import DType
-from jtc.dialects.expr import Expr, walk
+from jtc.dialects.expr import Expr, acc, walk
 from jtc.dialects.graph import Graph, Location, Node, TensorType, Weights
 from jtc.dialects.kernel import Access, Kernel, Pack, Program, Schedule, Stage
 from jtc.dialects.optable import META_OPS
@@ -221,12 +223,16 @@ def _stage_lines(stage: Stage, locations: bool) -> list[str]:
     gathers = [e for a in stage.accesses for _, e in a.gather]
     lines = ['"jtc.stage"() ({']
     lines += _block(arguments, stage.body.dtype if stage.scan else None, stage.body)
-    lines.append("}, {" if stage.epilogue is not None or gathers else "}, {}, {}) {")
-    if stage.epilogue is not None:
-        lines += _block(arguments, stage.body.dtype, stage.epilogue)
+    tails = stage.tails
+    if stage.more and stage.reduce is not None and stage.epilogue is None:
+        tails = [acc(stage.body.dtype), *tails]
+    lines.append("}, {" if tails or gathers else "}, {}, {}) {")
+    if tails:
+        plain = stage.more and stage.reduce is None
+        lines += _block(arguments, None if plain else stage.body.dtype, *tails)
     if gathers:
-        lines += ["}, {", *_block(arguments, None, None, gathers), "}) {"]
-    elif stage.epilogue is not None:
+        lines += ["}, {", *_block(arguments, None, offsets=gathers), "}) {"]
+    elif tails:
         lines.append("}, {}) {")
     count = iter(range(len(gathers)))
     attrs: dict[str, str] = {"name": string(stage.name), "axes": _strings(stage.axes)}
@@ -237,6 +243,8 @@ def _stage_lines(stage: Stage, locations: bool) -> list[str]:
         attrs["reduce"] = string(stage.reduce)
     if stage.keep is not None:
         attrs["keep"] = _access(stage.keep, count)
+    if stage.more:
+        attrs["more"] = "[" + ",".join(f"\n    {_access(r.write, count)}" for r in stage.more) + "]"
     if stage.accumulate:
         attrs["accumulate"] = ""
     if stage.scan:
@@ -288,15 +296,14 @@ def _pack(pack: Pack) -> str:
     return _dictionary(attrs)
 
 
-def _block(arguments: Sequence[tuple[str, DType]], acc: DType | None, root: Expr | None,
+def _block(arguments: Sequence[tuple[str, DType]], carried: DType | None, *values: Expr,
            offsets: Sequence[Expr] = ()) -> list[str]:
-    """A region that gives offsets, or yields the value of `root`."""
-    head = ([("%acc", acc)] if acc else []) + [*arguments]
+    """A region that gives offsets, or yields values.  carried: the type of `acc`, where it has one."""
+    head = ([("%acc", carried)] if carried else []) + [*arguments]
     lines = [f"^bb0({', '.join(f'{name}: {dtype.name}' for name, dtype in head)}):"] if head else []
     names: dict[int, str] = {}
     number_of = itertools.count()
-    roots = [*offsets, *([root] if root is not None else [])]
-    for e in (e for r in roots for e in walk(r)):
+    for e in (e for root in (*offsets, *values) for e in walk(root)):
         if e.fn == "read":
             names[id(e)] = arguments[e.attr][0]
         elif e.fn == "acc":
@@ -307,8 +314,8 @@ def _block(arguments: Sequence[tuple[str, DType]], acc: DType | None, root: Expr
             name = "constant" if e.fn == "const" else e.fn
             lines.append(f"  {names[id(e)]} = \"jtc.{name}\"({args}){_scalar_attrs(e)} : ({types}) -> {e.dtype.name}")
     lines += [f'  "jtc.offset"({names[id(e)]}) : ({e.dtype.name}) -> ()' for e in offsets]
-    value, type = ("", "") if root is None else (names[id(root)], root.dtype.name)
-    return [*lines, f'  "jtc.yield"({value}) : ({type}) -> ()']
+    given, types = ", ".join(names[id(v)] for v in values), ", ".join(v.dtype.name for v in values)
+    return [*lines, f'  "jtc.yield"({given}) : ({types}) -> ()']
 
 
 def _argument_names(reads: Sequence[Access]) -> list[tuple[str, DType]]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from jtc.dialects.affine import Affine
 from jtc.dialects.expr import Expr, expr, read, rewrite
-from jtc.dialects.kernel import Access, Guard, Stage
+from jtc.dialects.kernel import Access, Guard, Result, Stage
 
 
 def substitute(stage: Stage, values: Mapping[str, Affine]) -> Stage:
@@ -39,13 +39,15 @@ def renumber(stage: Stage, numbers: Mapping[int, int]) -> Stage:
 
 def map_accesses(stage: Stage, change: Callable[[Access], Access]) -> Stage:
     return replace(stage, reads=tuple(map(change, stage.reads)), write=change(stage.write),
-                   keep=change(stage.keep) if stage.keep is not None else None)
+                   keep=change(stage.keep) if stage.keep is not None else None,
+                   more=tuple(replace(r, write=change(r.write)) for r in stage.more))
 
 
 def map_expressions(stage: Stage, change: Callable[[Expr], Expr]) -> Stage:
-    """The stage with every expression changed: body, epilogue, gathered indices."""
+    """The stage with every expression changed: body, epilogue, further results, gathered indices."""
     def access(a: Access) -> Access:
         return replace(a, gather=tuple((d, change(e)) for d, e in a.gather)) if a.gather else a
 
     return replace(map_accesses(stage, access), body=change(stage.body),
-                   epilogue=change(stage.epilogue) if stage.epilogue is not None else None)
+                   epilogue=change(stage.epilogue) if stage.epilogue is not None else None,
+                   more=tuple(Result(access(r.write), change(r.value)) for r in stage.more))

@@ -26,7 +26,7 @@ def kernel_cost(kernel: Kernel, buffers: Mapping[str, TensorType]) -> tuple[int,
     for stage in kernel.stages:
         points = prod(axis.size for axis in stage.axes)
         results = prod(axis.size for axis in stage.axes if axis.kind == "parallel")
-        operations += points * (_count(stage.body) + (stage.reduce is not None)) + results * _count(stage.epilogue)
+        operations += points * (_count(stage.body) + (stage.reduce is not None)) + results * _count(*stage.tails)
         for access in stage.accesses:
             if access.buffer not in local:
                 axes = access.axes
@@ -40,5 +40,5 @@ def estimate_ns(flops: int, moved: int) -> int:
     return max(flops // FLOPS_PER_NS, moved // BYTES_PER_NS)
 
 
-def _count(body: Expr | None) -> int:
-    return 0 if body is None else sum(e.fn not in _FREE for e in walk(body))
+def _count(*roots: Expr) -> int:
+    return sum(e.fn not in _FREE for e in dict.fromkeys(e for root in roots for e in walk(root)))

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from jtc.dialects.affine import Affine
 from jtc.dialects.dtypes import BF16, BOOL, F16, F32, F64, I32, I64, DType, dtype_of
 from jtc.dialects.expr import Expr, acc, cast, const, expr, index, read, walk
 from jtc.dialects.graph import TensorType
-from jtc.dialects.kernel import PARALLEL, REDUCTION, Access, Axis, Guard, Kernel, Local, Program, Stage
+from jtc.dialects.kernel import PARALLEL, REDUCTION, Access, Axis, Guard, Kernel, Local, Program, Result, Stage
 from jtc.dialects.optable import REDUCTIONS
 
 SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 13, 16, 17, 23, 31, 33, 40, 65)
@@ -239,8 +239,11 @@ def single_stage(rng: random.Random) -> Case:
     epilogue, out = None, dtype
     if reduce and maker.chance(0.5):
         epilogue, out = _epilogue(maker, parallel, acc(dtype))
-    write = write_of(maker, parallel, out)
-    stage = Stage("s", axes, tuple(maker.reads), body, write, reduce, epilogue, keep)
+    write, more = write_of(maker, parallel, out), []
+    while maker.chance(0.2):
+        value, out = _epilogue(maker, parallel, acc(dtype)) if reduce else (maker.expression(axes, dtype, 1), dtype)
+        more.append(Result(write_of(maker, parallel, out), value))
+    stage = Stage("s", axes, tuple(maker.reads), body, write, reduce, epilogue, keep, tuple(more))
     return _case(maker, Kernel("k", (stage,)))
 
 
@@ -412,8 +415,11 @@ def convolution(rng: random.Random) -> Case:
              Access(bias, dtype, (o,), (f["o"],)))
     body = expr("mul", (read(0, dtype), read(1, dtype)), dtype)
     epilogue = expr("max", (expr("add", (acc(dtype), read(2, dtype)), dtype), const(0, dtype)), dtype)
-    write = Access(y, dtype, (o, out, out), (f["o"], f["i"], f["j"]))
-    return _case(maker, Kernel("k", (Stage("s", axes, reads, body, write, "add", epilogue),)))
+    write, more = Access(y, dtype, (o, out, out), (f["o"], f["i"], f["j"])), []
+    if maker.chance(0.3):
+        plain = replace(write, buffer=maker.buffer(dtype, (o, out, out), "y"))
+        more.append(Result(plain, expr("sub", (acc(dtype), read(2, dtype)), dtype)))
+    return _case(maker, Kernel("k", (Stage("s", axes, reads, body, write, "add", epilogue, more=tuple(more)),)))
 
 
 KINDS = (single_stage,) * 10 + (scatter, scan, rows, rows, columns, attention, convolution, convolution)
@@ -428,5 +434,5 @@ def _case(maker: Maker, kernel: Kernel) -> Case:
     buffers = {n: t for n, t in maker.buffers.items() if n in used}
     program = Program("fuzz", list(kernel.read), list(kernel.written), buffers, [kernel])
     casts = any(e.fn == "cast" and e.args[0].dtype.is_float and not e.dtype.is_float
-                for s in kernel.stages for root in (s.body, s.epilogue) if root is not None for e in walk(root))
+                for s in kernel.stages for root in (s.body, *s.tails) for e in walk(root))
     return Case(program, maker.indices, nan=not casts and maker.chance(0.1))

@@ -81,6 +81,7 @@ def _registers(kernel: Kernel) -> frozenset[str]:
     """Local buffers of one element that no access guards or gathers: candidates for registers."""
     single = {b.name for b in kernel.locals if b.type.size == 1}
     for stage in kernel.stages:
+        single -= {r.write.buffer for r in stage.more}
         for access in stage.accesses:
             if access.guards or access.gather or access is stage.keep or access is stage.write and stage.accumulate:
                 single.discard(access.buffer)

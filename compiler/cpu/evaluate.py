@@ -34,8 +34,8 @@ class Evaluator:
         self.order: dict[Expr, tuple[str, ...]] = {}
         self.nesting: dict[Expr, int] = {}
         self.read_axes: dict[int, frozenset[str]] = {}
-        roots = [stage.body] + ([stage.epilogue] if stage.epilogue is not None else [])
-        roots += [e for access in (*stage.reads, stage.write) for _, e in access.gather]
+        roots = [stage.body, *stage.tails]
+        roots += [e for access in stage.accesses for _, e in access.gather]
         for root in roots:
             self._survey(root)
 

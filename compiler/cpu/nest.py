@@ -101,6 +101,7 @@ class Nest:
         self.values = Evaluator(context.code, stage, [self._operand(a) for a in stage.reads], context.scalars)
         self.write = self._operand(stage.write)
         self.keep = self._operand(stage.keep) if stage.keep is not None else None
+        self.more = [self._operand(result.write) for result in stage.more]
         self.partial = self._partial()
         self.split = self._affordable_cuts()
 
@@ -195,7 +196,7 @@ class Nest:
         return [(a, b) for a, b in ((0, low), (low, high), (high, place.extent)) if b > a]
 
     def _guards(self) -> list[Guard]:
-        return [g for a in (*self.stage.reads, self.stage.write) for g in a.guards]
+        return [g for a in self.stage.accesses for g in a.guards]
 
     def _interior(self, axis: str, places: Places) -> tuple[int, int]:
         """The range of the axis in which guards on it hold, whatever the other axes are."""
@@ -232,8 +233,8 @@ class Nest:
     # -------------------------------------------------------------------------------------------- tile
     def _tile(self, places: Places, flags: Flags) -> None:
         self._check_panels(places)
-        tile = Tile(self.code, self.stage, self.values, self.write, self.keep, places, self.context.target.masks,
-                    self.stage.write.buffer in self.context.in_place)
+        tile = Tile(self.code, self.stage, self.values, self.write, self.keep, self.more, places,
+                    self.context.target.masks, self.context.in_place)
         partial = self.partial or self.write        # nothing waits where no loop runs over blocks of a reduction
         stage, frame = self.stage, tile.frame(partial.forms())
         first, last = self._all(flags.first), self._all(flags.last)

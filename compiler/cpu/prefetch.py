@@ -104,8 +104,10 @@ def _results(tile: Tile) -> list[Operand]:
         return []
     if prod(tile.reduction_extents.values()) < STEPS:
         return []
-    after = set(reads_of(stage.epilogue)) - set(reads_of(stage.body)) if stage.epilogue is not None else set()
-    found = [*([] if tile.in_place else [tile.write]), *(tile.values.operands[number] for number in sorted(after))]
+    after = {number for tail in stage.tails for number in reads_of(tail)} - set(reads_of(stage.body))
+    written = [(stage.write, tile.write), *((r.write, operand) for r, operand in zip(stage.more, tile.more))]
+    found = [operand for access, operand in written if access.buffer not in tile.in_place]
+    found += [tile.values.operands[number] for number in sorted(after)]
     return [o for o in found if not o.gather and not o.guards and o.memory.count]
 
 

@@ -82,7 +82,7 @@ def _with_partials(tile: Tile, frame: Frame, results: Results, how: Finish) -> N
         _final(tile, frame, results, how, stream)
         return []
 
-    if how.last is True or tile.stage.epilogue is None and how.partial is tile.write:
+    if how.last is True or not tile.stage.tails and how.partial is tile.write:
         final()
     elif how.last is False:
         wait()
@@ -106,13 +106,19 @@ def _final(tile: Tile, frame: Frame, results: Results, how: Finish, stream: str 
             memory.store(frame, tile.write, spot, x)
 
         def one(spot: Spot) -> None:
-            memory.store(frame, tile.write, spot, tile.final(frame, spot, memory.load(frame, tile.write, spot)))
+            x = memory.load(frame, tile.write, spot)
+            further = tile.further(frame, spot, x)
+            memory.store(frame, tile.write, spot, tile.final(frame, spot, x))
+            for operand, y in further:
+                memory.store(frame, operand, spot, y)
         spots = [spot for _, spot in results]
         for at in range(0, len(spots), TOGETHER):
             tile.code.interleave([partial(one, spot) for spot in spots[at:at + TOGETHER]])
         return
     for x, spot in results:
-        x = tile.final(frame, spot, x)
+        further, x = tile.further(frame, spot, x), tile.final(frame, spot, x)
+        for operand, y in further:
+            memory.store(frame, operand, spot, y)
         if how.scalars is not None and spot.width is None:
             how.scalars[tile.stage.write.buffer] = x
         else:
@@ -125,9 +131,8 @@ def _is_long(tile: Tile) -> bool:
 
     Then the results are stored first, which frees the registers to compute several vectors side by side.
     """
-    epilogue = tile.stage.epilogue
-    return epilogue is not None and sum(
-        SCALAR_FUNCTIONS[e.fn].cost for e in walk(epilogue) if e.fn in SCALAR_FUNCTIONS) >= LONG
+    return sum(SCALAR_FUNCTIONS[e.fn].cost for root in tile.stage.tails for e in walk(root)
+               if e.fn in SCALAR_FUNCTIONS) >= LONG
 
 
 def _can_wait(tile: Tile, how: Finish) -> bool:

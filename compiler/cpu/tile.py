@@ -38,7 +38,8 @@ class Tile:
 
     places  where every axis stands; their extents are the tile's
     masks   whether the target has lane masks; without them tails are narrower vectors
-    in_place  whether the write's memory may be that of a read at the same elements
+    more    what the stage's further results are written to
+    in_place  the buffers written whose memory may be that of a read at the same elements
     """
 
     code: Code
@@ -46,9 +47,10 @@ class Tile:
     values: Evaluator
     write: Operand
     keep: Operand | None
+    more: Sequence[Operand]
     places: Mapping[str, Place]
     masks: bool
-    in_place: bool = False
+    in_place: frozenset[str] = frozenset()
 
     # -------------------------------------------------------------------------------------------- shape
     @cached_property
@@ -135,6 +137,7 @@ class Tile:
     # -------------------------------------------------------------------------------------------- reduction
     def forms(self) -> list[Form]:
         found = self.values.forms() + self.write.forms() + [source.form for source in sources(self).values()]
+        found += [form for operand in self.more for form in operand.forms()]
         return found + (self.keep.forms() if self.keep is not None else [])
 
     def frame(self, extra: Sequence[Form]) -> Frame:
@@ -146,7 +149,7 @@ class Tile:
         """Reduction axis -> extent, outer to inner, after merging those that all operands walk as one."""
         order = list(self.schedule.reduction)
         extents = {a: self.places[a].extent for a in order}
-        operands = [*self.values.operands, self.write, *([self.keep] if self.keep is not None else [])]
+        operands = [*self.values.operands, self.write, *self.more, *([self.keep] if self.keep is not None else [])]
         fixed = self._unmergeable(operands)
         inner = order[-1] if order else ""
         for outer in reversed(order[:-1]):
@@ -325,6 +328,11 @@ class Tile:
         if epilogue is not None:
             value, dtype = self.values.value(frame, epilogue, spot, value), epilogue.dtype
         return self.code.convert(value, dtype, self.stage.write.dtype, spot.width)
+
+    def further(self, frame: Frame, spot: Spot, value: str) -> list[tuple[Operand, str]]:
+        """What else is written where the reduction gave `value`."""
+        return [(operand, self.values.value(frame, result.value, spot, value))
+                for operand, result in zip(self.more, self.stage.more)]
 
     def _scatter(self, frame: Frame, spot: Spot) -> None:
         """write = reduce(write, body) at a spot."""

@@ -6,11 +6,11 @@ from itertools import permutations
 from typing import ClassVar
 
 from jtc.dialects.affine import Affine, axis_of
-from jtc.dialects.expr import const, rewrite, walk
+from jtc.dialects.expr import Expr, const, rewrite, walk
 from jtc.dialects.kernel import Access, Axis, Kernel, Program, Stage
 from jtc.dialects.optable import REDUCTIONS
 from jtc.passes.base import StagePass
-from jtc.passes.stages import substitute
+from jtc.passes.stages import map_accesses, substitute
 
 
 @dataclass(frozen=True)
@@ -56,16 +56,22 @@ def drop_unit_axes(stage: Stage, shared: set[str]) -> Stage:
             start = const(REDUCTIONS[new.reduce].identity(body.dtype), body.dtype)
             new = replace(new, body=rewrite(body, lambda e: start if e.fn == "acc" else None), scan=False)
             body = new.body
+        summed = body                   # of one term
+
+        def finished(root: Expr) -> Expr:
+            return rewrite(root, lambda e: summed if e.fn == "acc" else None)
+
         if new.epilogue is not None:
-            body = rewrite(new.epilogue, lambda e: new.body if e.fn == "acc" else None)
-        new = replace(new, body=body, reduce=None, epilogue=None)
+            body = finished(new.epilogue)
+        new = replace(new, body=body, reduce=None, epilogue=None,
+                      more=tuple(replace(r, value=finished(r.value)) for r in new.more))
     return new
 
 
 def _pinned(stage: Stage) -> set[str]:
     """Axes whose own value matters somewhere: in guards, gathers, index expressions or digits."""
     pinned: set[str] = set()
-    roots = [stage.body, *([stage.epilogue] if stage.epilogue is not None else [])]
+    roots = [stage.body, *stage.tails]
     for access in stage.accesses:
         roots += [e for _, e in access.gather]
         for g in access.guards:
@@ -105,15 +111,15 @@ def merge_pair(stage: Stage, outer: Axis, inner: Axis, shared: set[str]) -> Stag
             return (f"{access.buffer} has stride {flat[outer.name]} along {outer.name}, "
                     f"not {inner.size} times its stride {flat[inner.name]} along {inner.name}")
     views: list[Access] = []
-    for access in stage.accesses:
+    for access in stage.accesses:           # in the order of map_accesses
         view = _merge_in(access, outer, inner)
         if view is None:
             return f"{access.buffer} is guarded and its dimensions do not join"
         views.append(view)
-    count = len(stage.reads)
+    given = iter(views)
     axis = Axis(inner.name, outer.size * inner.size, inner.kind)
-    return replace(stage, axes=tuple(axis if a is inner else a for a in stage.axes if a is not outer),
-                   reads=tuple(views[:count]), write=views[count], keep=views[-1] if stage.keep else None)
+    return map_accesses(replace(stage, axes=tuple(axis if a is inner else a for a in stage.axes if a is not outer)),
+                        lambda _: next(given))
 
 
 def _merge_in(access: Access, outer: Axis, inner: Axis) -> Access | None:

@@ -52,7 +52,7 @@ class _Widen:
 
     def stage(self) -> Stage:
         old = self.old
-        roots = [old.body, *([old.epilogue] if old.epilogue is not None else [])]
+        roots = [old.body, *old.tails]
         roots += [e for a in old.accesses for _, e in a.gather]
         if not any(e.dtype.is_half for root in roots for e in walk(root)):
             return old
@@ -60,6 +60,8 @@ class _Widen:
             self._survey(root)
         write = self._result(old.write)
         new = map_accesses(old, self._access)
+        new = replace(new, more=tuple(replace(r, value=self._result(was.write)(was.value))
+                                      for r, was in zip(new.more, old.more)))
         if old.reduce is None or old.accumulate:
             return replace(new, body=write(old.body))
         body = self.widened.get(old.body, self.narrowed[old.body])

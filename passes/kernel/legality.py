@@ -267,11 +267,11 @@ def tile_code(stage: Stage, schedule: Schedule, reach: dict[str, int]) -> int:
     """Estimate of the vector instructions in one register tile."""
     unrolled = prod(min(factor, reach[axis]) for axis, factor in schedule.unroll if axis != schedule.vector)
     body = instructions(stage.body)
-    tail = instructions(stage.epilogue) if stage.epilogue is not None else 1
+    tail = sum(instructions(tail) for tail in stage.tails) or 1
     tile = register_tile(stage, schedule)
     scattered = schedule.vector in tile and stage.write.flat[schedule.vector] != 1 and not any(
         stage.write.flat[a] == 1 and step > 1 for a, step in tile.items() if a != schedule.vector)
-    store = schedule.lanes * 2 if scattered else 1
+    store = (schedule.lanes * 2 if scattered else 1) * (1 + len(stage.more))
     return int(accumulators(stage, schedule, reach) * (unrolled * body + tail + store))
 
 

@@ -61,7 +61,6 @@ def label(stages: Sequence[Stage]) -> str:
                 parts.append("scan")
             elif stage.reduce is not None:
                 parts.append(_LABELS.get(stage.reduce, stage.reduce))
-        if stage.epilogue is not None:
-            parts += [e.fn for e in walk(stage.epilogue) if e.fn not in _SILENT]
+        parts += [e.fn for root in stage.tails for e in walk(root) if e.fn not in _SILENT]
     found = list(dict.fromkeys(parts))
     return "_".join(found[:LABEL_PARTS]) or "copy"

@@ -71,21 +71,22 @@ class View:
     @cached_property
     def lanes(self) -> int:
         """Lanes of the widest type that the stage loads or stores; what it computes may take two registers."""
-        return self._lanes((self.stage.body, self.stage.epilogue), [self.stage.write.dtype, self.stage.body.dtype])
+        dtypes = [self.stage.write.dtype, self.stage.body.dtype, *(r.write.dtype for r in self.stage.more)]
+        return self._lanes((self.stage.body, *self.stage.tails), dtypes)
 
     @cached_property
     def body_lanes(self) -> int:
         """Lanes where only the body is computed in vectors."""
         return self._lanes((self.stage.body,), [self.stage.body.dtype])
 
-    def _lanes(self, roots: Iterable[Expr | None], dtypes: Iterable[DType]) -> int:
+    def _lanes(self, roots: Iterable[Expr], dtypes: Iterable[DType]) -> int:
         """Lanes for what the expressions load and compute, and for values of `dtypes`.
 
         What has the same value at every point, such as a learning rate in float64, is a scalar and takes no lanes.
         """
         found = [self.target.lanes(dtype) for dtype in dtypes]
         moving: dict[Expr, bool] = {}
-        for e in (e for root in roots if root is not None for e in walk(root)):
+        for e in (e for root in roots for e in walk(root)):
             read = self.stage.reads[e.attr] if e.fn == "read" else None
             moving[e] = any(moving[a] for a in e.args) or e.fn in ("acc", "index", "inbounds") or \
                 read is not None and bool(read.axes or read.gather)
@@ -118,9 +119,8 @@ class View:
 
     @cached_property
     def work(self) -> float:
-        """Vector instructions of one point's body and epilogue."""
-        epilogue = self.stage.epilogue
-        return instructions(self.stage.body) + (instructions(epilogue) if epilogue is not None else 0)
+        """Vector instructions of one point's body, epilogue and further results."""
+        return instructions(self.stage.body) + sum(instructions(tail) for tail in self.stage.tails)
 
     @cached_property
     def constants(self) -> set[str]:

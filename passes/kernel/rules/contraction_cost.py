@@ -92,7 +92,8 @@ def tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: int, bloc
     in_wide = [a in view.read_axes[wide] for a in axes]
     near = depth * min(tile.vectors * lanes, view.free[tile.vector]) * 4 <= view.target.l1 * L1_SHARE
 
-    far = [1 for stride in (write[tile.vector], *(view.strides[i][tile.vector] for i in reads_of(view.stage.epilogue)))
+    after = {i for tail in view.stage.tails for i in reads_of(tail)}
+    far = [1 for stride in (write[tile.vector], *(view.strides[i][tile.vector] for i in after))
            if abs(stride) * 4 >= 4 * PAGE]
     scattered = STORE_FAR * len(far) if far else STORE_SCATTERED
 
