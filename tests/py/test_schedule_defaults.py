@@ -138,6 +138,13 @@ def test_a_transpose_loads_along_one_axis_and_stores_along_the_other():
     assert schedule.vector == "i" and schedule.loops[-2:] == (("j", 16), ("i", 16))
 
 
+def test_large_results_are_written_along_their_rows():
+    """Turned tiles touch a page for each of their rows, which costs more than turning the larger operand ahead."""
+    reads = (access("a", (1024, 768), A("m"), A("k")), access("b", (3072, 768), A("n"), A("k")))
+    stage = Stage("s", axes("m:1024 n:3072 k:768r"), reads, PRODUCT, access("c", (1024, 3072), A("m"), A("n")), "add")
+    assert default(program(stage)).schedule.vector == "n"
+
+
 def test_panels_are_cut_out_of_several_rows_side_by_side():
     assert default(panels(3072, 48, 16)).schedule.loops == (("r", 8), ("t", 1), ("r", 1), ("p", 48))
     assert default(panels(3072, 1024, 16)).schedule.loops[0] == ("t", 1), "long rows are streams of their own"

@@ -28,8 +28,10 @@ from jtc.passes.kernel.rules.contraction_cost import (
     tile_cycles,
 )
 
-COPY_KERNEL = 1.0              # cycles per element of a copy made by a kernel of its own
-KERNEL_TURNED, KERNEL_APART = 2.2, 8.0     # the same where it transposes; where source elements share no cache line
+COPY_KERNEL = 0.5              # cycles per element of a copy made by a kernel of its own, but for what far_copy counts
+KERNEL_TURNED, KERNEL_ROWS, KERNEL_APART = 0.8, 1.3, 8.0    # the same where it transposes into panels; into long rows;
+                                                            # where elements of the source share no cache line
+KERNEL_BOX = 1.0               # the same of a copy that turns the dimensions of a box with guards
 LAUNCH = 5_000.0               # cycles to start one more kernel on several threads
 DEPTH = 768                    # steps of the reduction in one block: more gain less than their share of the cache costs
 SAME_SET = 1024                # bytes; pixels of a copy this far apart crowd a few sets of the first-level cache
@@ -238,7 +240,7 @@ def _scalar_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
             order = _box_order(view, number, reductions[-1] if reductions else "")
             low, high = ranges[int(order[-1])]
             pad = view.lanes if (high - low + 1) * read.dtype.bytes % SAME_SET == 0 else 0
-            yield Operand(number, cost=size * COPY_KERNEL, copy=order, pad=pad)
+            yield Operand(number, cost=size * KERNEL_BOX, copy=order, pad=pad)
             yield Operand(number, cost=size * COPY, copy=tuple(map(str, range(len(read.index)))))
         if not view.packing or not (_is_box(view, number) and _can_hoist(view, number)):
             yield Operand(number, cost=view.points / view.lanes, split=True)
@@ -249,7 +251,8 @@ def _scalar_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
         order = (*outer, *(r for r in reductions if r in strides.axes))
         yield Operand(number, pack=order, pad=view.lanes, packed=True)
         if view.target.threads > 1 and _can_hoist(view, number):
-            cost = _copied(view, number, _volume(view, number), COPY_KERNEL)
+            turned = KERNEL_ROWS if 1 in strides.terms.values() else KERNEL_APART
+            cost = _copied(view, number, _volume(view, number), COPY_KERNEL if strides[order[-1]] == 1 else turned)
             yield Operand(number, cost=cost, copy=order, pad=view.lanes, packed=True)
 
 

@@ -32,6 +32,7 @@ TILE_START = 20.0              # cycles to enter and leave one register tile
 STORE, STORE_SCATTERED = 0.5, 20.0         # cycles per accumulator
 STORE_FAR = 100.0              # where its elements lie in pages of their own, for each tensor that is walked so
 STORE_TURNED = 110.0           # cycles per block of lanes x lanes that is turned, full or not
+FAR_ROW = 25.0                 # cycles per row of a tile in a page of its own, of each tensor larger than the L2 cache
 RELOAD, RELOAD_TURNED = 1.5, 9.0           # cycles per accumulator that a later block of the reduction takes up again
 EPILOGUE = 0.9                 # cycles per instruction of the epilogue and accumulator
 COPY, COPY_TURNED = 0.1, 0.7   # cycles per element of a copy
@@ -96,6 +97,8 @@ def tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: int, bloc
     far = [1 for stride in (write[tile.vector], *(view.strides[i][tile.vector] for i in after))
            if abs(stride) * 4 >= 4 * PAGE]
     scattered = STORE_FAR * len(far) if far else STORE_SCATTERED
+    large = [a.flat for a in (view.stage.write, *(view.stage.reads[i] for i in reads_of(view.stage.epilogue)))
+             if a.size * a.dtype.bytes > view.target.l2]
 
     def one(vectors: int, inner: int, outer: int) -> float:
         count = vectors * inner * outer
@@ -105,9 +108,13 @@ def tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: int, bloc
         step = max(count / 2, (scalars + loads) / 2, LATENCY) + SCALAR * scalars + (0.0 if near else FROM_L2 * loads)
         store = (STORE if straight else scattered) * count
         reload = (RELOAD_TURNED if turned and not straight else RELOAD) * count
+        finished = count
         if turned and not straight:
-            store = STORE_TURNED * vectors * outer * -(-inner // lanes)
-        return blocks * (step * depth + TILE_START + store) + (blocks - 1) * reload + count * EPILOGUE * view.work
+            finished = vectors * lanes * outer * -(-inner // lanes)
+            store = STORE_TURNED * finished / lanes
+        points = {**dict(zip(axes, extents)), tile.vector: vectors * lanes}
+        store += FAR_ROW * sum(prod(n for a, n in points.items() if abs(form[a]) * 4 >= 4 * PAGE) for form in large)
+        return blocks * (step * depth + TILE_START + store) + (blocks - 1) * reload + finished * EPILOGUE * view.work
 
     def along(size: int, step: int, cost: Callable[[int], float]) -> float:
         return size // step * cost(step) + (cost(size % step) if size % step else 0.0)
