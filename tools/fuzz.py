@@ -7,22 +7,21 @@ next one goes on.  `jtc fuzz --case N` repeats one case and prints its program.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import faulthandler
-import mmap
 import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from jtc.compiler.cpu import lower, machine
+from jtc.compiler.cpu import machine
 from jtc.compiler.cpu.emit import Emitted, emit
 from jtc.compiler.cpu.nest import schedule_of
-from jtc.dialects.dtypes import BOOL, DTYPES, DType
+from jtc.dialects.dtypes import BOOL, DType
+from jtc.dialects.errors import InputError
 from jtc.dialects.graph import TensorType
 from jtc.dialects.kernel import Kernel, Pack, Program, Schedule, Stage
 from jtc.dialects.reference import run_kernel
@@ -33,12 +32,13 @@ from jtc.passes.kernel.kernel_schedule import KernelSchedule
 from jtc.passes.kernel.kernel_widen import KernelWiden
 from jtc.passes.kernel.packing import hoist
 from jtc.passes.kernel.schedule_pass import scalar_schedule
+from jtc.runtime import processor
+from jtc.tools import emulated
+from jtc.tools.kernel_runs import Run, Start, execute
 from jtc.tools.random_kernels import Case, random_case
 
 TARGETS = ("native", "native", "native", "x86-64-v4", "x86-64-v3", "x86-64")
 BATCH = 200             # cases of one child process
-PAGE = mmap.PAGESIZE
-PATTERN = 0xA5
 TOLERANCE = {"f64": 1e-11, "f32": 2e-5, "f16": 2.0 ** -10, "bf16": 2.0 ** -7}     # 16 bits: one in the last place
 
 
@@ -148,49 +148,7 @@ def _ahead(rng: random.Random, program: Program, kernel: Kernel, stage: Stage, t
     return replace(hoisted, kernels=kernels)
 
 
-# ------------------------------------------------------------------------------------------------ memory
-class Fenced:
-    """An array at the end (or the start) of its pages, next to a page that may not be touched."""
-
-    _libc = ctypes.CDLL(None, use_errno=True)
-
-    def __init__(self, count: int, dtype: DType, at_end: bool, alignment: int = 1):
-        bytes_ = count * dtype.bytes
-        pages = max(1, -(-bytes_ // PAGE))
-        self.map = mmap.mmap(-1, (pages + 2) * PAGE)
-        self.base = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
-        self.all = np.frombuffer(self.map, np.uint8)[PAGE:(pages + 1) * PAGE]
-        self.all[:] = PATTERN
-        self.start = (len(self.all) - bytes_) // alignment * alignment if at_end else 0
-        self.array = self.all[self.start:self.start + bytes_].view(dtype.numpy)
-        self.address = self.base + PAGE + self.start
-        for page in (0, pages + 1):
-            if self._libc.mprotect(ctypes.c_void_p(self.base + page * PAGE), PAGE, 0):
-                raise OSError(ctypes.get_errno(), "mprotect")
-
-    def intact(self) -> bool:
-        """Whether nothing was written beside the array."""
-        beside = np.concatenate([self.all[:self.start], self.all[self.start + self.array.nbytes:]])
-        return bool(np.all(beside == PATTERN))
-
-
 # ------------------------------------------------------------------------------------------------ running
-def compile_kernel(emitted: Emitted, target: CpuTarget,
-                   optimize: int) -> Callable[[Sequence[int], int, int, int], None]:
-    """A callable (operand addresses, workspace address, begin, end) of the kernel's code in this process."""
-    import llvmlite.binding as llvm
-    code = lower.to_object(lower.to_llvm(emitted.text, emitted.symbol, len(emitted.operands)), target, optimize)
-    engine = llvm.create_lljit_compiler()
-    library = llvm.JITLibraryBuilder().add_object_img(code).export_symbol(emitted.symbol).link(engine, "fuzz")
-    signature = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-    function = signature(library[emitted.symbol])
-
-    def call(addresses: Sequence[int], workspace: int, begin: int, end: int) -> None:
-        assert engine and library       # which keep the code alive
-        function((ctypes.c_void_p * max(1, len(addresses)))(*addresses), workspace, begin, end)
-    return call
-
-
 def fill(rng: np.random.Generator, type: TensorType, bounds: tuple[int, int] | None, nan: bool) -> np.ndarray:
     """Small integers; indices within bounds."""
     if bounds is not None:
@@ -209,50 +167,38 @@ def unwritten(type: TensorType) -> np.ndarray:
     return np.full(type.size, False if type.dtype is BOOL else np.iinfo(type.dtype.numpy).min, type.dtype.numpy)
 
 
-def run_case(seed: int, verbose: bool = False) -> str | None:
-    """Run one case; returns what went wrong, or None."""
+def run_case(seed: int, verbose: bool = False, target_name: str | None = None) -> str | None:
+    """Run one case, for a random target that this machine runs or the one named; returns what went wrong, or None."""
     rng, numbers = random.Random(seed), np.random.default_rng(seed)
     case = random_case(rng)
-    here = machine.host().vector_bits
-    target = machine.named(rng.choice([t for t in TARGETS if machine.named(t).vector_bits <= here]))
+    choice = rng.choice([t for t in TARGETS if machine.runs_here(machine.named(t))])
+    target = machine.named(target_name or choice)
     program = schedule_case(rng, case, target)
     if verbose:
         from jtc.dialects.text import program_text
         print(program_text(program), f"// target {target.name}", sep="\n", flush=True)
     written = {b for k in program.kernels for b in k.written}
     scatters = {s.write.buffer for k in program.kernels for s in k.stages if s.accumulate}
-    fenced, exact = {}, {}
+    starts, exact = {}, {}
     for name, type in program.buffers.items():
         start = fill(numbers, type, case.indices.get(name), case.nan) if name not in written or name in scatters \
             else unwritten(type)
-        fenced[name] = Fenced(type.size, type.dtype, rng.random() < 0.7)
-        fenced[name].array[:] = start
+        starts[name] = Start(start, type.dtype, rng.random() < 0.7)
         exact[name] = start.astype(np.float64) if type.dtype.is_float else start.copy()
+    runs = [_random_run(rng, emit(kernel, program.buffers, target)) for kernel in program.kernels]
     for kernel in program.kernels:
         run_kernel(kernel, exact, precise=True)
-        _run_compiled(rng, kernel, program, target, fenced)
-    for name in written:
-        problem = _compare(name, fenced[name].array, exact[name], program.buffers[name].dtype)
-        if problem:
-            return problem
-    broken = [name for name, memory in fenced.items() if not memory.intact()]
-    return f"written beside {', '.join(broken)}" if broken else None
+    found = execute(runs, starts, target)
+    problems = (_compare(name, found[name], exact[name], program.buffers[name].dtype) for name in written)
+    return next(filter(None, problems), None)
 
 
-def _run_compiled(rng: random.Random, kernel: Kernel, program: Program, target: CpuTarget,
-                  fenced: dict[str, Fenced]) -> None:
-    emitted = emit(kernel, program.buffers, target)
-    call = compile_kernel(emitted, target, rng.choice((0, 1, 1)))
+def _random_run(rng: random.Random, emitted: Emitted) -> Run:
+    optimize = rng.choice((0, 1, 1))
     cuts = sorted({rng.randrange(emitted.units + 1) for _ in range(rng.randrange(3))} - {0, emitted.units})
     ranges = list(zip([0, *cuts], [*cuts, emitted.units])) if emitted.units else []
     rng.shuffle(ranges)
-    addresses = [fenced[name].address for name in emitted.operands]
-    for begin, end in ranges:
-        workspace = Fenced(emitted.workspace_bytes, DTYPES["ui8"], True, 64)
-        workspace.array[:] = 0xFF      # NaN, if it were read before it is written
-        call(addresses, workspace.address, begin, end)
-        if not workspace.intact():
-            raise AssertionError(f"kernel {kernel.name} writes beside its workspace")
+    return Run(emitted, optimize, ranges)
 
 
 def _compare(name: str, got: np.ndarray, want: np.ndarray, dtype: DType) -> str | None:
@@ -273,7 +219,7 @@ def _compare(name: str, got: np.ndarray, want: np.ndarray, dtype: DType) -> str 
 
 
 # ------------------------------------------------------------------------------------------------ command
-def _worker(first: int, count: int, deadline: float) -> int:
+def _worker(first: int, count: int, deadline: float, target: str | None) -> int:
     faulthandler.enable()
     failures = 0
     for seed in range(first, first + count):
@@ -281,7 +227,7 @@ def _worker(first: int, count: int, deadline: float) -> int:
             break
         print(f"case {seed}", flush=True)
         try:
-            problem = run_case(seed)
+            problem = run_case(seed, target_name=target)
         except Exception as error:      # any exception here is a finding
             problem = f"{type(error).__name__}: {error}"
         if problem:
@@ -297,27 +243,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=None, help="number of cases (default: until the time is over)")
     parser.add_argument("--seconds", type=float, default=None, help="time to spend (default 60 without --count)")
     parser.add_argument("--case", type=int, default=None, help="run one case in this process and print its program")
+    parser.add_argument("--target", choices=machine.NAMES, metavar="NAME",
+                        help="compile for this processor (default: for several that this machine runs); one of another "
+                             "family is emulated by QEMU")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
+    _check_target(options.target)
     if options.case is not None:
-        problem = run_case(options.case, verbose=True)
+        problem = run_case(options.case, True, options.target)
         print(problem or "passed")
         return 1 if problem else 0
     seconds = options.seconds if options.seconds is not None else (60 if options.count is None else 1e9)
     deadline = time.time() + seconds
     if options.worker:
-        return _worker(options.seed, options.count or BATCH, deadline)
-    return _supervise(options.seed, options.count, deadline)
+        return _worker(options.seed, options.count or BATCH, deadline, options.target)
+    return _supervise(options.seed, options.count, deadline, options.target)
 
 
-def _supervise(seed: int, count: int | None, deadline: float) -> int:
+def _check_target(name: str | None) -> None:
+    """Raise InputError where code for the target cannot be run, neither here nor emulated."""
+    target = machine.named(name or "native")
+    lacks = None if machine.runs_here(target) else "the processor" if target.family == processor.family() else \
+        emulated.missing(target)
+    if lacks:
+        raise InputError(f"cannot run code for {name}: this machine lacks {lacks}")
+
+
+def _supervise(seed: int, count: int | None, deadline: float, target: str | None) -> int:
     """Children run the cases; one that dies is followed by another that starts after the case it died on."""
     end = seed + count if count is not None else None
+    option = ["--target", target] if target else []
+    replay = " ".join(["jtc fuzz", *option, "--case"])
     done, failures = 0, 0
     while time.time() < deadline and (end is None or seed < end):
         size = BATCH if end is None else min(BATCH, end - seed)
         command = [sys.executable, "-m", "jtc.tools.fuzz", "--worker", "--seed", str(seed), "--count", str(size),
-                   "--seconds", str(deadline - time.time())]
+                   "--seconds", str(deadline - time.time()), *option]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         last = seed
         assert child.stdout is not None
@@ -327,11 +288,11 @@ def _supervise(seed: int, count: int | None, deadline: float) -> int:
             elif line.startswith("FAIL "):
                 _, case, problem = line.rstrip("\n").split(" ", 2)
                 failures += 1
-                print(f"case {case}: {problem}\n  replay: jtc fuzz --case {case}", flush=True)
+                print(f"case {case}: {problem}\n  replay: {replay} {case}", flush=True)
         code = child.wait()
         if code not in (0, 1):
             failures += 1
-            print(f"case {last}: the process died with code {code}\n  replay: jtc fuzz --case {last}", flush=True)
+            print(f"case {last}: the process died with code {code}\n  replay: {replay} {last}", flush=True)
             seed = last + 1
         else:
             seed += size

@@ -22,6 +22,8 @@ thread_local bool inside_pool = false;  // this thread is doing chunks: a nested
 inline void pause() {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
 #else
     std::atomic_signal_fence(std::memory_order_seq_cst);
 #endif

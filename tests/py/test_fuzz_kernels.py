@@ -13,6 +13,7 @@ import pytest
 from jtc.compiler.cpu import machine
 from jtc.dialects.dtypes import F32
 from jtc.tools import fuzz
+from jtc.tools.kernel_runs import Fenced
 from jtc.tools.random_kernels import random_case
 
 CASES = 200
@@ -48,7 +49,7 @@ def test_the_schedules_are_daring():
 
 
 def test_fences_notice_writes_beside_an_array():
-    memory = fuzz.Fenced(10, F32, at_end=True, alignment=64)
+    memory = Fenced(10, F32, at_end=True, alignment=64)
     assert memory.intact() and memory.address % 64 == 0
     memory.all[memory.start - 1] = 0
     assert not memory.intact()
