@@ -4,6 +4,7 @@
     CACHE/programs/ab/abcdef....json  the parts of that key, for explaining misses
     CACHE/objects/12/1234....o        objects of kernels key: loops text, target, effort, versions
     CACHE/files/34/3456....json       what is in a file: its graph's parts of the key; key: the file's bytes, versions
+    CACHE/schedules/56/5678....json   schedules that were measured; key: processor, threads, knobs, versions
     CACHE/sources.json                hash of jtc's own sources, by the sizes and dates of the files
 
 Every entry is sealed (see sealed.py) and checked when it is read.  It is written under another name and renamed, so
@@ -14,6 +15,7 @@ a hit must not.
 from __future__ import annotations
 
 import atexit
+import fcntl
 import json
 import logging
 import os
@@ -31,7 +33,7 @@ from jtc.dialects.errors import InputError
 from jtc.runtime import knobs
 
 log = logging.getLogger("jtc")
-_SUFFIXES = {"programs": ".so", "objects": ".o", "files": ".json"}
+_SUFFIXES = {"programs": ".so", "objects": ".o", "files": ".json", "schedules": ".json"}
 TRIM_TO = 0.8                   # trimming goes down to this part of the limit, so that it is not needed again at once
 STALE_SECONDS = 3600            # a temporary file this old was left by a process that is gone
 
@@ -60,6 +62,17 @@ class Cache:
         """What was noted about a file by `publish_contents`; None where nothing was."""
         data = self._data("files", digest)
         return None if data is None else json.loads(data)
+
+    def schedules(self, digest: str) -> bytes | None:
+        """What `publish_schedules` kept last; None where there is nothing."""
+        return self._data("schedules", digest)
+
+    def all_schedules(self) -> Iterator[bytes]:
+        """Everything that `publish_schedules` kept, under any key."""
+        for path in sorted(self._files("schedules", ".json")):
+            data = None if path.name.startswith(".") else self.schedules(path.stem)
+            if data is not None:
+                yield data
 
     def _data(self, kind: str, digest: str) -> bytes | None:
         path = self._lookup(kind, digest)
@@ -133,16 +146,33 @@ class Cache:
         """Note which graph a file holds: the parts of the keys of its modules that come from it."""
         self._publish("files", digest, json.dumps(dict(parts)).encode())
 
-    def _publish(self, kind: str, digest: str, data: bytes) -> None:
+    def publish_schedules(self, digest: str, merge: Callable[[bytes | None], bytes]) -> bool:
+        """Replace what is kept under a key by what `merge` makes of it; no other process comes in between.
+
+        Returns whether it could be written.
+        """
         if self.mode != "on":
-            return
+            return False
+        try:
+            (self.root / "schedules").mkdir(parents=True, exist_ok=True)
+            with open(self.root / "schedules" / ".lock", "a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                return self._publish("schedules", digest, merge(self.schedules(digest)))
+        except OSError as error:
+            self._not_kept(error)
+            return False
+
+    def _publish(self, kind: str, digest: str, data: bytes) -> bool:
+        if self.mode != "on":
+            return False
         try:
             with replacing(self._path(kind, digest)) as new:
                 new.write_bytes(sealed(data))
         except OSError as error:
             self._not_kept(error)
-            return
+            return False
         self._count(len(data))
+        return True
 
     def _not_kept(self, error: OSError) -> None:
         _warn_once(f"the cache {self.root} cannot be written ({error.strerror}); compiled code is not kept")

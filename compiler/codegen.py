@@ -37,12 +37,14 @@ class Function:
 
 
 def emit_kernels(program: Program, settings: Settings, done: Callable[[Function], None] = lambda function: None,
-                 ) -> dict[str, Function]:
+                 emitted: dict[tuple, Function] | None = None) -> dict[str, Function]:
     """Kernel name -> its function.  `done(function)` is called after each distinct kernel, before the next.
 
+    emitted: kernels that were emitted before with these settings, of this program or another; added to.
     Raises what the emitter raises for wrong input; anything else becomes an InternalError with a reproducer.
     """
-    emitted: dict[tuple, Function] = {}
+    emitted = {} if emitted is None else emitted
+    seen: set[tuple] = set()
     result: dict[str, Function] = {}
     for kernel in program.kernels:
         inner, parts = on_parts(kernel)
@@ -54,6 +56,8 @@ def emit_kernels(program: Program, settings: Settings, done: Callable[[Function]
             emitted[key] = _emit(form, types, kernel, program, settings)
             settings.watch("kernel", f"emit {kernel.name}", time.perf_counter() - start, Code(
                 emitted[key].symbol, len(emitted[key].operands), emitted[key].text))
+        if key not in seen:
+            seen.add(key)
             done(emitted[key])
         back = {new: old for old, new in names.items()}
         operands = [back[n] for n in emitted[key].operands]

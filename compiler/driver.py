@@ -20,6 +20,7 @@ from jtc.compiler import log
 from jtc.compiler.keys import Key, arrays_hash, file_hash, text_hash, versions
 from jtc.compiler.phases import PHASES, Code, Settings
 from jtc.compiler.sealed import SEAL, Damaged, replacing
+from jtc.compiler.tuning import store
 from jtc.dialects.errors import InputError, UsageError
 from jtc.dialects.graph import Graph, Node, Weights
 from jtc.dialects.kernel import Program
@@ -64,8 +65,9 @@ def settings_for(target: str | CpuTarget = "cpu",
                  watch: Callable[[str, str, float, Any], None] | None = None) -> Settings:
     """Settings from the knobs that hold here."""
     cpu = target if isinstance(target, CpuTarget) else resolve_target(target)
-    chosen = {name: knobs.get(name) for name in ("optimize", "strict", "verify", "fusion", "packing", "reuse")}
-    made = Settings(cpu, **chosen)
+    names = ("optimize", "strict", "verify", "fusion", "packing", "reuse")
+    chosen = {name: knobs.get(name) for name in names}
+    made = Settings(cpu, **chosen, tuned=store.used(cpu))
     return made if watch is None else replace(made, watch=watch)
 
 
@@ -94,7 +96,8 @@ def _key(parts: Mapping[str, str], target: CpuTarget) -> Key:
     """The key of a program with these `contents`, with the knobs that hold here."""
     options = knobs.key()
     options.pop("target", None)                      # it chose `target`, which is a part of its own
-    return Key({**parts, "target": repr(target), "knobs": repr(sorted(options.items())), **versions()})
+    return Key({**parts, "target": repr(target), "knobs": repr(sorted(options.items())),
+                "schedules": store.stamp(target), **versions()})
 
 
 def weight_arrays(program: Graph | Program) -> dict[str, Any]:
@@ -130,6 +133,15 @@ def compile_graph(graph: Graph | Program, target: str = "cpu", output: str | os.
     with knobs.use(**options):
         request = _Request(target, output, output is not None if embed is None else embed, progress, timings)
         return request.finish(_Run(graph, phase, tree, request).compile())
+
+
+def build_scheduled(program: Program, output: Path, settings: Settings, emitted: dict[tuple, Any]) -> None:
+    """Write the module of a scheduled program without its weights, past the cache of modules but not that of kernels.
+
+    For measuring programs that differ in schedules; emitted: see `codegen.emit_kernels`.  Raises as `compile_graph`.
+    """
+    run = _Run(program, "schedule", None, _Request(settings.target, None, False, None, None))
+    run._write(output, program, *run._code(program, knobs.get("jobs"), emitted))
 
 
 # What reading a file gives: its phase, the program, and how results are put together.
@@ -212,11 +224,11 @@ def _state(path: Path) -> tuple[int, ...]:
 class _Request:
     """What one call asks for: where to, for which processor, and whom to tell."""
 
-    def __init__(self, target: str, output: str | os.PathLike[str] | None, embed: bool, progress: Progress | None,
-                 timings: Timings | None):
+    def __init__(self, target: str | CpuTarget, output: str | os.PathLike[str] | None, embed: bool,
+                 progress: Progress | None, timings: Timings | None):
         if knobs.get("log") != "warning":
             log.start()
-        self.target, self.embed = resolve_target(target), embed
+        self.target, self.embed = target if isinstance(target, CpuTarget) else resolve_target(target), embed
         self.output = None if output is None else Path(output)
         if self.output is not None:
             check_writable(self.output)
@@ -283,6 +295,8 @@ class _Run:
         if found is not None:
             self.timings.cached = True
             return found
+        if knobs.get("tune") and self.phase != "schedule":
+            key = self._tune()
         jobs = 0 if self.dump.folder else knobs.get("jobs")      # workers have nothing to dump to
         if isinstance(self.program, Graph) and len(self.program.nodes()) > LARGE:
             from jtc.compiler import workers
@@ -291,13 +305,21 @@ class _Run:
         functions, objects = self._code(program, jobs)
         start = time.perf_counter()
         self.progress("link", 0, 0)
-        from jtc.compiler.explain import report_of
-        from jtc.runtime.plan import build_plan
-        plan = build_plan(program, functions, self.settings.target, tree=self.tree, reuse=self.settings.reuse)
-        plan.report = report_of(program, functions, plan).to_json()
-        path = self.cache.publish_program(key, program.name, lambda new: self._link(new, plan, program, objects))
+        path = self.cache.publish_program(key, program.name,
+                                          lambda new: self._write(new, program, functions, objects))
         self.request.step("plan and link", start)
         return path
+
+    def _tune(self) -> Key:
+        """Measure schedules of the program; returns the key of what is compiled with those that were kept."""
+        from jtc.compiler.tuning.tune import tune
+        start = time.perf_counter()
+        done = tune(self.program, self.phase, self.settings, knobs.get("tune_budget"), self.progress)
+        if done.interrupted:
+            raise KeyboardInterrupt
+        self.settings = settings_for(self.settings.target, self._watch)
+        self.request.step("tune", start)
+        return _key(self.contents, self.settings.target)
 
     def _passes(self) -> Program:
         from jtc.compiler.phases import advance
@@ -307,7 +329,8 @@ class _Run:
         self.dump.value(self.phase, start)
         return advance(start, self.phase, "schedule", self.settings)
 
-    def _code(self, program: Program, jobs: int) -> tuple[dict, dict[str, bytes]]:
+    def _code(self, program: Program, jobs: int, emitted: dict[tuple, Any] | None = None
+              ) -> tuple[dict, dict[str, bytes]]:
         """Functions by kernel name, and objects by symbol: from the cache, or compiled."""
         from jtc.compiler import codegen
         from jtc.compiler.workers import Objects
@@ -316,7 +339,7 @@ class _Run:
         made: dict[str, bytes] = {}
         digests: dict[str, str] = {}
         with Objects(self.settings, jobs) as objects:
-            def emitted(function: codegen.Function) -> None:
+            def begin(function: codegen.Function) -> None:
                 # Objects are begun while later kernels are still being emitted.
                 if function.symbol in digests:
                     return
@@ -328,7 +351,7 @@ class _Run:
                 else:
                     made[function.symbol] = found
 
-            functions = codegen.emit_kernels(program, self.settings, emitted)
+            functions = codegen.emit_kernels(program, self.settings, begin, emitted)
             self.request.step("emit", start)
             start = time.perf_counter()
             total, done = len(digests) - len(made), 0
@@ -354,9 +377,13 @@ class _Run:
         return Key({"loops": text_hash(text), "cpu": cpu, "optimize": str(self.settings.optimize),
                     **known}).digest
 
-    def _link(self, path: Path, plan: Any, program: Program, objects: dict[str, bytes]) -> None:
+    def _write(self, path: Path, program: Program, functions: dict, objects: dict[str, bytes]) -> None:
+        """The module of a scheduled program: code, plan, and the weights where they go into it."""
+        from jtc.compiler.explain import report_of
         from jtc.compiler.link import link
-        from jtc.runtime.plan import weights
+        from jtc.runtime.plan import build_plan, weights
+        plan = build_plan(program, functions, self.settings.target, tree=self.tree, reuse=self.settings.reuse)
+        plan.report = report_of(program, functions, plan).to_json()
         link(path, objects, plan.to_json(), weights(plan, program.constants) if self.embed else None, plan.weight_bytes,
              family=self.settings.target.family)
 

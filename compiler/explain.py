@@ -149,7 +149,7 @@ def schedule_text(schedule: Schedule | None) -> str:
     """A schedule in words: loops outer to inner, vector, reduction, copies."""
     if schedule is None:
         return "none"
-    parts = []
+    parts = [f"tuned, x{schedule.gain:.2f} of the default"] if schedule.gain else []
     if schedule.loops:
         parts.append("loops " + " ".join(f"{axis}/{step}" for axis, step in schedule.loops))
     parts.append(f"vector {schedule.vector} x{schedule.lanes}" if schedule.vector else "scalar")

@@ -13,15 +13,18 @@ kernel. Importing this module imports no MLIR; the functions of the table do, wh
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jtc.dialects.errors import InputError, UsageError, near
 from jtc.dialects.graph import Graph
 from jtc.dialects.kernel import Program
 from jtc.dialects.target import CpuTarget
+
+if TYPE_CHECKING:
+    from jtc.passes.kernel.choice import Choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class Settings:
 
     optimize  LLVM's effort, 0 to 3; strict: keep the arithmetic as written; verify: check the IR after every pass
     fusion, packing, reuse  the knobs of these names: what is merged, copied into panels, and kept in shared memory
+    tuned     identity of a kernel -> schedules that were measured to be better than the default ones
     watch     called as watch(kind, name, seconds, value) after every pass ("pass") and every kernel's step ("kernel")
     """
 
@@ -52,6 +56,7 @@ class Settings:
     fusion: str = "full"
     packing: bool = True
     reuse: bool = True
+    tuned: Mapping[str, Choice] = field(default_factory=dict)
     watch: Callable[[str, str, float, Any], None] = field(default=lambda kind, name, seconds, value: None)
 
 

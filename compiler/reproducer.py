@@ -17,7 +17,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,8 +94,8 @@ def pass_text(step: Pass) -> str:
     options = []
     for f in fields(step):
         value = getattr(step, f.name)
-        if f.name == "target" or value == f.default:
-            continue                # the target is in the head
+        if f.default is MISSING or value == f.default:
+            continue                # what has no text: the target, which is in the head, and tuned schedules
         written = ",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower() \
             if isinstance(value, bool) else str(value)
         options.append(f"{f.name}={written}")

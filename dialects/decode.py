@@ -130,6 +130,10 @@ class Fields:
         attr = self.take(name, ir.IntegerAttr, "1", optional=default is not None)
         return default if attr is None else attr.value      # type: ignore[return-value]
 
+    def real(self, name: str, default: float) -> float:
+        attr = self.take(name, ir.FloatAttr, "1.5 : f64", optional=True)
+        return default if attr is None else float(attr.value)
+
     def flag(self, name: str) -> bool:
         return self.take(name, ir.UnitAttr, "unit", optional=True) is not None
 
@@ -389,7 +393,7 @@ def _schedule(fields: Fields) -> Schedule:
         fields.string("vector"), fields.integer("lanes"), fields.parsed("loops", _step, "i:8"),
         tuple(fields.strings("reduction")), fields.parsed("unroll", _step, "k:4"), tuple(packs),
         tuple(fields.strings("split")), fields.integer("threads", 0), fields.flag("stream"),
-        tuple(fields.integers("prefetch")))
+        tuple(fields.integers("prefetch")), fields.real("gain", 0.0))
     fields.finish()
     return result
 

@@ -122,6 +122,7 @@ class Schedule:
     threads    this many outermost loops may be spread over threads (0: the kernel runs on one)
     stream     the write bypasses the caches (non-temporal stores)
     prefetch   reads in panels along the vector axis, whose next panel is fetched while the tiles of one run
+    gain       how many times as fast as by default its kernel was measured to be, where the tuner chose it; else 0
     """
 
     vector: str
@@ -134,6 +135,7 @@ class Schedule:
     threads: int = 0
     stream: bool = False
     prefetch: tuple[int, ...] = ()
+    gain: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

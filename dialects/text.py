@@ -43,7 +43,7 @@ from typing import Any
 import numpy as np
 
 from jtc.dialects.affine import Affine, axis_of
-from jtc.dialects.dtypes import DType
+from jtc.dialects.dtypes import F64, DType
 from jtc.dialects.expr import Expr, acc, walk
 from jtc.dialects.graph import Graph, Location, Node, TensorType, Weights
 from jtc.dialects.kernel import Access, Kernel, Pack, Program, Schedule, Stage
@@ -285,6 +285,8 @@ def _schedule(s: Schedule) -> str:
         attrs["stream"] = ""
     if s.prefetch:
         attrs["prefetch"] = f"[{', '.join(map(str, s.prefetch))}]"
+    if s.gain:
+        attrs["gain"] = number(s.gain, F64)
     return _dictionary(attrs)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, ClassVar
 
 from jtc.dialects.errors import InputError, UsageError, near
@@ -91,7 +91,7 @@ def parse_pass(text: str) -> Pass:
     if name not in known:
         raise UsageError(f"unknown pass {name!r}", hint=near(name, sorted(known)))
     options = {}
-    declared = {f.name: f for f in fields(known[name])}
+    declared = {f.name: f for f in fields(known[name]) if f.default is not MISSING}      # others have no text
     for item in rest.rstrip("}").split() if brace else ():
         key, equals, value = item.partition("=")
         field = declared.get(key.replace("-", "_"))

@@ -68,6 +68,15 @@ def _integer(low: int, high: int = 1 << 62) -> Callable[[Any], int]:
     return parse
 
 
+def _seconds(value: Any) -> float:
+    if isinstance(value, bool):
+        raise TypeError
+    seconds = float(value)
+    if not 0 < seconds < float("inf"):
+        raise ValueError
+    return seconds
+
+
 def _boolean(value: Any) -> bool:
     if isinstance(value, (bool, int)) and value in (0, 1):
         return bool(value)
@@ -153,6 +162,12 @@ KNOBS: dict[str, Knob] = {
         Knob("packing", _boolean, True, _FLAG, "copy operands of contractions into panels and padded boxes",
              cache_key=True),
         Knob("reuse", _boolean, True, _FLAG, "share memory between values that are not needed at the same time",
+             cache_key=True),
+        Knob("tune", _boolean, False, _FLAG,
+             "measure schedules of what is compiled, on random inputs, and keep the fastest", cache_key=True),
+        Knob("tune_budget", _seconds, 60.0, "a number of seconds", "how long one program may be tuned"),
+        Knob("schedules", _choice("tuned", "default"), "tuned", "tuned or default",
+             "use schedules that were measured to be better than the default ones, where there are any, or ignore them",
              cache_key=True),
         Knob("cache", _choice("on", "off", "readonly"), "on", "on, off or readonly",
              "use of the disk cache of compiled code"),

@@ -33,6 +33,7 @@ COMMANDS: dict[str, Command] = {
         Command("explain", "show the kernels of a model, their schedules, and why they are not fused further",
                 "jtc.tools.explain"),
         Command("bench", "time a model", "jtc.tools.bench"),
+        Command("tune", "measure schedules of a model's kernels and keep the fastest", "jtc.tools.tune"),
         Command("cache", "look at, check or clear the disk cache", "jtc.tools.cache"),
         Command("doctor", "check this installation", "jtc.tools.doctor"),
         Command("fuzz", "compile random kernels and compare them with NumPy", "jtc.tools.fuzz"),

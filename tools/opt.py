@@ -269,7 +269,7 @@ def list_passes() -> str:
     lines = []
     for name, cls in sorted(registry().items()):
         lines.append(f"  --{name:28} {cls.summary()}")
-        options = [f"{f.name}={'' if f.default is MISSING else f.default}" for f in fields(cls) if f.name != "target"]
+        options = [f"{f.name}={f.default}" for f in fields(cls) if f.default is not MISSING]
         if options:
             lines.append(f"    {'':28} options: {', '.join(options)}")
     return "\n".join(lines)

@@ -1,6 +1,7 @@
 """`kernel-schedule`: the default schedule of every stage."""
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -10,6 +11,7 @@ from jtc.dialects.target import CpuTarget
 from jtc.passes.base import Pass, PassError, need_program
 from jtc.passes.canonical import canonical, on_parts
 from jtc.passes.kernel import legality
+from jtc.passes.kernel.choice import Choice, identity
 from jtc.passes.kernel.packing import constant_buffers, hoist
 from jtc.passes.kernel.rules import candidates
 from jtc.passes.kernel.rules.common import Candidate
@@ -21,6 +23,7 @@ class KernelSchedule(Pass):
 
     target   the processor: lanes, registers, caches, threads
     packing  whether schedules may copy operands into panels and padded boxes
+    tuned    identity of a kernel (see choice.py) -> schedules that were measured to be better than the default ones
     Rules by class of stage are in passes/kernel/rules.  Guarantees that every schedule is legal.  Stages that have a
     schedule keep it, so a hand-written one survives.
     """
@@ -28,6 +31,7 @@ class KernelSchedule(Pass):
     name: ClassVar[str] = "kernel-schedule"
     target: CpuTarget = field(default_factory=CpuTarget)
     packing: bool = True
+    tuned: Mapping[str, Choice] = field(default_factory=dict)
 
     def run(self, module: Graph | Program) -> Program:
         known: Known = {}
@@ -36,11 +40,19 @@ class KernelSchedule(Pass):
 
     def _schedule_all(self, program: Program, known: Known) -> Program:
         for name in [k.name for k in program.kernels]:
+            chosen = self._chosen(program, _find(program, name))
             for position in range(len(_find(program, name).stages)):
                 kernel = _find(program, name)
                 if kernel.stages[position].schedule is None:
-                    program = schedule_stage(program, kernel, kernel.stages[position], self.target, known, self.packing)
+                    program = schedule_stage(program, kernel, kernel.stages[position], self.target, known, self.packing,
+                                             chosen.candidate(position) if chosen else None)
         return program
+
+    def _chosen(self, program: Program, kernel: Kernel) -> Choice | None:
+        """What was measured for a kernel, none of whose stages has a schedule."""
+        if not self.packing or not self.tuned or any(s.schedule for s in kernel.stages):
+            return None
+        return self.tuned.get(identity(kernel, program))
 
 
 # What a rule sees of a kernel and which of its stages -> the candidates; equal kernels, as the steps of a loop, have
@@ -49,8 +61,17 @@ Known = dict[tuple, list[Candidate]]
 
 
 def schedule_stage(program: Program, kernel: Kernel, stage: Stage, target: CpuTarget, known: Known,
-                   packing: bool = True) -> Program:
-    """The program with the cheapest legal candidate applied to one stage.  known: found before; added to."""
+                   packing: bool = True, tuned: Candidate | None = None) -> Program:
+    """The program with the cheapest legal candidate applied to one stage.
+
+    known: found before; added to.  tuned: the candidate to take instead.  Raises PassError where that is not legal.
+    """
+    if tuned is not None:
+        try:
+            return apply(tuned, program, kernel, stage, target)
+        except PassError as error:
+            raise PassError(f"the tuned {error.message}", error.location,
+                            "tune again (jtc tune MODEL --again), or set JTC_SCHEDULES=default") from None
     form, names = canonical(on_parts(kernel)[0])
     constant = constant_buffers(program)
     key = (form, kernel.stages.index(stage), stage.write.size, *(name in constant for name in names))

@@ -41,11 +41,16 @@ def test_round_trip(tmp_path):
     assert cache.contents("cd12") is None
     cache.publish_contents("ef12", {"graph": "g"})
     assert cache.contents("ef12") == {"graph": "g"}
-    assert cache.stats() == {"programs": (1, 6 + SEAL), "objects": (1, 6 + SEAL), "files": (1, 14 + SEAL)}
+    assert cache.schedules("aa12") is None
+    cache.publish_schedules("aa12", lambda old: b"one" if old is None else old + b"two")
+    cache.publish_schedules("aa12", lambda old: b"one" if old is None else old + b"two")
+    assert cache.schedules("aa12") == b"onetwo" and list(cache.all_schedules()) == [b"onetwo"]
+    assert cache.stats() == {"programs": (1, 6 + SEAL), "objects": (1, 6 + SEAL), "files": (1, 14 + SEAL),
+                             "schedules": (1, 6 + SEAL)}
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
-@pytest.mark.parametrize("kind", ["programs", "objects", "files"])
+@pytest.mark.parametrize("kind", ["programs", "objects", "files", "schedules"])
 def test_damage_is_seen_and_repaired(tmp_path, caplog, damage, kind):
     cache = Cache(tmp_path)
 
@@ -53,9 +58,11 @@ def test_damage_is_seen_and_repaired(tmp_path, caplog, damage, kind):
         put(cache, data=b"x" * 1000)
         cache.publish_object("ab12", b"x" * 1000)
         cache.publish_contents("ab12", {"graph": "x" * 1000})
+        cache.publish_schedules("ab12", lambda old: b"x" * 1000)
 
     def found():
-        return {"programs": cache.program(KEY), "objects": cache.object("ab12"), "files": cache.contents("ab12")}
+        return {"programs": cache.program(KEY), "objects": cache.object("ab12"), "files": cache.contents("ab12"),
+                "schedules": cache.schedules("ab12")}
 
     fill()
     path = cache._path(kind, KEY.digest if kind == "programs" else "ab12")
@@ -246,7 +253,7 @@ def test_verify_and_clear(tmp_path):
     path.write_bytes(path.read_bytes()[:-3])
     assert cache.verify() == (2, [path])
     assert cache.clear() == 1
-    assert cache.stats() == {"programs": (0, 0), "objects": (0, 0), "files": (0, 0)}
+    assert set(cache.stats().values()) == {(0, 0)}
     blocked = tmp_path / "objects"
     blocked.write_text("")
     with pytest.raises(InputError, match="cannot clear"):

@@ -86,7 +86,7 @@ def _spare(view: View, vectors: int, narrow: int) -> int:
     scalars lie side by side in panels (measured: beyond this it spills)."""
     if vectors > 2:
         return 7
-    return 6 if _fixed(view, narrow) and not any(_in_window(view, narrow, a) for a in view.read_axes[narrow]) else 4
+    return 6 if is_fixed(view, narrow) and not any(_in_window(view, narrow, a) for a in view.read_axes[narrow]) else 4
 
 
 def _best(view: View, tiles: list[Tile], wide: int, narrow: int) -> list[Tile]:
@@ -141,7 +141,7 @@ def _order(view: View, wide: int, narrow: int) -> tuple[str, ...]:
     return tuple(sorted(view.stage.reductions, key=lambda r: -abs(view.strides[narrow][r])))
 
 
-def _fixed(view: View, number: int) -> bool:
+def is_fixed(view: View, number: int) -> bool:
     return view.stage.reads[number].buffer in view.constants
 
 
@@ -171,11 +171,11 @@ def _box_order(view: View, number: int, last: str) -> tuple[str, ...]:
     return tuple(map(str, dims))
 
 
-def _volume(view: View, number: int) -> float:
+def volume(view: View, number: int) -> float:
     return float(prod(view.free.get(a, 1) for a in view.strides[number].axes))
 
 
-def _copied(view: View, number: int, volume: float, each: float) -> float:
+def copied(view: View, number: int, volume: float, each: float) -> float:
     """Cycles of a kernel that copies `volume` elements of a read, which the threads share; `each`: of one element."""
     return LAUNCH + volume * (each + far_copy(view, volume))
 
@@ -193,14 +193,14 @@ def _turned_whole(view: View, number: int, vector: str) -> Iterator[tuple[tuple[
     if box_copied(view.program, view.kernel, view.stage, number, order):
         yield order, 0.0
     elif readers > 1:
-        yield order, _copied(view, number, read.size, KERNEL_TURNED) / readers
+        yield order, copied(view, number, read.size, KERNEL_TURNED) / readers
 
 
 def _vector_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...]) -> Iterator[Operand]:
     read, strides = view.stage.reads[number], view.strides[number]
     contiguous, order = strides[tile.vector] == 1, _panel_order(view, number, (tile.vector,), reductions)
     window = any(_in_window(view, number, a) for a in strides.axes)
-    if view.packing and _fixed(view, number) and _can_hoist(view, number) and not read.guards:
+    if view.packing and is_fixed(view, number) and _can_hoist(view, number) and not read.guards:
         yield Operand(number, copy=order, packed=True)
         return
     if not view.packing and not contiguous:
@@ -216,7 +216,7 @@ def _vector_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
         yield Operand(number, pack=order, packed=True)
         if (view.target.threads > 1 or not contiguous) and _can_hoist(view, number) and not read.guards:
             each = COPY_KERNEL if contiguous else KERNEL_TURNED if 1 in strides.terms.values() else KERNEL_APART
-            yield Operand(number, cost=_copied(view, number, _volume(view, number), each), copy=order, packed=True)
+            yield Operand(number, cost=copied(view, number, volume(view, number), each), copy=order, packed=True)
         if not contiguous:
             for box, cost in _turned_whole(view, number, tile.vector):
                 yield Operand(number, cost=cost, copy=box, pack=order, packed=True)
@@ -230,7 +230,7 @@ def _outside(read: Access) -> bool:
 def _scalar_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...]) -> Iterator[Operand]:
     read, strides = view.stage.reads[number], view.strides[number]
     window = any(_in_window(view, number, a) for a in strides.axes)
-    if view.packing and _fixed(view, number) and _can_hoist(view, number) and not read.guards and not window:
+    if view.packing and is_fixed(view, number) and _can_hoist(view, number) and not read.guards and not window:
         yield Operand(number, copy=_panel_order(view, number, tile.axes, reductions), packed=True)
         return
     if read.guards:
@@ -252,7 +252,7 @@ def _scalar_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
         yield Operand(number, pack=order, pad=view.lanes, packed=True)
         if view.target.threads > 1 and _can_hoist(view, number):
             turned = KERNEL_ROWS if 1 in strides.terms.values() else KERNEL_APART
-            cost = _copied(view, number, _volume(view, number), COPY_KERNEL if strides[order[-1]] == 1 else turned)
+            cost = copied(view, number, volume(view, number), COPY_KERNEL if strides[order[-1]] == 1 else turned)
             yield Operand(number, cost=cost, copy=order, pad=view.lanes, packed=True)
 
 
@@ -276,7 +276,7 @@ def _nests(view: View, tile: Tile, wide: Operand, narrow: Operand, reductions: t
             yield [rows[0], panel, *rows[1:]], None, rows[0]
         # blocks of rows, panels of the vector operand pass by; whole columns first where its copy is used by all
         axis, step = rows[0]
-        per_row = max(1, 4 * int(_volume(view, narrow.number) // free[axis] // max(1, free.get(big, 1)) * block))
+        per_row = max(1, 4 * int(volume(view, narrow.number) // free[axis] // max(1, free.get(big, 1)) * block))
         shares = [int(view.target.l2 * 0.4) // per_row // step * step]
         if view.target.threads > 1:
             shares.append(free[axis] // (4 * view.target.threads) // step * step)
@@ -318,15 +318,20 @@ def _candidate(view: View, tile: Tile, wide: Operand, narrow: Operand, reduction
     lead = [(a, 1) for a in view.stage.parallel if all(a != b for b, _ in kept)]
     ahead = _fetched_ahead(view, tile, wide, dict(packed).get(wide))
     nest = Nest(view, tile, wide, narrow, (*lead, *kept), reductions, packed, ahead)
-    threads, share, copies = _shares(view, nest)
+    cost, threads = total(view, nest)
     ways = (wide, narrow)
     split = tuple(dict.fromkeys(a for w in ways if w.split for g in view.stage.reads[w.number].guards
                                 for a in g.index.axes if a in view.parallel))[:2]
-    cost = (nest.cycles - nest.copied(1)) * share + nest.copied(copies)
     schedule = Schedule(tile.vector, view.lanes, tuple(kept), reductions, _unroll(view, tile, wide.number, reductions),
                         tuple(Pack(w.number, loop, w.pack, w.pad) for w, loop in packed), split, threads,
                         prefetch=(wide.number,) if ahead else ())
     yield Candidate(cost, schedule, tuple(Copy(w.number, w.copy, w.pad) for w in ways if w.copy))
+
+
+def total(view: View, nest: Nest) -> tuple[float, int]:
+    """(cycles with the threads of the target, how many loops they share)."""
+    threads, share, copies = _shares(view, nest)
+    return (nest.cycles - nest.copied(1)) * share + nest.copied(copies), threads
 
 
 def _fetched_ahead(view: View, tile: Tile, wide: Operand, loop: tuple[str, int] | None) -> bool:
