@@ -216,6 +216,8 @@ class _Planner:
         for node in self.plan.order:
             if not is_source(node) and not is_splat(node):
                 self.rules(node)
+                if self.apart and node.op not in MOVEMENT and not widens(node) and id(node) not in self.summed:
+                    self.plan.reasons.setdefault(id(node), WEIGHTS_ONLY if id(node) in self.weighty else APART)
             facts = self.join(node)
             if facts.open is not None:
                 self.opened.add(id(node))
@@ -253,8 +255,6 @@ class _Planner:
             self.meet(node)
         self.weights(node)
         self.limits(node)
-        if self.apart and node.op not in MOVEMENT and not widens(node) and id(node) not in self.summed:
-            self.cut(node, APART)
 
     def finish(self, node: Node, reason: str) -> None:
         """Cut where a reduction is open."""

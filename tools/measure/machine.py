@@ -1,0 +1,73 @@
+"""The machine that is measured: what it is, and having it alone while the clock runs."""
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from jtc.dialects.errors import InputError
+from jtc.runtime import knobs
+
+
+@dataclass(frozen=True)
+class Machine:
+    """name: of the processor; cores: that this process may use; l1, l2, l3: bytes (l1 and l2 of one core, l3 shared;
+    0 where the operating system does not say); memory: bytes; target: LLVM's name of what code is generated for"""
+
+    name: str
+    cores: int
+    l1: int
+    l2: int
+    l3: int
+    memory: int
+    target: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        caches = ", ".join(f"{size >> 10} KiB" if size < 1 << 20 else f"{size / 2**20:.3g} MiB"
+                           for size in (self.l1, self.l2, self.l3) if size)
+        return f"{self.name}, {self.cores} core{'s' * (self.cores != 1)}, caches {caches}, {self.memory >> 30} GiB"
+
+
+def this_machine() -> Machine:
+    from jtc.compiler.cpu import machine
+    host = machine.host()
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return Machine(_processor(), knobs.default_threads(), host.l1, host.l2, machine.cache_size(3, 0), memory, host.name)
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return " ".join(line.partition(":")[2].split())
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+@contextmanager
+def alone(lock: str | None) -> Iterator[None]:
+    """Hold an exclusive lock on a file, so that benchmarks of one machine take turns; nothing without a file.
+
+    Raises InputError where the file cannot be opened.
+    """
+    if lock is None:
+        yield
+        return
+    try:
+        file = open(lock, "a")                  # noqa: SIM115 (closed below, with the lock)
+    except OSError as error:
+        raise InputError(f"cannot lock {lock}: {error.strerror}") from None
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    time.sleep(0.05)                            # let one that waits have it
