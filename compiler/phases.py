@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from jtc.dialects.errors import InputError, UsageError, near
 from jtc.dialects.graph import Graph
 from jtc.dialects.kernel import Program
+from jtc.dialects.rules import Sound
 from jtc.dialects.target import CpuTarget
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Settings:
     fusion, packing, reuse  the knobs of these names: what is merged, copied into panels, and kept in shared memory
     tuned     identity of a kernel -> schedules that were measured to be better than the default ones
     watch     called as watch(kind, name, seconds, value) after every pass ("pass") and every kernel's step ("kernel")
+    sound     kernels that have been verified
     """
 
     target: CpuTarget
@@ -58,6 +60,7 @@ class Settings:
     reuse: bool = True
     tuned: Mapping[str, Choice] = field(default_factory=dict)
     watch: Callable[[str, str, float, Any], None] = field(default=lambda kind, name, seconds, value: None)
+    sound: Sound = field(default_factory=Sound, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +114,17 @@ def _objects(codes: list[Code], settings: Settings) -> list[Code]:
 
 def _verify_graph(graph: Graph, settings: Settings) -> None:
     from jtc.compiler.verify import verify_graph
-    verify_graph(graph)
+    verify_graph(graph, settings.sound)
 
 
 def _verify_kernels(program: Program, settings: Settings) -> None:
     from jtc.compiler.verify import verify_program
-    verify_program(program)
+    verify_program(program, settings.sound)
 
 
 def _verify_schedules(program: Program, settings: Settings) -> None:
     from jtc.compiler.verify import verify_schedules
-    verify_schedules(program, settings.target)
+    verify_schedules(program, settings.target, settings.sound)
 
 
 PHASES: dict[str, Phase] = {

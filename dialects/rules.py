@@ -5,7 +5,7 @@ The verifier of the dialect and the checks between passes ask the same question 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from jtc.dialects import in_place
 from jtc.dialects.affine import Affine
@@ -25,8 +25,24 @@ class Problem:
     stage: str = ""
 
 
-def problems(program: Program) -> Iterator[Problem]:
-    """The rules that a program breaks, in its order; the first is the one to show."""
+class Sound:
+    """What was found to be in order, by identity: what a pass leaves as it is needs no second look."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[int, ...], tuple[object, ...]] = {}
+
+    def __contains__(self, parts: tuple[object, ...]) -> bool:
+        return tuple(map(id, parts)) in self._kept
+
+    def add(self, parts: tuple[object, ...]) -> None:
+        self._kept[tuple(map(id, parts))] = parts           # kept, so that nothing else gets their identities
+
+
+def problems(program: Program, sound: Sound | None = None) -> Iterator[Problem]:
+    """The rules that a program breaks, in its order; the first is the one to show.
+
+    sound: kernels that are known to be, each with the types of its operands; added to
+    """
     for name in (*program.inputs, *program.outputs, *program.constants):
         if name not in program.buffers:
             yield Problem(f"there is no buffer {name!r}")
@@ -39,7 +55,13 @@ def problems(program: Program) -> Iterator[Problem]:
         yield Problem(f"two kernels are called {name!r}")
     ready = {*program.inputs, *program.constants}
     for kernel in program.kernels:
-        for problem in _kernel(kernel, program, ready):
+        for name in {b.name for b in kernel.locals} & program.buffers.keys():
+            yield Problem(f"{name!r} is both a buffer of the program and of the kernel", kernel.name)
+        parts = _parts(kernel, program.buffers)
+        found = [] if sound is not None and parts in sound else list(_kernel(kernel, program.buffers))
+        if sound is not None and not found:
+            sound.add(parts)
+        for problem in (*found, *_placed(kernel, program, ready)):
             yield Problem(problem.message, kernel.name, problem.stage)
     for name in program.outputs:
         if name in program.buffers and name not in ready:
@@ -51,12 +73,36 @@ def problems(program: Program) -> Iterator[Problem]:
             yield Problem(f"updates: {new!r} and {old!r} are of different types")
 
 
-def _kernel(kernel: Kernel, program: Program, ready: set[str]) -> Iterator[Problem]:
-    """ready: global buffers that hold values; what the kernel writes is added."""
-    local = {b.name: b.type for b in kernel.locals}
+_RULED = [f.name for f in fields(Stage) if f.name != "schedule"]
+
+
+def _parts(kernel: Kernel, buffers: Mapping[str, TensorType]) -> tuple[object, ...]:
+    """What the rules of `_kernel` look at: everything but schedules."""
+    stages = (getattr(stage, name) for stage in kernel.stages for name in _RULED)
+    return kernel.shared, kernel.locals, kernel.in_place, *stages, *(buffers.get(name) for name in kernel.operands)
+
+
+def _placed(kernel: Kernel, program: Program, ready: set[str]) -> Iterator[Problem]:
+    """What must hold of a kernel where it stands.
+
+    ready: global buffers that hold values; what the kernel writes is added
+    """
+    local = {b.name for b in kernel.locals}
     written: set[str] = set()
-    for name in local.keys() & program.buffers.keys():
-        yield Problem(f"{name!r} is both a buffer of the program and of the kernel")
+    for stage in kernel.stages:
+        for access in (*stage.reads, *([stage.write] if stage.accumulate else [])):
+            if access.buffer not in (written if access.buffer in local else ready | written):
+                yield Problem(f"reads {access.buffer}, which nothing has written yet", stage=stage.name)
+        for access in stage.writes:
+            written.add(access.buffer)
+            if access.buffer in program.inputs or access.buffer in program.constants:
+                yield Problem(f"writes {access.buffer}, an input or a constant", stage=stage.name)
+    ready |= written - local
+
+
+def _kernel(kernel: Kernel, buffers: Mapping[str, TensorType]) -> Iterator[Problem]:
+    """What must hold of a kernel by itself."""
+    local = {b.name: b.type for b in kernel.locals}
     stages = [s.name for s in kernel.stages]
     for name in dict.fromkeys(n for n in stages if stages.count(n) > 1):
         yield Problem(f"two stages are called {name!r}")
@@ -75,25 +121,16 @@ def _kernel(kernel: Kernel, program: Program, ready: set[str]) -> Iterator[Probl
                             or stage.write.buffer in _read(reader, finished=False):
                         yield Problem(f"reads {stage.write.buffer} before the reduction over the shared axis "
                                       f"{axis.name} is finished", stage=reader.name)
-        reads = [*stage.reads, *([stage.write] if stage.accumulate else [])]
         blocks = {axis.name: min(block, axis.size) for axis, block in kernel.shared}
         for what, access in _accesses(stage):
             where = f"{what} {access.buffer}"
-            type = local.get(access.buffer) or program.buffers.get(access.buffer)
+            type = local.get(access.buffer) or buffers.get(access.buffer)
             if type is None:
                 yield Problem(f"{where}: there is no such buffer", stage=stage.name)
                 continue
             sizes = {**stage.sizes, **(blocks if access.buffer in local else {})}
             for message in _access(access, type, sizes):
                 yield Problem(f"{where}: {message}", stage=stage.name)
-        for access in reads:
-            if access.buffer not in (written if access.buffer in local else ready | written):
-                yield Problem(f"reads {access.buffer}, which nothing has written yet", stage=stage.name)
-        for access in stage.writes:
-            written.add(access.buffer)
-            if access.buffer in program.inputs or access.buffer in program.constants:
-                yield Problem(f"writes {access.buffer}, an input or a constant", stage=stage.name)
-    ready |= written - local.keys()
     for new, old in kernel.in_place:
         if reason := in_place.refusal(kernel, new, old):
             yield Problem(f"cannot write {new} over {old}: {reason}")
