@@ -272,13 +272,13 @@ def test_random_graphs() -> None:
 
 
 def test_outputs_are_copied() -> None:
-    """An output that is an input, a number, a view or another output gets a stage that writes its buffer."""
+    """An output that is an input, a number, a view or another output has a buffer that some stage writes."""
     x = Node("input", (), {}, TensorType(F64, (3, 4)))
     y = node("exp", x)
     graph = Graph("f", [x], [x, y, node("transpose", y, perm=(1, 0)), splat(2.0, (3,)), y, x])
     value = np.arange(12.0).reshape(3, 4) / 12
     program = fused(graph)
-    assert len(set(program.outputs)) == sum(len(k.stages) for k in program.kernels) == 6
+    assert len(set(program.outputs)) == sum(len(s.writes) for k in program.kernels for s in k.stages) == 6
     for got, want in zip(run_program(program, [value]), run_graph(graph, [value]), strict=True):
         np.testing.assert_array_equal(got, want)
 
@@ -404,7 +404,7 @@ def resnet_block() -> Graph:
     return standalone(traced)[0]
 
 
-@pytest.mark.parametrize("make, run_time", ((digits_step, 17), (resnet_block, 6)))
+@pytest.mark.parametrize("make, run_time", ((digits_step, 14), (resnet_block, 6)))
 def test_examples(make: Callable[[], Graph], run_time: int) -> None:
     """Kernels of a run (max-pool, four convolutions with all that follows, the mean); no buffer that nothing reads."""
     program = fused(make(), ALL)

@@ -28,9 +28,9 @@ def assemble(graph: Graph, outputs: Sequence[Node], plan: Plan, built: Mapping[i
     written = [names[id(n)] for n in outputs]
     units = drop_unread([Unit(list(built[id(n)].stages), id(n) in fixed, apart=n.op == "concat")
                          for n in plan.roots()], written)
-    if grouped:
-        units = group(units, written, types)
     updates = {written[new]: names[id(graph.inputs[old])] for new, old in graph.updates.items()}
+    if grouped:
+        units = group(units, written, types, updates)
     recorded = {names[id(n)]: n.order for n in plan.order if plan.has_buffer(n)}
     units = launch_order(units, written, types, recorded, updates)
     reasons = {names[key]: text for key, text in plan.reasons.items()}

@@ -9,33 +9,43 @@ second-level cache, and either no more than SMALL points in all, or MIN_ITERATIO
 reduction only stages of equal size are joined, and large ones only where they share all axes: an optimiser's state and
 parameter are then read once for the update of all.
 
+Where an update is made of a result element by element, both are results of one stage (results.py) before that.
+
 A stage is first joined with those that it reads, the largest buffer first; then with stages that reduce what it
 reduces, so that memory is read once: the gradients of a norm's scale and shift.
 """
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from jtc.dialects.graph import TensorType
 from jtc.dialects.kernel import Stage
 from jtc.passes.graph.fusion.layout import SMALL, Refused, StageFacts, lay_out
+from jtc.passes.graph.fusion.order import replaced
+from jtc.passes.graph.fusion.results import join_results
 from jtc.passes.graph.fusion.rows import keep_rows
 from jtc.passes.graph.fusion.units import Unit, Units
 
 MAX_OPS = 128               # of one kernel's stages together, so that compile time stays in bounds
 
 
-def group(units: Sequence[Unit], outputs: Iterable[str], types: Mapping[str, TensorType]) -> list[Unit]:
+def group(units: Sequence[Unit], outputs: Iterable[str], types: Mapping[str, TensorType],
+          updates: Mapping[str, str] = MappingProxyType({})) -> list[Unit]:
     """The units with as many as possible joined, in an order in which they can run.
 
-    units: producers before readers; outputs: buffers that are read outside; types: of every buffer.
+    units: producers before readers; outputs: buffers that are read outside; types: of every buffer;
+    updates: output -> the input whose next value it is.
     """
-    return _Grouping(units, set(outputs), types).run()
+    wanted = set(outputs)
+    units = keep_rows(units, wanted)
+    lasting = wanted | {link.new for link in replaced(units, types, updates)}
+    return _Grouping(join_results(units, lasting, wanted), wanted, types).run()
 
 
 class _Grouping:
     def __init__(self, units: Sequence[Unit], outputs: set[str], types: Mapping[str, TensorType]):
-        self.held, self.outputs, self.types = Units(keep_rows(units, outputs)), outputs, types
+        self.held, self.outputs, self.types = Units(units), outputs, types
         self.facts = {id(s): StageFacts(s) for u in self.held.units.values() for s in u.stages}
         self.alone = {n: "many tensors are written into one" if u.apart else _alone(u.stages)
                       for n, u in self.held.units.items()}

@@ -20,15 +20,15 @@ def launch_order(units: Sequence[Unit], outputs: Iterable[str], types: Mapping[s
     outputs: buffers that live on; types: of every buffer; recorded: when its value was (`Node.order`);
     updates: output -> the input whose next value it is.
     """
-    replaced = _replaced(units, types, updates)
-    kept = {*outputs, *(link.new for link in replaced)}
+    state = replaced(units, types, updates)
+    kept = {*outputs, *(link.new for link in state)}
     made = {b for u in units for b in u.written}
     waiting: dict[str, set[int]] = {}                   # buffer -> numbers of its readers that have not run
     for n, unit in enumerate(units):
         for b in unit.read:
             waiting.setdefault(b, set()).add(n)
     missing = [{b for b in unit.read if b in made and b not in unit.written} for unit in units]
-    for first, then in _readers_first(units, replaced):
+    for first, then in _readers_first(units, state):
         missing[then] |= set(units[first].written)
     pending, result = list(range(len(units))), []
     places = [min(recorded[b] for b in unit.written) for unit in units]
@@ -52,14 +52,14 @@ def launch_order(units: Sequence[Unit], outputs: Iterable[str], types: Mapping[s
     return result
 
 
-def _replaced(units: Sequence[Unit], types: Mapping[str, TensorType], updates: Mapping[str, str]) -> list[Link]:
+def replaced(units: Sequence[Unit], types: Mapping[str, TensorType], updates: Mapping[str, str]) -> list[Link]:
     """Where units make a value of state of the one before it, element by element."""
     kernels = [Kernel("", tuple(unit.stages)) for unit in units] if updates else []
     return [link for new, old in updates.items()
             for link in links(kernels, new, old, lambda link: types[link.new] == types[link.old])]
 
 
-def _readers_first(units: Sequence[Unit], replaced: Iterable[Link]) -> list[tuple[int, int]]:
+def _readers_first(units: Sequence[Unit], links: Iterable[Link]) -> list[tuple[int, int]]:
     """(reader of an old value, unit that replaces it), without those that would have to wait for each other."""
     owner = {b: n for n, unit in enumerate(units) for b in unit.written}
     before: list[int] = []                  # unit -> those that it has to wait for: bit n of an integer is unit n
@@ -69,7 +69,7 @@ def _readers_first(units: Sequence[Unit], replaced: Iterable[Link]) -> list[tupl
             mask |= before[p] | 1 << p
         before.append(mask)
     found = []
-    for link in replaced:
+    for link in links:
         for reader, unit in enumerate(units):
             if reader != link.kernel and link.old in unit.read and not before[reader] >> link.kernel & 1:
                 found.append((reader, link.kernel))

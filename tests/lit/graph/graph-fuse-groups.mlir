@@ -132,13 +132,14 @@ func.func @short(%x: tensor<1000x4xf32>) -> tensor<1000x4xf32> {
 
 // -----
 
-// Small values without a reduction: what is computed for both results is computed once, all in one kernel.
+// Small values without a reduction: what is computed for both results is computed once, both in one stage.
 // CHECK-LABEL: "jtc.program"
-// CHECK-COUNT-1: "jtc.kernel"
-// CHECK: ops = ["add", "rsqrt", "mul"]
-// CHECK: ops = ["mul", "sub"]
-// CHECK: shared = ["i0:512 by 64"]
-// CHECK-NOT: "jtc.kernel"
+// CHECK-COUNT-1: "jtc.stage"
+// CHECK: write = {buffer = "out0"
+// CHECK: more = [
+// CHECK-NEXT: {buffer = "out1"
+// CHECK: ops = ["add", "rsqrt", "mul", "mul", "sub"]
+// CHECK-NOT: "jtc.stage"
 func.func @small(%v: tensor<512xf32>, %g: tensor<512xf32>, %m: tensor<512xf32>, %b: tensor<512xf32>) -> (tensor<512xf32>, tensor<512xf32>) {
   %eps = "jtc.constant"() {value = 1.0e-05 : f32} : () -> tensor<512xf32>
   %0 = "jtc.add"(%v, %eps) : (tensor<512xf32>, tensor<512xf32>) -> tensor<512xf32>

@@ -137,14 +137,14 @@ func.func @mixed(%x: tensor<600x600xf32>) -> tensor<400x900xf32> {
 
 // -----
 
-// A value that several stages read: an addition is computed again in each, an exp gets a buffer, of a block of one kernel.
+// What two results need is computed once, in one stage that writes both; the value between them is not written.
 // CHECK-LABEL: "jtc.program"
-// CHECK-COUNT-1: "jtc.kernel"
-// CHECK: "jtc.buffer"() {name = "t{{[0-9]+}}", type = tensor<64xf32>}
-// CHECK: ops = ["add", "exp"]
-// CHECK: ops = ["neg"]
-// CHECK: ops = ["add", "mul"]
-// CHECK-NOT: "jtc.kernel"
+// CHECK-COUNT-1: "jtc.stage"
+// CHECK: write = {buffer = "out0", view = tensor<100000xf32>, index = ["i0"]}
+// CHECK: more = [
+// CHECK-NEXT: {buffer = "out1", view = tensor<100000xf32>, index = ["i0"]}]
+// CHECK: ops = ["add", "exp", "neg", "add", "mul"]
+// CHECK-NOT: "jtc.stage"
 func.func @shared(%x: tensor<100000xf32>, %y: tensor<100000xf32>) -> (tensor<100000xf32>, tensor<100000xf32>) {
   %0 = "jtc.add"(%x, %y) : (tensor<100000xf32>, tensor<100000xf32>) -> tensor<100000xf32>
   %1 = "jtc.exp"(%0) : (tensor<100000xf32>) -> tensor<100000xf32>
@@ -195,8 +195,7 @@ func.func @stored_as_computed(%x: tensor<4x8x32xf32>, %w: tensor<128x5xf32>) -> 
 // CHECK-LABEL: "jtc.program"
 // CHECK-COUNT-1: "jtc.buffer"() {name = "t{{[0-9]+}}"
 // CHECK-NOT: "jtc.buffer"() {name = "t
-// CHECK: ops = ["reduce"]
-// CHECK: ops = ["mul", "mul"]
+// CHECK: ops = ["reduce", "mul", "mul"]
 // CHECK: ops = ["mul", "add", "broadcast"]
 func.func @released(%x: tensor<70000x2xf32>, %y: tensor<70000xf32>) -> (tensor<70000xf32>, tensor<3x70000xf32>) {
   %half = "jtc.constant"() {value = 0.5 : f32} : () -> tensor<70000xf32>
