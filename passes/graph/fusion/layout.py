@@ -23,7 +23,7 @@ MIN_ITERATIONS = 16         # shared iterations that keep a machine's threads bu
 SMALL = 1 << 15             # points that one core computes in about the time it takes to wake another
 MAX_LOCALS = 512 << 10      # bytes: half of a second-level cache of 1 MB
 BLOCK = 64                  # iterations of a block where lanes run along a shared axis: four vectors of f32
-WIDE = 1024                 # the same where no stage reads again what another has read: long runs of memory
+WIDE = 256                  # at least, where no stage reads again what another has read: long runs of memory
 ROWS = 16                   # rows that stages reduce in turn while they are in the cache: as many as are prefetched
 SHORT = 8                   # points of an iteration that leave most lanes empty (measured: rows of 10 are best alone)
 
@@ -263,10 +263,17 @@ def _blocks(classes: Sequence[Sequence[str]], sizes: Sequence[int], stages: Sequ
         if len(reduced) == len(stages):
             blocks.append(min(size, ROWS))
         else:
-            blocks.append(min(size, BLOCK if _linked(walks) else WIDE) if _walked(names, stages) and not reduced else 1)
+            wide = BLOCK if _linked(walks) else _share(size)
+            blocks.append(min(size, wide) if _walked(names, stages) and not reduced else 1)
     if classes and most // prod(sizes) <= SHORT and set(blocks) == {1}:
         blocks[-1] = min(sizes[-1], BLOCK)
     return blocks
+
+
+def _share(size: int) -> int:
+    """Iterations of a block of at least WIDE, so many that a power of two of threads takes equal shares."""
+    parts = 1 << max(0, (size // WIDE).bit_length() - 1)
+    return -(-size // parts)
 
 
 def _linked(stages: Sequence[StageFacts]) -> bool:

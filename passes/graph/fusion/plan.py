@@ -198,7 +198,7 @@ class _Planner:
         """
         while len(self.users[id(node)]) == 1 and not self.plan.has_buffer(node):
             reader, = self.users[id(node)]
-            opened = self.facts[id(node)].open
+            opened = self.join(node).open
             product = opened is not None and self.factors.get(id(opened)) is not None
             if reader.op != "transpose" or not product and reader.attrs["perm"][-1] != node.type.rank - 1:
                 break

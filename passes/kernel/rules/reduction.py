@@ -86,7 +86,7 @@ def _column(view: View, vector: str) -> Candidate:
     threads = view.threads([a for a, _ in loops])
     long = [r for r in order if r in view.free and view.free[r] > COLUMN_ROWS
             and max((abs(view.strides[i][r]) for i in view.body_reads), default=0) >= size]
-    if long and not others and vectors > 2 * count and stage.keep is None:
+    if long and not others and vectors > 2 * count:
         block = round_up(min(size, COLUMN_BLOCK // stage.body.dtype.bytes), tile)
         loops = [(vector, block), (long[0], COLUMN_ROWS), (vector, tile)]
         threads = 1 if view.threads([vector]) else 0

@@ -195,7 +195,7 @@ func.func @number_before(%x: tensor<50000x100xf32>, %used: tensor<50000xf32>) ->
 // CHECK-COUNT-1: "jtc.kernel"
 // CHECK: axes = ["i0:2000", "i1:5000r"]
 // CHECK: axes = ["i0:2000", "i1:5000r"]
-// CHECK: shared = ["i0:2000 by 1024", "i1:5000 by 16"]
+// CHECK: shared = ["i0:2000 by 500", "i1:5000 by 16"]
 // CHECK-NOT: "jtc.kernel"
 func.func @columns_of_two(%x: tensor<5000x2000xf32>, %y: tensor<5000x2000xf32>) -> (tensor<2000xf32>, tensor<2000xf32>) {
   %0 = "jtc.mul"(%x, %y) : (tensor<5000x2000xf32>, tensor<5000x2000xf32>) -> tensor<5000x2000xf32>
