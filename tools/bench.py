@@ -49,12 +49,16 @@ examples:
     parser.add_argument("--references", metavar="DIR", help="with --peers: keep the float64 references there (2 GB)")
     parser.add_argument("--lock", metavar="FILE", help="lock this file while the clock runs, so that benchmarks that "
                                                        "share a machine take turns")
+    parser.add_argument("--hold", type=float, metavar="S", help="let the lock go between rounds after so long "
+                                                                "(default: 45 seconds)")
     add_module_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.seconds is not None and not 0 < arguments.seconds < math.inf:
         raise UsageError(f"--seconds {arguments.seconds:g}: more than 0")
+    if arguments.hold is not None and not 0 < arguments.hold < math.inf:
+        raise UsageError(f"--hold {arguments.hold:g}: more than 0")
     if arguments.rounds < 1:
         raise UsageError(f"--rounds {arguments.rounds}: at least 1")
     if arguments.peers is not None:
@@ -113,13 +117,14 @@ def _roofline(arguments: argparse.Namespace, subject: Any) -> None:
 def _ablate(arguments: argparse.Namespace, subject: Any) -> None:
     from jtc.tools.measure import ablation
     from jtc.tools.measure.machine import this_machine
+    from jtc.tools.measure.rounds import HOLD
     from jtc.tools.measure.subject import ModuleSubject
     from jtc.tools.progress import progress
     if isinstance(subject, ModuleSubject):
         raise UsageError(f"{arguments.model} is compiled already", hint="--ablate takes the saved graph (.jtc)")
     prefix, machine, seconds = _prefix(arguments, False), this_machine(), arguments.seconds or SLICE
     with progress(subject.name) as report:
-        rows = ablation.ablate(subject, arguments.rounds, seconds, arguments.lock, report)
+        rows = ablation.ablate(subject, arguments.rounds, seconds, arguments.lock, arguments.hold or HOLD, report)
     _finish(prefix, ablation.text(subject.name, rows, machine, arguments.rounds, seconds),
             ablation.report(subject.name, rows, machine))
 
@@ -128,6 +133,7 @@ def _peers(arguments: argparse.Namespace) -> int:
     import json
 
     from jtc.tools.measure.machine import this_machine
+    from jtc.tools.measure.rounds import HOLD
     from jtc.tools.peers import report
     from jtc.tools.peers.runner import Comparison, Options, Results
     from jtc.tools.peers.table import chosen
@@ -136,7 +142,7 @@ def _peers(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--peers runs workloads of its own, not {arguments.model}", hint="choose with --workloads")
     prefix, machine, known = _prefix(arguments, True), this_machine(), suite(arguments.tiny)
     options = Options(_threads(arguments.threads), arguments.rounds, arguments.seconds or SLICE, lock=arguments.lock,
-                      references=arguments.references, tiny=arguments.tiny)
+                      hold=arguments.hold or HOLD, references=arguments.references, tiny=arguments.tiny)
     workloads = select(arguments.workloads, known) if arguments.workloads else list(known.values())
     peers = []
     for peer in chosen(arguments.peers):

@@ -14,8 +14,8 @@ import numpy as np
 
 from jtc.dialects.errors import InternalError
 from jtc.runtime import knobs
-from jtc.tools.measure.machine import Machine
-from jtc.tools.measure.rounds import Ratio, calls, interleave
+from jtc.tools.measure.machine import Machine, Priority
+from jtc.tools.measure.rounds import HOLD, Ratio, calls, interleave
 from jtc.tools.measure.subject import Running, Subject
 from jtc.tools.measure.tables import markdown
 
@@ -73,12 +73,23 @@ def applicable(training: bool) -> list[Optimisation]:
             and (o.off != {"threads": 1} or knobs.get("threads") > 1)]
 
 
-def ablate(subject: Subject, rounds: int, seconds: float, lock: str | None = None,
+def ablate(subject: Subject, rounds: int, seconds: float, lock: str | None = None, hold: float = HOLD,
            progress: Callable[[str, int, int], None] = lambda step, done, total: None) -> list[Row]:
     """A row for the program with everything on, then one for each optimisation.
 
     Raises InternalError where a program with an optimisation off computes something else.
     """
+    priority = Priority()
+    try:
+        return _ablate(subject, priority, lambda runs: interleave(
+            runs, rounds, seconds, lock, hold, lambda number: progress("measuring", number, rounds)), progress)
+    finally:
+        priority.restore()
+
+
+def _ablate(subject: Subject, priority: Priority,
+            measure: Callable[[dict[str, Callable[[float], float]]], dict[str, list[float]]],
+            progress: Callable[[str, int, int], None]) -> list[Row]:
     wanted = applicable(subject.training)
     # Knobs that code depends on make a call look its program up in Python: all programs are called in this way.
     same = {"optimize": knobs.get("optimize")}
@@ -89,8 +100,7 @@ def ablate(subject: Subject, rounds: int, seconds: float, lock: str | None = Non
         with knobs.use(**same, **off):
             programs[name] = subject.start(unroll), {**same, **off}
     rows = {name: _row(name, running, programs[ON][0]) for name, (running, _) in programs.items()}
-    times = interleave({name: _timed(*program) for name, program in programs.items()}, rounds, seconds, lock,
-                       lambda number: progress("measuring", number, rounds))
+    times = measure({name: _timed(*program, priority) for name, program in programs.items()})
     for name, row in rows.items():
         row.seconds = times[name]
     for o in wanted:
@@ -100,9 +110,9 @@ def ablate(subject: Subject, rounds: int, seconds: float, lock: str | None = Non
     return list(rows.values())
 
 
-def _timed(running: Running, off: Mapping[str, Any]) -> Callable[[float], float]:
+def _timed(running: Running, off: Mapping[str, Any], priority: Priority) -> Callable[[float], float]:
     def slice_of(seconds: float) -> float:
-        with knobs.use(**off):
+        with knobs.use(**off), priority.timing():
             return statistics.median(calls(running.run, seconds)) / running.steps
     return slice_of
 

@@ -6,12 +6,14 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from jtc.dialects.errors import InputError
 from jtc.runtime import knobs
+
+BUILD = 10              # niceness while compiling
 
 
 @dataclass(frozen=True)
@@ -71,3 +73,44 @@ def alone(lock: str | None) -> Iterator[None]:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
     time.sleep(0.05)                            # let one that waits have it
+
+
+class Priority:
+    """From here on a low one, for compiling, which should not disturb what others time; the one that the process was
+    started with inside of `timing`.  Nothing changes where the system would not let the process go back.
+    """
+
+    def __init__(self) -> None:
+        self.first = os.getpriority(os.PRIO_PROCESS, 0)
+        try:
+            os.setpriority(os.PRIO_PROCESS, 0, max(self.first, BUILD))
+            os.setpriority(os.PRIO_PROCESS, 0, self.first)
+            self.allowed = True
+        except OSError:
+            self.allowed = False
+        self._set(max(self.first, BUILD))
+
+    def restore(self) -> None:
+        self._set(self.first)
+
+    @contextmanager
+    def timing(self) -> Iterator[None]:
+        self._set(self.first)
+        try:
+            yield
+        finally:
+            self._set(max(self.first, BUILD))
+
+    def _set(self, value: int) -> None:
+        """For every thread of this process: those of pools have the priority that the process had at their birth.
+
+        Where Linux groups processes by session, what counts between sessions is the priority of the group; it is
+        set by the process that leads one.
+        """
+        if self.allowed:
+            if os.getsid(0) == os.getpid():
+                with suppress(OSError), open("/proc/self/autogroup", "w", encoding="ascii") as file:
+                    file.write(str(value))
+            for thread in os.listdir("/proc/self/task"):
+                with suppress(OSError):                     # it has ended
+                    os.setpriority(os.PRIO_PROCESS, int(thread), value)

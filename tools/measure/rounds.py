@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from jtc.tools.measure.machine import alone
 
 LONG = 4.0              # a call that takes so many slices needs no other to warm up
+HOLD = 45.0             # seconds after which a lock is let go between rounds
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,16 @@ def rotating(names: Sequence[str], rounds: int) -> Iterator[Sequence[str]]:
         yield [*names[first:], *names[:first]]
 
 
+def locked(items: Iterable[T], lock: str | None, hold: float = HOLD) -> Iterator[T]:
+    """The items, each given while a file is locked, which is let go between two of them every `hold` seconds."""
+    left = deque(items)
+    while left:
+        with alone(lock):
+            end = time.monotonic() + hold
+            while left and time.monotonic() < end:
+                yield left.popleft()
+
+
 def calls(run: Callable[[], object], seconds: float) -> list[float]:
     """Seconds of each call that fits into a slice of time, at least one, after one to warm up."""
     start = time.perf_counter()
@@ -67,16 +80,16 @@ def calls(run: Callable[[], object], seconds: float) -> list[float]:
 
 
 def interleave(runs: Mapping[str, Callable[[float], float]], rounds: int, seconds: float,
-               lock: str | None = None, done: Callable[[int], None] = lambda number: None) -> dict[str, list[float]]:
+               lock: str | None = None, hold: float = HOLD, done: Callable[[int], None] = lambda number: None
+               ) -> dict[str, list[float]]:
     """Name -> its seconds in every round.
 
     runs  name -> function that measures it for a slice of `seconds`, and gives seconds
-    lock  a file to lock during each round;  done: called with the number of rounds that are over
+    lock  a file to lock meanwhile, see `locked`;  done: called with the number of rounds that are over
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for number, order in enumerate(rotating(list(runs), rounds), start=1):
-        with alone(lock):
-            for name in order:
-                times[name].append(runs[name](seconds))
+    for number, order in enumerate(locked(rotating(list(runs), rounds), lock, hold), start=1):
+        for name in order:
+            times[name].append(runs[name](seconds))
         done(number)
     return times

@@ -13,8 +13,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -23,8 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from jtc.tools.measure.machine import alone
-from jtc.tools.measure.rounds import Ratio, rotating
+from jtc.tools.measure.rounds import HOLD, Ratio, locked, rotating
 from jtc.tools.peers.reference import reference
 from jtc.tools.peers.table import Peer
 from jtc.tools.peers.workload import Workload
@@ -34,20 +31,20 @@ THREADS = ("BENCH_THREADS", "JTC_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
 # What a machine may preset to the harm of one peer.
 UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 START = 120.0               # seconds in which a process must answer first
-HOLD = 45.0                 # seconds after which the lock is let go between rounds
 UNSUPPORTED = "not supported"
 
 
 @dataclass
 class Options:
     """rounds, seconds: how many slices of which length each peer gets;  slow: seconds of a call beyond which one round
-    must do;  timeout: seconds to build a workload;  lock: a file to lock while timing;  references: a directory that
-    keeps references between runs"""
+    must do;  timeout: seconds to build a workload;  lock: a file to lock while timing, for `hold` seconds at a time;
+    references: a directory that keeps references between runs"""
 
     threads: Sequence[int] = (1,)
     rounds: int = 7
     seconds: float = 0.3
     slow: float = 8.0
+    hold: float = HOLD
     timeout: float = 300.0
     lock: str | None = None
     references: str | None = None
@@ -230,16 +227,12 @@ class Comparison:
         return Record(answer.get("why", ""), answer.get("error", 0.0), answer.get("build_s", 0.0))
 
     def _rounds(self, rows: dict[str, dict[str, Record]], timed: dict[str, list[str]]) -> None:
-        """All rounds of all workloads; the lock is let go every HOLD seconds."""
+        """All rounds of all workloads."""
         turns = {name: list(rotating(peers, self.options.rounds)) for name, peers in timed.items()}
-        left = deque((name, turns[name][number]) for number in range(self.options.rounds) for name in turns)
-        while left:
-            with alone(self.options.lock):
-                end = time.monotonic() + HOLD
-                while left and time.monotonic() < end:
-                    name, order = left.popleft()
-                    for peer in order:
-                        self._round(name, rows[name][peer], self.workers[peer])
+        todo = [(name, turns[name][number]) for number in range(self.options.rounds) for name in turns]
+        for name, order in locked(todo, self.options.lock, self.options.hold):
+            for peer in order:
+                self._round(name, rows[name][peer], self.workers[peer])
 
     def _round(self, name: str, record: Record, worker: Worker) -> None:
         if record.why or record.medians and record.medians[0] > self.options.slow:
@@ -253,11 +246,9 @@ class Comparison:
 
 
 def batches(workloads: Sequence[Workload]) -> list[list[Workload]]:
-    """Small workloads of one section together, networks one by one."""
-    found: dict[str, list[Workload]] = {}
-    for w in workloads:
-        found.setdefault(w.section if w.group == "kernels" else w.name, []).append(w)
-    return list(found.values())
+    """All small workloads together, networks one by one."""
+    small = [w for w in workloads if w.group == "kernels"]
+    return [*([small] if small else []), *([w] for w in workloads if w.group != "kernels")]
 
 
 def _reference(w: Workload, folder: Path, tiny: bool) -> Path:

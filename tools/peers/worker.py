@@ -21,33 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from jtc.tools.measure.machine import Priority
 from jtc.tools.measure.rounds import calls
 from jtc.tools.peers.table import PEERS
 from jtc.tools.peers.workload import STEPS, Workload, suite
-
-BUILD_NICE = 10             # compiling should not disturb what others time
-
-
-class Priority:
-    """Lower while building, the one that the benchmark was started with while timing, where the system allows that."""
-
-    def __init__(self) -> None:
-        self.timing = os.getpriority(os.PRIO_PROCESS, 0)
-        self.allowed = True
-        try:
-            os.setpriority(os.PRIO_PROCESS, 0, max(self.timing, BUILD_NICE))
-            os.setpriority(os.PRIO_PROCESS, 0, self.timing)
-        except OSError:
-            self.allowed = False
-
-    def set(self, timing: bool) -> None:
-        """For every thread of this process: those of thread pools have that of their birth."""
-        if self.allowed:
-            for thread in os.listdir("/proc/self/task"):
-                try:
-                    os.setpriority(os.PRIO_PROCESS, int(thread), self.timing if timing else BUILD_NICE)
-                except OSError:
-                    pass                        # it has ended
 
 
 class Server:
@@ -89,11 +66,8 @@ class Server:
     def time(self, name: str, seconds: float) -> dict[str, Any]:
         """Median and least seconds of the calls in a slice of time, at least one, after one to warm up."""
         run = self.runs[name]
-        self.priority.set(timing=True)
-        try:
+        with self.priority.timing():
             times = calls(run, seconds)
-        finally:
-            self.priority.set(timing=False)
         return {"median": statistics.median(times), "least": min(times), "calls": len(times)}
 
     def drop(self) -> dict[str, Any]:
@@ -108,7 +82,6 @@ def main(peer: str, threads: int) -> None:
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cores[-threads:])           # so many threads means so many cores, whatever the peer does
     priority = Priority()
-    priority.set(timing=False)
     server: Server | None = None
     for line in sys.stdin:
         request = json.loads(line)
