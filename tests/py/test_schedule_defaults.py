@@ -124,9 +124,21 @@ def test_a_pointwise_convolution_becomes_a_matrix_product():
     assert sorted(a.size for a in stage.axes) == [17, 40, 81]
 
 
+@pytest.mark.parametrize("constants", [(), ("b",)], ids=["", "weights"])
+@pytest.mark.parametrize("target", [AVX2, SSE], ids=lambda t: t.name)
+def test_a_product_shares_loads_in_sixteen_registers(target, constants):
+    """Two vectors wide: with one, every multiply-add waits for a broadcast of its own."""
+    schedule = default(matmul(1024, 1024, 1024, constants), target).schedule
+    vectors, rows = dict(schedule.loops)["n"] // target.lanes(F32), dict(schedule.loops)["m"]
+    assert vectors == 2 and 4 <= rows <= 6 and schedule.lanes == target.lanes(F32)
+
+
 def test_a_row_reduction_takes_its_lanes_from_the_row():
-    schedule = default(reduction(33, 129, "j")).schedule
-    assert schedule.vector == "j" and dict(schedule.unroll)["j"] == 8
+    """Several rows at once where there are some; else several accumulators."""
+    for rows, at_once in ((33, 8), (3, 3), (1, 1)):
+        schedule = default(reduction(rows, 1290, "j")).schedule
+        assert schedule.vector == "j" and dict(schedule.loops).get("i", 1) == at_once
+        assert dict(schedule.unroll)["j"] == 8 // at_once
 
 
 def test_a_column_reduction_takes_its_lanes_from_the_columns():

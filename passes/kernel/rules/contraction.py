@@ -83,10 +83,11 @@ def _tiles(view: View, vector: str, wide: int, narrow: int) -> Iterator[Tile]:
 
 def _spare(view: View, vectors: int, narrow: int) -> int:
     """Registers for loaded vectors, broadcasts and what LLVM's scheduler holds ahead: more of them where the broadcast
-    scalars lie side by side in panels (measured: beyond this it spills)."""
+    scalars lie side by side in panels, and there are many registers (measured: beyond this it spills)."""
     if vectors > 2:
         return 7
-    return 6 if is_fixed(view, narrow) and not any(_in_window(view, narrow, a) for a in view.read_axes[narrow]) else 4
+    panels = is_fixed(view, narrow) and not any(_in_window(view, narrow, a) for a in view.read_axes[narrow])
+    return 6 if panels and view.target.registers > 16 else 4
 
 
 def _best(view: View, tiles: list[Tile], wide: int, narrow: int) -> list[Tile]:

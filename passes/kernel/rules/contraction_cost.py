@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from math import gcd, prod
+from math import gcd, log2, prod
 
 from jtc.dialects.affine import Affine
 from jtc.dialects.expr import reads_of
@@ -18,12 +18,12 @@ from jtc.passes.kernel.rules.common import View
 
 LATENCY = 4.0                  # cycles of one fused multiply-add: a step of the reduction takes at least these
 SCALAR = 0.12                  # cycles per broadcast that do not overlap with the arithmetic
-FROM_L2 = 0.8                  # the same per vector load from a panel that does not stay in the first-level cache
+FROM_L2 = 0.8                  # the same per cache line of a panel that does not stay in the first-level cache
 L1_SHARE = 0.6                 # of the first-level cache: the largest panel that stays there
 PAGE = 1024                    # bytes; rows this far apart crowd the first-level cache and its address cache
 PAGES = 64                     # entries of the address cache
 FAR_LOAD, FAR_STEP = 1.0, 8.0  # cycles per vector load, per step with broadcasts, where rows are so far apart
-SPLIT_LOAD = 0.6               # cycles per vector load that is not aligned and so touches two cache lines
+SPLIT_LOAD = 0.6               # cycles per vector load that touches two cache lines
 CONVERT, CONVERT_SCALAR = 1.0, 3.0         # cycles per vector load, per broadcast, that is converted every time
 LINE_COST = 2.0                # cycles per cache line of scalars, where the next step of the reduction takes others
 LINE, SETS, WAYS = 64, 64, 8   # bytes of a cache line; sets and ways of the first-level cache
@@ -31,7 +31,7 @@ SET_COST = 4.0                 # cycles per cache line of rows of the scalar ope
 TILE_START = 20.0              # cycles to enter and leave one register tile
 STORE, STORE_SCATTERED = 0.5, 20.0         # cycles per accumulator
 STORE_FAR = 100.0              # where its elements lie in pages of their own, for each tensor that is walked so
-STORE_TURNED = 110.0           # cycles per block of lanes x lanes that is turned, full or not
+STORE_TURNED = 1.72            # cycles per shuffle of a block of lanes x lanes that is turned, full or not
 FAR_ROW = 25.0                 # cycles per row of a tile in a page of its own, of each tensor larger than the L2 cache
 RELOAD, RELOAD_TURNED = 1.5, 9.0           # cycles per accumulator that a later block of the reduction takes up again
 EPILOGUE = 0.9                 # cycles per instruction of the epilogue and accumulator
@@ -97,6 +97,7 @@ def tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: int, bloc
     far = [1 for stride in (write[tile.vector], *(view.strides[i][tile.vector] for i in after))
            if abs(stride) * 4 >= 4 * PAGE]
     scattered = STORE_FAR * len(far) if far else STORE_SCATTERED
+    lines, shuffles = view.target.vector_bits / (8 * LINE), lanes * log2(lanes)
     large = [a.flat for a in (view.stage.write, *(view.stage.reads[i] for i in reads_of(view.stage.epilogue)))
              if a.size * a.dtype.bytes > view.target.l2]
 
@@ -105,13 +106,14 @@ def tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: int, bloc
         extents = (outer, inner) if len(axes) > 1 else (inner,)
         scalars = prod(n for n, used in zip(extents, in_narrow) if used)
         loads = vectors * prod(n for n, used in zip(extents, in_wide) if used)
-        step = max(count / 2, (scalars + loads) / 2, LATENCY) + SCALAR * scalars + (0.0 if near else FROM_L2 * loads)
+        step = max(count / 2, (scalars + loads) / 2, LATENCY) + SCALAR * scalars + \
+            (0.0 if near else FROM_L2 * loads * lines)
         store = (STORE if straight else scattered) * count
         reload = (RELOAD_TURNED if turned and not straight else RELOAD) * count
         finished = count
         if turned and not straight:
             finished = vectors * lanes * outer * -(-inner // lanes)
-            store = STORE_TURNED * finished / lanes
+            store = STORE_TURNED * shuffles * finished / lanes
         points = {**dict(zip(axes, extents)), tile.vector: vectors * lanes}
         store += FAR_ROW * sum(prod(n for a, n in points.items() if abs(form[a]) * 4 >= 4 * PAGE) for form in large)
         return blocks * (step * depth + TILE_START + store) + (blocks - 1) * reload + finished * EPILOGUE * view.work
@@ -216,7 +218,7 @@ class Nest:
             if _in_order(self.wide) and _reach(view, self.wide.number) >= PAGE and depth > PAGES:
                 cost += FAR_LOAD * loads
             if self.wide.copy or any(c % lanes for a, c in strides.terms.items() if a != tile.vector):
-                cost += SPLIT_LOAD * loads
+                cost += SPLIT_LOAD * loads * view.target.vector_bits / (8 * LINE)    # shorter ones seldom do
         if not self.narrow.packed:
             if _in_order(self.narrow) and _reach(view, self.narrow.number) >= PAGE and depth > PAGES:
                 cost += FAR_STEP * steps * panels
