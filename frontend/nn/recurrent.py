@@ -87,26 +87,35 @@ class _Recurrent(Module):
     weight_ih_lk  [gates * hidden_size, input_size], or directions * hidden_size columns from layer 1 on
     weight_hh_lk  [gates * hidden_size, hidden_size]
     bias_ih_lk, bias_hh_lk  [gates * hidden_size], unless bias is False
+    weight_hr_lk  [proj_size, hidden_size], where proj_size is not 0: it makes the output of a step proj_size long, and
+                  outputs have proj_size for hidden_size in the columns of the other weights
     all uniform within 1 / sqrt(hidden_size)
     """
 
     def __init__(self, cell: Cell, input_size: int, hidden_size: int, num_layers: int, bias: bool, batch_first: bool,
-                 dropout: float, bidirectional: bool, dtype: Any):
+                 dropout: float, bidirectional: bool, dtype: Any, proj_size: int = 0):
         super().__init__()
         check_sizes(self, 1, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        check_sizes(self, 0, proj_size=proj_size)
+        if proj_size >= hidden_size:
+            raise input_error(f"proj_size of {type(self).__name__} is smaller than hidden_size {hidden_size}, "
+                              f"got {proj_size}")
         if not 0 <= dropout <= 1:
             raise input_error(f"dropout probability {dropout} is not between 0 and 1")
-        self.cell = cell
+        self.cell, self.proj_size = cell, proj_size
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout, self.bidirectional = bias, batch_first, dropout, bidirectional
         rows, directions = cell.gates * hidden_size, 2 if bidirectional else 1
+        output = proj_size or hidden_size
         for layer, suffix in self._places():
-            width = input_size if layer == 0 else directions * hidden_size
+            width = input_size if layer == 0 else directions * output
             setattr(self, f"weight_ih{suffix}", uninitialised(rows, width, dtype=dtype))
-            setattr(self, f"weight_hh{suffix}", uninitialised(rows, hidden_size, dtype=dtype))
+            setattr(self, f"weight_hh{suffix}", uninitialised(rows, output, dtype=dtype))
             if bias:
                 setattr(self, f"bias_ih{suffix}", uninitialised(rows, dtype=dtype))
                 setattr(self, f"bias_hh{suffix}", uninitialised(rows, dtype=dtype))
+            if proj_size:
+                setattr(self, f"weight_hr{suffix}", uninitialised(proj_size, hidden_size, dtype=dtype))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -127,9 +136,10 @@ class _Recurrent(Module):
         if self.batch_first and x.ndim == 3:
             x = x.swapaxes(0, 1)
         places = self._places()
-        shape = (len(places), *x.shape[1:-1], self.hidden_size)
-        states = hx if hx is not None else tuple(zeros(shape, dtype=x.dtype) for _ in range(self.cell.states))
-        for state in states:
+        widths = (self.proj_size or self.hidden_size, *(self.hidden_size,) * (self.cell.states - 1))
+        shapes = [(len(places), *x.shape[1:-1], width) for width in widths]
+        states = hx if hx is not None else tuple(zeros(shape, dtype=x.dtype) for shape in shapes)
+        for state, shape in zip(states, shapes):
             if state.shape != shape:
                 raise input_error(f"{name} needs initial states of shape {shape}, got {state.shape}")
         outputs: list[Tensor] = []
@@ -149,17 +159,21 @@ class _Recurrent(Module):
     def _direction(self, x: Tensor, state: State, suffix: str) -> tuple[Tensor, State]:
         w_x, w_h = getattr(self, f"weight_ih{suffix}"), getattr(self, f"weight_hh{suffix}")
         b_x, b_h = (getattr(self, f"{name}{suffix}") if self.bias else None for name in ("bias_ih", "bias_hh"))
+        w_r = getattr(self, f"weight_hr{suffix}") if self.proj_size else None
 
         def step(state: State, x: Tensor) -> tuple[State, Tensor]:
-            state = self.cell.step(state, x, w_h, b_h)
-            return state, state[0]
+            h, *rest = self.cell.step(state, x, w_h, b_h)
+            if w_r is not None:
+                h = matmul(h, matrix_transpose(w_r))
+            return (h, *rest), h
 
         last, outputs = scan(step, state, self.cell.inputs(x, w_x, b_x, b_h), reverse=suffix.endswith("_reverse"))
         return outputs, last
 
     def extra_repr(self) -> str:
         shown = [f"{self.input_size}, {self.hidden_size}"]
-        defaults = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False}
+        defaults = {"proj_size": 0, "num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0,
+                    "bidirectional": False}
         shown += [f"{name}={getattr(self, name)}" for name, value in defaults.items() if getattr(self, name) != value]
         return ", ".join(shown)
 
@@ -201,14 +215,18 @@ class GRU(_Recurrent):
 
 class LSTM(_Recurrent):
     """Long short-term memory over the steps of x, as `RNN` apart from the step; gates in the order input, forget, cell,
-    output.  States are pairs (h, c), at the start and in the result (outputs, (h, c)).
+    output.  States are pairs (h, c), at the start and in the result (outputs, (h, c)).  With proj_size, h is
+    multiplied by weight_hr: outputs and h are proj_size wide, c is hidden_size wide.
 
-    Source: Hochreiter, Schmidhuber, "Long short-term memory", 1997.  Projections (proj_size) are not there.
+    Source: Hochreiter, Schmidhuber, "Long short-term memory", 1997; projections: Sak, Senior, Beaufays, "Long
+    short-term memory based recurrent neural network architectures for large vocabulary speech recognition", 2014.
     """
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
-                 batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, dtype: Any = None):
-        super().__init__(_LSTM(), input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype)
+                 batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, proj_size: int = 0,
+                 dtype: Any = None):
+        super().__init__(_LSTM(), input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype,
+                         proj_size)
 
     def forward(self, x: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         outputs, (h, c) = self._run(x, None if hx is None else (hx[0], hx[1]))

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.usefixtures("backend")
 LAYERS = [
     ("RNN", {}), ("RNN", {"nonlinearity": "relu", "bias": False, "num_layers": 2}),
     ("LSTM", {}), ("LSTM", {"num_layers": 2, "bidirectional": True, "batch_first": True}),
+    ("LSTM", {"proj_size": 2}), ("LSTM", {"proj_size": 5, "num_layers": 2, "bidirectional": True, "bias": False}),
     ("GRU", {"bidirectional": True}), ("GRU", {"num_layers": 2, "bias": False, "batch_first": True}),
 ]
 CELLS = [("RNNCell", {"nonlinearity": "relu"}), ("RNNCell", {"bias": False}), ("LSTMCell", {}), ("GRUCell", {})]
@@ -62,7 +63,8 @@ def twins(name, options):
 def test_layers(name, options):
     ours, theirs = twins(name, options)
     count = options.get("num_layers", 1) * (2 if options.get("bidirectional") else 1)
-    states = [normal(count, 3, 6, seed=k) for k in range(2 if name == "LSTM" else 1)]
+    widths = [options.get("proj_size", 6), 6][:2 if name == "LSTM" else 1]
+    states = [normal(count, 3, width, seed=k) for k, width in enumerate(widths)]
     length = (3, 5) if options.get("batch_first") else (5, 3)
     compare(ours, theirs, normal(*length, 4), states)
     compare(ours, theirs, normal(*length, 4, seed=1), [])
@@ -88,11 +90,16 @@ def test_initial_values_and_text():
     layer = nn.LSTM(3, 16, num_layers=2, batch_first=True)
     assert all(p.abs().max().item() <= 0.25 for p in layer.parameters())
     assert repr(layer) == "LSTM(3, 16, num_layers=2, batch_first=True)"
+    assert repr(nn.LSTM(3, 16, proj_size=4)) == "LSTM(3, 16, proj_size=4)"
     assert repr(nn.GRUCell(3, 4, bias=False)) == "GRUCell(3, 4, bias=False)"
 
 
 @pytest.mark.parametrize("call, message", [
     (lambda: nn.LSTM(3, 0), "hidden_size of LSTM is an integer of at least 1, got 0"),
+    (lambda: nn.LSTM(3, 4, proj_size=4), "proj_size of LSTM is smaller than hidden_size 4, got 4"),
+    (lambda: nn.LSTM(3, 4, proj_size=-1), "proj_size of LSTM is an integer of at least 0, got -1"),
+    (lambda: nn.LSTM(3, 4, proj_size=2)(jtc.zeros((5, 2, 3)), (jtc.zeros((1, 2, 4)), jtc.zeros((1, 2, 4)))),
+     r"LSTM needs initial states of shape \(1, 2, 2\), got \(1, 2, 4\)"),
     (lambda: nn.RNN(3, 4, nonlinearity="sin"), "unknown nonlinearity 'sin'"),
     (lambda: nn.GRU(3, 4, dropout=2.0), "dropout probability 2.0 is not between 0 and 1"),
     (lambda: nn.GRU(3, 4)(jtc.zeros((5, 2, 4))), r"GRU takes \[length, n, 3\].*got shape \(5, 2, 4\)"),
