@@ -46,6 +46,7 @@ OPTIMISATIONS = (
     Optimisation("sharing memory", "every value between kernels has memory of its own", {"reuse": False}),
     Optimisation("pool", "freed memory goes back to the system: every call gets new pages", {"pool_limit": 0}),
     Optimisation("threads", "one thread", {"threads": 1}),
+    Optimisation("tuning", "default schedules also where tuning has found better ones", {"schedules": "default"}),
     Optimisation("steps as one program", f"against {UNROLL} training steps in one program", unrolled=True),
 )
 

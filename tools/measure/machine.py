@@ -104,13 +104,13 @@ class Priority:
     def _set(self, value: int) -> None:
         """For every thread of this process: those of pools have the priority that the process had at their birth.
 
-        Where Linux groups processes by session, what counts between sessions is the priority of the group; it is
-        set by the process that leads one.
+        Where Linux groups processes by session, what counts between sessions is the priority of the group; the process
+        that leads one raises it, and never lowers it: then others' idle work would take the time.
         """
         if self.allowed:
             if os.getsid(0) == os.getpid():
                 with suppress(OSError), open("/proc/self/autogroup", "w", encoding="ascii") as file:
-                    file.write(str(value))
+                    file.write(str(min(value, 0)))
             for thread in os.listdir("/proc/self/task"):
                 with suppress(OSError):                     # it has ended
                     os.setpriority(os.PRIO_PROCESS, int(thread), value)

@@ -139,7 +139,9 @@ def plot(name: str, found: Sequence[Point], ceilings: Ceilings, path: Path) -> N
     axes.set(xscale="log", yscale="log", xlim=(low, high), xlabel="operations per byte", ylabel="G operations/s",
              title=f"{name}, {ceilings.threads} thread{'s' * (ceilings.threads != 1)}")
     axes.grid(alpha=0.3, which="both")
-    axes.legend(fontsize=7, loc="lower right")
+    for handle in axes.legend(fontsize=7, loc="lower right").legend_handles:
+        if hasattr(handle, "set_sizes"):                    # points in the legend are all of one size
+            handle.set_sizes([30])
     figure.tight_layout()
     figure.savefig(path, dpi=130)
     plt.close(figure)
