@@ -60,8 +60,8 @@ def document() -> str:
     return f"""# Vector maths
 
 Elementary functions are written into the kernel as arithmetic (`compiler/cpu/vector_math*.py`): no libm call, the same
-code for every lane and for scalars.  Largest errors in units in the last place, tested for every x86-64 level
-(`tests/py/test_vector_math.py`):
+code for every lane and for scalars.  Largest errors in units in the last place, tested for every x86-64 level and, in
+an emulator, for aarch64 (`tests/py/test_vector_math.py`):
 
 | function | f32 | f64 | method | source |
 |---|---|---|---|---|

@@ -1,4 +1,4 @@
-"""Every scalar function of the op table, compiled for vectors and scalars on each x86-64 level, against NumPy.
+"""Every scalar function of the op table, compiled for vectors and scalars of each processor, against NumPy.
 
 Functions with an entry in the ULP table are compared with extended precision; all others must give NumPy's bits.
 """
@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import re
 import subprocess
 from pathlib import Path
 
@@ -15,14 +16,18 @@ import pytest
 from jtc.compiler.cpu import lower, machine, vector_math, vector_math_accuracy
 from jtc.compiler.cpu.builder import Builder
 from jtc.compiler.cpu.vector_math_value import Value
+from jtc.compiler.link import find_linker
 from jtc.dialects.dtypes import BF16, BOOL, DTYPES, F16, F32, F64, I32, I64
 from jtc.dialects.optable import SCALAR_FUNCTIONS, OpError, philox_4x32
 from jtc.dialects.reference_values import convert, scalar
+from jtc.runtime import processor
+from jtc.tools import emulated
 
 N = 1 << 14
 ALL = list(DTYPES.values())
 # (target, whether values are vectors)
-CONFIGURATIONS = [("x86-64", True), ("x86-64", False), ("x86-64-v3", True), ("x86-64-v4", True), ("native", False)]
+CONFIGURATIONS = [("x86-64", True), ("x86-64", False), ("x86-64-v3", True), ("x86-64-v4", True), ("native", False),
+                  ("aarch64", True), ("aarch64", False)]
 
 
 def memory(dtype):
@@ -62,12 +67,35 @@ class Kernel:
         b.line(f"memref.store {value}, {name}[%i] : {of}" if lanes is None else
                f"vector.store {value}, {name}[%i] : {of}, {kind}")
 
-    def __call__(self, library, *inputs):
+    def __call__(self, run, *inputs):
         inputs = [np.ascontiguousarray(x, d.numpy) for x, d in zip(inputs, self.sources, strict=True)]
         outputs = [np.full(N, 1, np.int8) if d is BOOL else np.full(N, 77, d.numpy) for d in self.results]
-        operands = [x.ctypes.data for x in [*inputs, *outputs]]
-        library[self.symbol]((ctypes.c_void_p * len(operands))(*operands), None, ctypes.c_int64(0), ctypes.c_int64(N))
+        outputs = run(self.symbol, inputs, outputs)
         return [x.astype(bool) if d is BOOL else x for x, d in zip(outputs, self.results)]
+
+
+class Here:
+    """Calls functions of a shared object in this process: (symbol, inputs, outputs) -> outputs, written."""
+
+    def __init__(self, path, target):
+        self.library = ctypes.CDLL(str(path))
+
+    def __call__(self, symbol, inputs, outputs):
+        operands = [x.ctypes.data for x in [*inputs, *outputs]]
+        self.library[symbol]((ctypes.c_void_p * len(operands))(*operands), None, ctypes.c_int64(0), ctypes.c_int64(N))
+        return outputs
+
+
+class Emulated:
+    """The same for a processor that this machine is not."""
+
+    def __init__(self, path, target):
+        self.path, self.target = path, target
+
+    def __call__(self, symbol, inputs, outputs):
+        arrays = [*inputs, *outputs]
+        call = emulated.Call(symbol, [(number, 0) for number in range(len(arrays))], 0, [(0, N)])
+        return emulated.run(self.path, self.target, [(array, 64) for array in arrays], [call])[len(inputs):]
 
 
 def functions_on(dtype):
@@ -117,11 +145,13 @@ def philox_kernel(target, lanes):
 
 @pytest.fixture(scope="module", params=CONFIGURATIONS, ids=lambda c: f"{c[0]}-{'vector' if c[1] else 'scalar'}")
 def compiled(request, tmp_path_factory):
-    """(kernels by symbol, library): all for one target in one shared object, which must link without a library."""
+    """(kernels by symbol, what runs them): for one target in one shared object, which must link without a library."""
     name, vector = request.param
     target = machine.named(name)
-    if not set(target.features.split(",")) <= set(machine.host().features.split(",")):
+    if target.family == processor.family() and not machine.runs_here(target):
         pytest.skip(f"this machine does not run {name}")
+    if target.family != processor.family() and emulated.missing(target):
+        pytest.skip(f"cannot run {name}: this machine lacks {emulated.missing(target)}")
     folder = tmp_path_factory.mktemp("kernels")
 
     def lanes(dtype):
@@ -136,8 +166,10 @@ def compiled(request, tmp_path_factory):
         objects.append(folder / f"{kernel.symbol}.o")
         objects[-1].write_bytes(lower.to_object(llvm_ir, target))
     library = folder / "kernels.so"
-    subprocess.run(["ld", "-shared", "-z", "text", "--no-undefined", "-o", library, *objects], check=True)
-    return {k.symbol: k for k in kernels}, ctypes.CDLL(str(library))
+    linker = find_linker(target.family)
+    subprocess.run([linker, "-shared", "-z", "text", "--no-undefined", "-o", library, *objects], check=True)
+    run = (Here if target.family == processor.family() else Emulated)(library, target)
+    return {k.symbol: k for k in kernels}, run
 
 
 # ------------------------------------------------------------------------------------------------ samples
@@ -215,11 +247,11 @@ def assert_same(got, want, inputs, label, zeros=True):
 # ------------------------------------------------------------------------------------------------ tests
 @pytest.mark.parametrize("dtype", [F32, F64], ids=str)
 def test_float_functions(compiled, dtype):
-    kernels, library = compiled
+    kernels, run = compiled
     x, a, b = float_samples(dtype)
     condition = np.random.default_rng(2).random(N) < 0.5
     kernel = kernels[f"functions_{dtype}"]
-    *results, where = kernel(library, condition, x, a, b)
+    *results, where = kernel(run, condition, x, a, b)
     failures = []
     for row, got in zip(functions_on(dtype), results, strict=True):
         inputs = (x,) if row.arity == 1 else (a, b)
@@ -244,11 +276,11 @@ def test_float_functions(compiled, dtype):
 
 @pytest.mark.parametrize("dtype", [F32, F64], ids=str)
 def test_limits_that_are_constants(compiled, dtype):
-    kernels, library = compiled
+    kernels, run = compiled
     kernel = kernels[f"limits_{dtype}"]
     x = float_samples(dtype)[0]
     cases = [(fn, limit) for fn in (np.maximum, np.minimum) for limit in LIMITS for _ in "ab"]
-    for (fn, limit), got in zip(cases, kernel(library, x), strict=True):
+    for (fn, limit), got in zip(cases, kernel(run, x), strict=True):
         assert_same(got, fn(x, dtype.numpy.type(limit)), (x,), f"{fn.__name__} and {limit}", zeros=False)
     plain = sum(not np.isnan(limit) for limit in LIMITS) * 4
     assert kernel.text.count(" uno,") == len(cases) - plain, "only what may be NaN is asked"
@@ -257,11 +289,11 @@ def test_limits_that_are_constants(compiled, dtype):
 @pytest.mark.parametrize("dtype", [F16, BF16], ids=str)
 def test_half_functions(compiled, dtype):
     """Computed in float32, then rounded once."""
-    kernels, library = compiled
+    kernels, run = compiled
     with np.errstate(over="ignore"):
         x, a, b = (v.astype(dtype.numpy) for v in float_samples(F32))
     condition = np.random.default_rng(2).random(N) < 0.5
-    *results, where = kernels[f"functions_{dtype}"](library, condition, x, a, b)
+    *results, where = kernels[f"functions_{dtype}"](run, condition, x, a, b)
     for row, got in zip(functions_on(dtype), results, strict=True):
         inputs = (x,) if row.arity == 1 else (a, b)
         with np.errstate(all="ignore"):
@@ -272,14 +304,14 @@ def test_half_functions(compiled, dtype):
 
 @pytest.mark.parametrize("dtype", [d for d in ALL if not d.is_float], ids=str)
 def test_integer_functions(compiled, dtype):
-    kernels, library = compiled
+    kernels, run = compiled
     if dtype is BOOL:
         a, b = np.arange(N) % 2 == 1, np.arange(N) // 2 % 2 == 1
         x = a
     else:
         x, a, b = integer_samples(dtype)
     condition = np.random.default_rng(2).random(N) < 0.5
-    *results, where = kernels[f"functions_{dtype}"](library, condition, x, a, b)
+    *results, where = kernels[f"functions_{dtype}"](run, condition, x, a, b)
     for row, got in zip(functions_on(dtype), results, strict=True):
         inputs = (x,) if row.arity == 1 else (a, b)
         with np.errstate(all="ignore"):
@@ -288,7 +320,7 @@ def test_integer_functions(compiled, dtype):
 
 
 def test_conversions(compiled):
-    kernels, library = compiled
+    kernels, run = compiled
     limits = np.array([0.0, -0.0, 0.5, -0.5, 1.9, -1.9, 127, 128, -129, 255, 256, 65504, 65519, 65520, 65536, 1e5,
                        2.0 ** 31, -2.0 ** 31, 2.0 ** 31 - 1, -2.0 ** 31 - 1, -2.0 ** 31 - 0.5, 2.0 ** 31 - 0.5,
                        2.0 ** 32, 2.0 ** 63, -2.0 ** 63, 2.0 ** 63 + 4096, 2.0 ** 64, 2.0 ** 53 + 2, 1e30, -1e30,
@@ -305,7 +337,7 @@ def test_conversions(compiled):
                 sources.append((np.arange(N) * 4 + np.arange(N) % 4).astype(np.uint16).view(dtype.numpy))
             else:
                 sources.append(np.concatenate([limits, float_samples(dtype)[0]])[:N].astype(dtype.numpy))
-    results = iter(kernels["conversions"](library, *sources))
+    results = iter(kernels["conversions"](run, *sources))
     for x, source in zip(sources, ALL):
         for to in ALL:
             with np.errstate(all="ignore"):
@@ -314,10 +346,27 @@ def test_conversions(compiled):
 
 
 def test_philox(compiled):
-    kernels, library = compiled
+    kernels, run = compiled
     counter, key, _ = integer_samples(I64)
-    got, = kernels["philox"](library, counter, key)
+    got, = kernels["philox"](run, counter, key)
     np.testing.assert_array_equal(got, philox_4x32(counter, key))
+
+
+# Arithmetic on single floats: x86's ...ss and ...sd, Arm's on registers s, d and h.
+_SINGLE = re.compile(r"^\s+(v?(?:add|sub|mul|div|sqrt|max|min|fn?m(?:add|sub)\d+)s[sd]\s.*|"
+                     r"f(?:add|sub|mul|div|n?m(?:add|sub)|sqrt|max|min)\s+[sdh]\d.*)$", re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["x86-64", "x86-64-v3", "aarch64"])
+def test_vectors_stay_vectors(name):
+    """No function of float vectors takes its lanes apart."""
+    target = machine.named(name)
+
+    def singles(lanes):
+        kernel = functions_kernel(target, F32, lanes)
+        llvm_ir = lower.to_llvm(kernel.text, kernel.symbol, len(kernel.sources) + len(kernel.results))
+        return _SINGLE.findall(lower.to_assembly(llvm_ir, target))
+    assert singles(target.lanes(F32)) == [] != singles(None)
 
 
 def test_every_function_has_code():
