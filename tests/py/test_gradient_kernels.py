@@ -115,10 +115,18 @@ def test_the_update_is_part_of_the_weights_gradient():
     assert len(kernels(step, array(128, 64))) <= 4
 
 
+def test_small_updates_are_computed_side_by_side():
+    """Updates of vectors of different sizes are one kernel, that of a matrix is one of its own."""
+    sizes = [(48,), (16,), (96,), (512, 512), (8, 4)]
+    opt = optim.SGD([nn.Parameter(np.zeros(size, np.float32)) for size in sizes], lr=0.1, momentum=0.9)
+    found = kernels(lambda *g: opt.update(g), *(array(*size) for size in sizes))
+    assert sorted([len(s.writes) for s in k.stages] for k in found) == [[2], [2] * 4]
+
+
 def test_an_update_reads_everything_once():
-    """Adam's two means and the parameter: one kernel, however large."""
+    """Adam's two means and the parameter: three results of one stage, however large."""
     weight = nn.Parameter(np.zeros((512, 512), np.float32))
     opt = optim.Adam([weight], lr=0.1)
     found = kernels(lambda g: opt.update([g]), array(512, 512))
     large = [k for k in found if any(prod(a.size for a in s.axes) >= weight.size for s in k.stages)]
-    assert len(large) == 1 and len(large[0].stages) == 3
+    assert len(large) == 1 and len(large[0].stages) == 1 and len(large[0].stages[0].more) == 2

@@ -12,7 +12,9 @@ parameter are then read once for the update of all.
 Where an update is made of a result element by element, both are results of one stage (results.py) before that.
 
 A stage is first joined with those that it reads, the largest buffer first; then with stages that reduce what it
-reduces, so that memory is read once: the gradients of a norm's scale and shift.
+reduces, so that memory is read once: the gradients of a norm's scale and shift.  Last, small results that lose nothing
+by waiting for each other, as they are outputs, are computed side by side in one kernel: the updates of all biases, where
+they need a norm of all gradients first.
 """
 from __future__ import annotations
 
@@ -40,12 +42,12 @@ def group(units: Sequence[Unit], outputs: Iterable[str], types: Mapping[str, Ten
     wanted = set(outputs)
     units = keep_rows(units, wanted)
     lasting = wanted | {link.new for link in replaced(units, types, updates)}
-    return _Grouping(join_results(units, lasting, wanted), wanted, types).run()
+    return _Grouping(join_results(units, lasting, wanted), wanted, types, lasting).run()
 
 
 class _Grouping:
-    def __init__(self, units: Sequence[Unit], outputs: set[str], types: Mapping[str, TensorType]):
-        self.held, self.outputs, self.types = Units(units), outputs, types
+    def __init__(self, units: Sequence[Unit], outputs: set[str], types: Mapping[str, TensorType], lasting: set[str]):
+        self.held, self.outputs, self.types, self.lasting = Units(units), outputs, types, lasting
         self.facts = {id(s): StageFacts(s) for u in self.held.units.values() for s in u.stages}
         self.alone = {n: "many tensors are written into one" if u.apart else _alone(u.stages)
                       for n, u in self.held.units.items()}
@@ -55,7 +57,27 @@ class _Grouping:
             self.held.enter(n)
             self.with_producers(n)
             self.with_siblings(n)
+        self.side_by_side()
         return self.held.in_order()
+
+    def side_by_side(self) -> None:
+        """Put small units that share no axes, and of which nothing is read, into one kernel after the other."""
+        held, last, points, ops = self.held, -1, 0, 0
+        for n in sorted(held.units):
+            unit = held.units[n]
+            size = sum(self.facts[id(s)].points for s in unit.stages)
+            count = sum(len(s.ops) for s in unit.stages)
+            if self.alone[n] or unit.layout.shared or size > SMALL or not set(unit.written) <= self.lasting \
+                    or any(held.readers.get(b) for b in unit.written):
+                continue
+            if last >= 0 and points + size <= SMALL and ops + count <= MAX_OPS and held.independent(last, n) \
+                    and held.units[last].fixed == unit.fixed:
+                held.merge(last, n, Unit([*held.units[last].stages, *unit.stages], unit.fixed,
+                                         held.units[last].refused + unit.refused))
+                points, ops = points + size, ops + count
+            else:
+                points, ops = size, count
+            last = n
 
     def with_producers(self, n: int) -> None:
         held, unit = self.held, self.held.units[n]
