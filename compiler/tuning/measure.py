@@ -24,7 +24,7 @@ from jtc.dialects.kernel import Program
 from jtc.passes.kernel.choice import Choice, identity
 from jtc.runtime.module import Module, load_module, to_buffer
 
-SLICE = 0.03        # seconds of one variant in one round, after a run to warm up; at least two runs
+SLICE, LEAST = 0.03, 2      # seconds of one variant in one round, after a run to warm up; at least so many runs
 TOLERANCE = 1e-2    # of the largest value: how far results may move when sums are made in another order
 
 Variant = Mapping[str, Choice]          # identity of a kernel -> its schedules; the default ones for all others
@@ -141,9 +141,14 @@ class Built:
         self.module.profile(*self.inputs)
         runs: list[list[float]] = []
         end = time.perf_counter() + SLICE
-        while len(runs) < 2 or time.perf_counter() < end:
+        while len(runs) < LEAST or time.perf_counter() < end:
             runs.append(self.module.profile(*self.inputs))
         return [min(launch) for launch in zip(*runs)]
+
+
+def slice_seconds(run: float) -> float:
+    """How long one variant takes in one round, if a run takes so long."""
+    return max(SLICE + run, (1 + LEAST) * run)
 
 
 def _shares(scheduled: Program, identities: Mapping[str, str], absorbed: set[str]) -> dict[str, dict[str, float]]:

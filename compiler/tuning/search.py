@@ -22,8 +22,7 @@ from jtc.passes.kernel.rules.common import Candidate
 
 BATCH = 6               # variants that are measured together, besides the default
 ROUNDS = 5              # of a batch
-DUEL = 15               # rounds of the last comparison; DUEL_LONG where it comes out close
-DUEL_LONG = 31
+DUEL = (7, 8, 16)       # rounds of the last comparison; the next ones where it is not decided
 MARGIN = 0.01           # a gain below is not worth another schedule
 CONFIDENCE = 0.98       # of the interval of a median gain
 FIRST = 18              # candidates of the rules for one stage
@@ -143,14 +142,16 @@ class Interval:
 class Search:
     """See the module's text.
 
-    now, end  the clock, and when the budget is spent
-    report    called with what is done and how much of the budget is spent (0 to 1)
+    now, budget  the clock, and how long the search may take
+    seconds      that one variant takes in one round, so that batches can be as large as the budget allows
+    report       called with what is done and how much of the budget is spent (0 to 1)
     """
 
     tasks: list[Task]
     measure: Measure
     now: Callable[[], float]
     budget: float
+    seconds: float = 0.0
     report: Callable[[str, float], None] = lambda what, share: None
     interrupted: bool = False
 
@@ -166,10 +167,11 @@ class Search:
 
     def _search(self, start: float, end: float) -> None:
         slowest = 0.0
+        fits = int((end - start) / (ROUNDS * self.seconds)) - 2 if self.seconds else BATCH
         while self.now() + slowest < end or not slowest:
             began = self.now()
             batch: list[dict[str, Stages]] = []
-            for _ in range(BATCH):
+            for _ in range(min(max(fits, 1), BATCH)):
                 if not (row := {t.identity: s for t in self.tasks if (s := t.next()) is not None}):
                     break
                 batch.append(row)
@@ -196,16 +198,22 @@ class Search:
         if not winners:
             return {}
         taken: dict[str, Choice] = {}
-        for rounds in (DUEL, DUEL_LONG):
+        gains: dict[str, list[float]] = {identity: [] for identity in winners}
+        total: list[float] = []
+        for rounds in DUEL:
             self.report("comparing the best with the default", min(1.0, (self.now() - start) / self.budget))
             base, found = self.measure([{}, winners], rounds)
             if base is None or found is None:
                 return {}               # the problem was told
-            gains = {i: Interval.of(ratios(base.kernels[i], found.kernels[i])) for i in winners}
-            taken = {i: Choice(winners[i].stages, round(g.median, 3)) for i, g in gains.items() if g.low > 1 + MARGIN}
-            if Interval.of(ratios(base.total, found.total)).high < 1:
+            total += ratios(base.total, found.total)
+            for identity, values in gains.items():
+                values += ratios(base.kernels[identity], found.kernels[identity])
+            sure = {identity: Interval.of(values) for identity, values in gains.items()}
+            taken = {identity: Choice(winners[identity].stages, round(gain.median, 3))
+                     for identity, gain in sure.items() if gain.low > 1 + MARGIN}
+            if Interval.of(total).high < 1:
                 taken = {}              # each faster, and all together slower: the kernels disturb each other
-            close = any(g.low <= 1 + MARGIN < g.median for g in gains.values())
+            close = any(gain.low <= 1 + MARGIN < gain.median for gain in sure.values())
             if not close or self.interrupted or self.now() - start > self.budget:
                 break
         return taken

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from jtc.compiler import phases, pipeline
 from jtc.compiler.phases import Settings
 from jtc.compiler.tuning import store
-from jtc.compiler.tuning.measure import Bench, Measure
+from jtc.compiler.tuning.measure import Bench, Measure, slice_seconds
 from jtc.compiler.tuning.search import Search, Task
 from jtc.dialects.errors import InternalError, JtcError
 from jtc.dialects.graph import Graph
@@ -87,7 +87,8 @@ def tune(program: Graph | Program, phase: str, settings: Settings, budget: float
         if all(s.schedule is None for s in kernel.stages):
             tasks.append(Task(identity, name, [Options(s, kernel, bench.program, plain.target, plain.strict)
                                                for s in kernel.stages]))
-    search = Search(tasks, timed, now, budget, lambda what, share: progress(what, round(100 * share), 100))
+    search = Search(tasks, timed, now, budget, slice_seconds(total),
+                    lambda what, share: progress(what, round(100 * share), 100))
     choices = search.run() if tasks else {}
     if choices and timed is bench and not bench.agree({}, choices):
         log.warning("%s: with the fastest schedules results differ by more than rounding; the default ones stay",

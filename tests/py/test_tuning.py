@@ -15,7 +15,7 @@ from jtc.compiler.explain import explain_graph
 from jtc.compiler.tuning import measure, search, store
 from jtc.compiler.tuning import tune as tune_module
 from jtc.compiler.tuning.measure import Bench, Times
-from jtc.compiler.tuning.search import BATCH, DUEL, MARGIN, Interval, Search, Task
+from jtc.compiler.tuning.search import BATCH, MARGIN, Interval, Search, Task
 from jtc.compiler.tuning.tune import tune
 from jtc.dialects.errors import InputError, UsageError
 from jtc.dialects.kernel import Schedule
@@ -131,6 +131,13 @@ def test_the_budget_ends_the_search_and_leaves_time_for_the_duel():
     assert best == max(n for batch in machine.batches for n in batch)       # the best of what there was time for
 
 
+def test_batches_are_as_large_as_the_budget_allows():
+    machine = Machine(lambda n: 1.0 / (1 + n), each=10.0)
+    tuner = Search([Task("k", "kernel", [Line()])], machine, lambda: machine.clock, budget=100.0, seconds=75 / 5 / 4)
+    tuner.run()
+    assert len(machine.batches[0]) == 4                 # the default, the best so far, and two that are new
+
+
 def test_one_batch_is_measured_whatever_the_budget():
     machine = Machine(lambda n: 1.0 / (1 + n), each=10.0)
     assert machine.search(budget=0.1)[0] == 3
@@ -185,7 +192,7 @@ def test_interval_of_the_median():
     assert Interval.of(range(15), 0.96) == Interval(3, 7, 11)
     assert Interval.of([1, 2, 3], 0.98) == Interval(1, 2, 3)                # too few for any confidence: all of them
     rng = random.Random(0)
-    inside = sum(i.low <= 0 <= i.high for i in (Interval.of([rng.gauss(0, 1) for _ in range(DUEL)])
+    inside = sum(i.low <= 0 <= i.high for i in (Interval.of([rng.gauss(0, 1) for _ in range(15)])
                                                 for _ in range(500)))
     assert inside >= 0.96 * 500
 
@@ -203,8 +210,9 @@ def layer(x, w):
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(tune_module, "SHORTEST", 0.0)               # these kernels take less
     monkeypatch.setattr(measure, "SLICE", 0.0)
-    for name in ("BATCH", "ROUNDS", "DUEL", "DUEL_LONG"):
-        monkeypatch.setattr(search, name, 2)
+    monkeypatch.setattr(search, "BATCH", 2)
+    monkeypatch.setattr(search, "ROUNDS", 2)
+    monkeypatch.setattr(search, "DUEL", (2,))
     with knobs.use(cache_dir=tmp_path / "cache", threads=1, jobs=0):
         yield
 
