@@ -86,3 +86,19 @@ def test_joins_of_many():
     check(lambda x: jtc.stack([p * k for k, p in enumerate(jtc.unstack(x))]) ** 2, x[:19], second=False)
     graph = jtc.jit(jtc.grad(lambda x: jtc.sum(jtc.sin(jtc.stack(jtc.unstack(x)))))).graph(x)
     assert len(graph.nodes()) < 20 * 100, "nodes grow with the number of tensors, not with its square"
+
+
+def test_steps_share_packed_weights():
+    """What all steps read is packed once, before the first of them."""
+    def f(h, w):
+        return jtc.scan(lambda h, _: (jtc.tanh(h @ w.mT), None), h, length=6)[0]
+
+    h, w = normal(16, 256) / 4, normal(256, 256, seed=1) / 16
+    report = jtc.explain(f, h, w)
+    assert sum("w_packed" in text for k in report.kernels for text in k.reads) == 6
+    assert str(report).count(" to w_packed:") == 1
+    want = h
+    for _ in range(6):
+        want = np.tanh(want @ w.T)
+    with jtc.knobs.use(backend="compiled"):
+        np.testing.assert_allclose(jtc.jit(f)(h, w).numpy(), want, rtol=1e-4, atol=1e-5)

@@ -126,6 +126,13 @@ class View:
     def constants(self) -> set[str]:
         return constant_buffers(self.program)
 
+    def sharers(self, number: int) -> int:
+        """How many kernels of the program read the same elements in the same way, as the steps of a loop read its
+        weights: they share a copy that is made outside of all loops."""
+        read, sizes = self.stage.reads[number], self.stage.sizes
+        return sum(any(a == read and all(s.sizes[x] == sizes[x] for x in read.flat.axes)
+                       for s in kernel.stages for a in s.reads) for kernel in self.program.kernels)
+
     def is_local(self, access: Access) -> bool:
         return any(b.name == access.buffer for b in self.kernel.locals)
 

@@ -215,9 +215,11 @@ def _vector_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
             yield Operand(number, cost=size * COPY, copy=tuple(map(str, range(len(read.index)))))
     if not window and not (_outside(read) and read.guards):
         yield Operand(number, pack=order, packed=True)
-        if (view.target.threads > 1 or not contiguous) and _can_hoist(view, number) and not read.guards:
+        sharers = view.sharers(number)
+        if (view.target.threads > 1 or not contiguous or sharers > 1) and _can_hoist(view, number) and not read.guards:
             each = COPY_KERNEL if contiguous else KERNEL_TURNED if 1 in strides.terms.values() else KERNEL_APART
-            yield Operand(number, cost=copied(view, number, volume(view, number), each), copy=order, packed=True)
+            cost = copied(view, number, volume(view, number), each) / sharers
+            yield Operand(number, cost=cost, copy=order, packed=True)
         if not contiguous:
             for box, cost in _turned_whole(view, number, tile.vector):
                 yield Operand(number, cost=cost, copy=box, pack=order, packed=True)
@@ -251,10 +253,11 @@ def _scalar_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
         outer = [a for a in view.stage.parallel if a in strides.axes]
         order = (*outer, *(r for r in reductions if r in strides.axes))
         yield Operand(number, pack=order, pad=view.lanes, packed=True)
-        if view.target.threads > 1 and _can_hoist(view, number):
+        sharers = view.sharers(number)
+        if (view.target.threads > 1 or sharers > 1) and _can_hoist(view, number):
             turned = KERNEL_ROWS if 1 in strides.terms.values() else KERNEL_APART
             cost = copied(view, number, volume(view, number), COPY_KERNEL if strides[order[-1]] == 1 else turned)
-            yield Operand(number, cost=cost, copy=order, pad=view.lanes, packed=True)
+            yield Operand(number, cost=cost / sharers, copy=order, pad=view.lanes, packed=True)
 
 
 # ------------------------------------------------------------------------------------------------ loops
