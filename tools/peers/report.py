@@ -36,7 +36,7 @@ def text(results: Results, workloads: Mapping[str, Workload], machine: Machine, 
         for kind in ("arguments", "constants") if any(PEERS[n].weights == kind for n in results.versions)) + "."]
     lines += ["Outputs agree with a float64 reference to " + "; ".join(
         f"{limit:.0e} of the largest value ({group}: {why})" for group, (limit, why) in TOLERANCES.items()) + "."]
-    lines += ["Versions: " + ", ".join(results.versions.values()) + "."]
+    lines += ["Versions: " + ", ".join(dict.fromkeys(results.versions.values())) + "."]
     failed = [f"* {name}, {threads} thread{'s' * (threads != 1)}, {peer}: {r.why}"
               for threads, rows in sorted(results.records.items()) for name, row in rows.items()
               for peer, r in row.items() if r.why and r.why != UNSUPPORTED]
@@ -87,8 +87,10 @@ def _panel(panel: Any, results: Results, threads: int, names: Sequence[str]) -> 
                   and (ratio := results.ratio(threads, name, peer))]
         if points:
             where, ratios = [row for row, _ in points], [1 / ratio.median for _, ratio in points]
-            panel.plot(ratios, where, "osD^vPX*h"[number % 9], label=peer, markersize=5)
-            panel.hlines(where, [1 / r.high for _, r in points], [1 / r.low for _, r in points], linewidth=1, alpha=0.5)
+            colour = f"C{number}"
+            panel.plot(ratios, where, "osD^vPX*h"[number % 9], color=colour, label=peer, markersize=5)
+            panel.hlines(where, [1 / r.high for _, r in points], [1 / r.low for _, r in points], color=colour,
+                         linewidth=1, alpha=0.5)
     panel.axvline(1, color="black", linewidth=1, label="jtc")
     panel.set_xscale("log")
     panel.set_yticks(range(len(names)), names, fontsize=7)
