@@ -46,6 +46,7 @@ class Settings:
 
     optimize  LLVM's effort, 0 to 3; strict: keep the arithmetic as written; verify: check the IR after every pass
     fusion, packing, reuse  the knobs of these names: what is merged, copied into panels, and kept in shared memory
+    reduction  the kind that reductions take where they can, or auto
     tuned     identity of a kernel -> schedules that were measured to be better than the default ones
     watch     called as watch(kind, name, seconds, value) after every pass ("pass") and every kernel's step ("kernel")
     sound     kernels that have been verified
@@ -57,6 +58,7 @@ class Settings:
     verify: bool = True
     fusion: str = "full"
     packing: bool = True
+    reduction: str = "auto"
     reuse: bool = True
     tuned: Mapping[str, Choice] = field(default_factory=dict)
     watch: Callable[[str, str, float, Any], None] = field(default=lambda kind, name, seconds, value: None)

@@ -41,6 +41,7 @@ KERNEL = (
     Step("kernel-merge-axes", "before schedules, which choose tiles for the axes that are left"),
     Step("kernel-schedule", "a default schedule for every stage; may split packing off as kernels of its own"),
     Step("kernel-inline-copies", "now that copies are known: values that are only computed to be copied"),
+    Step("kernel-two-pass", "axes have their final sizes; before schedules, which are made for each part"),
     Step("kernel-schedule", "again, for the copies that compute"),
     Step("kernel-update-in-place", "last: which kernel reads a value last is known when all copies are there"),
 )

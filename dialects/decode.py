@@ -393,7 +393,8 @@ def _schedule(fields: Fields) -> Schedule:
         fields.string("vector"), fields.integer("lanes"), fields.parsed("loops", _step, "i:8"),
         tuple(fields.strings("reduction")), fields.parsed("unroll", _step, "k:4"), tuple(packs),
         tuple(fields.strings("split")), fields.integer("threads", 0), fields.flag("stream"),
-        tuple(fields.integers("prefetch")), fields.real("gain", 0.0))
+        tuple(fields.integers("prefetch")), fields.real("gain", 0.0),
+        fields.parsed("tree", _step, "k:2048"))
     fields.finish()
     return result
 

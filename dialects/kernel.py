@@ -117,6 +117,7 @@ class Schedule:
                more runs once.
     reduction  all reduction axes in the order they run inside the register tile, outer to inner
     unroll     (reduction axis, factor); for a vector reduction axis: the number of vector accumulators
+    tree       (reduction axis, steps): blocks of so many steps are reduced one by one, their results meet in pairs
     packs      copies made inside loops
     split      axes whose loops are cut where guards begin and end to hold, so that the interior runs without them
     threads    this many outermost loops may be spread over threads (0: the kernel runs on one)
@@ -136,6 +137,7 @@ class Schedule:
     stream: bool = False
     prefetch: tuple[int, ...] = ()
     gain: float = 0.0
+    tree: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

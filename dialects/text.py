@@ -275,6 +275,8 @@ def _schedule(s: Schedule) -> str:
              "reduction": _strings(s.reduction)}
     if s.unroll:
         attrs["unroll"] = _strings(f"{a}:{n}" for a, n in s.unroll)
+    if s.tree:
+        attrs["tree"] = _strings(f"{a}:{n}" for a, n in s.tree)
     if s.packs:
         attrs["packs"] = f"[{', '.join(map(_pack, s.packs))}]"
     if s.split:

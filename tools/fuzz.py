@@ -79,7 +79,8 @@ def _propose(rng: random.Random, stage: Stage, kernel: Kernel) -> Schedule:
         reduction.remove(vector)
         reduction.append(vector)
     unroll = tuple((a, rng.choice((1, 2, 3, 4, 8))) for a in reduction if rng.random() < 0.5)
-    schedule = Schedule(vector, lanes, tuple(loops), tuple(reduction), unroll)
+    tree = tuple((a, rng.choice((1, 2, 5)) * (lanes if a == vector else 1)) for a in reduction if rng.random() < 0.3)
+    schedule = Schedule(vector, lanes, tuple(loops), tuple(reduction), unroll, tree=tree)
     parallel = [a for a in stage.parallel if a in free]
     packs = _packs(rng, stage, schedule)
     panels = [p.read for p in packs if vector and vector + "//" in p.order]

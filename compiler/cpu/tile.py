@@ -17,6 +17,8 @@ from jtc.compiler.cpu.evaluate import Evaluator
 from jtc.compiler.cpu.operands import Operand, Spot
 from jtc.compiler.cpu.places import Form, Frame, Place
 from jtc.compiler.cpu.prefetch import Prefetches, sources
+from jtc.compiler.cpu.tree import reduce_in_pairs
+from jtc.compiler.cpu.workspace import Workspace
 from jtc.dialects.dtypes import DType
 from jtc.dialects.kernel import Schedule, Stage
 from jtc.dialects.optable import REDUCTIONS, Reduction
@@ -40,6 +42,7 @@ class Tile:
     masks   whether the target has lane masks; without them tails are narrower vectors
     more    what the stage's further results are written to
     in_place  the buffers written whose memory may be that of a read at the same elements
+    workspace  where results wait for others that they meet in pairs
     """
 
     code: Code
@@ -50,6 +53,7 @@ class Tile:
     more: Sequence[Operand]
     places: Mapping[str, Place]
     masks: bool
+    workspace: Workspace
     in_place: frozenset[str] = frozenset()
 
     # -------------------------------------------------------------------------------------------- shape
@@ -161,11 +165,11 @@ class Tile:
         return extents
 
     def _unmergeable(self, operands: list[Operand]) -> set[str]:
-        """Axes that matter in more than addresses."""
+        """Axes that matter in more than addresses: also those whose blocks meet in pairs."""
         forms = [form for o in operands for form in o.forms() if form is not o.form]
         forms += self.values.indices.values()
         forms += [form for guards in self.values.bounds.values() for form, _ in guards]
-        found = {axis for form in forms for axis in form.steps}
+        found = {axis for form in forms for axis in form.steps}.union(dict(self.schedule.tree))
         for operand in operands:
             for gathered in operand.gather:
                 found = found.union(*(self.values.axes[e] for e in gathered.exprs))
@@ -174,14 +178,15 @@ class Tile:
     def reduce(self, frame: Frame) -> Accumulators:
         """Append the reduction loops; returns one accumulator for each slot, None where there was nothing to add."""
         accs: Accumulators = [None] * (0 if self.stage.accumulate else len(self.slots))
-        return self._reduce(list(self.reduction_extents), frame, {}, accs, Prefetches.before(self, frame))
+        return self.reduce_over(list(self.reduction_extents), frame, {}, accs, Prefetches.before(self, frame))
 
     def factor(self, axis: str) -> int:
         """How many steps of a reduction axis (not one on the lanes) one iteration takes."""
         return min(dict(self.schedule.unroll).get(axis, 1), self.reduction_extents[axis])
 
-    def _reduce(self, order: list[str], frame: Frame, offsets: Mapping[str, int], accs: Accumulators,
-                ahead: Prefetches) -> Accumulators:
+    def reduce_over(self, order: list[str], frame: Frame, offsets: Mapping[str, int], accs: Accumulators,
+                    ahead: Prefetches) -> Accumulators:
+        """Append the loops over the axes in `order` at these places along the others."""
         if not order:
             for i, spot in enumerate(self.spots):
                 spot = replace(spot, offsets={**spot.offsets, **offsets})
@@ -193,6 +198,9 @@ class Tile:
                     accs = [*accs[:i], self._accumulate(frame, spot, accs[i]), *accs[i + 1:]]
             return accs
         axis, *rest = order
+        steps = dict(self.schedule.tree).get(axis, 0)
+        if 0 < steps < self.reduction_extents[axis]:
+            return self._joined(accs, reduce_in_pairs(self, order, steps, frame, offsets))
         if axis == self.vector:
             return self._scan_lanes(frame, accs) if self.stage.scan else self._reduce_lanes(frame, offsets, accs)
         extent, factor = self.reduction_extents[axis], self.factor(axis)
@@ -201,14 +209,19 @@ class Tile:
             def body(value: str, carried: Accumulators) -> Accumulators:
                 inner = frame.moved(axis, value, whole - factor)
                 for u in range(factor):
-                    carried = self._reduce(rest, inner, {**offsets, axis: u}, carried, ahead)
+                    carried = self.reduce_over(rest, inner, {**offsets, axis: u}, carried, ahead)
                 if not rest:
                     ahead.inside(self, inner, value)
                 return carried
             accs = self._loop(whole, factor, body, accs)
         for place in range(whole, extent):
-            accs = self._reduce(rest, frame, {**offsets, axis: place}, accs, ahead)
+            accs = self.reduce_over(rest, frame, {**offsets, axis: place}, accs, ahead)
         return accs
+
+    def _joined(self, before: Accumulators, after: Accumulators) -> Accumulators:
+        """Two sets of accumulators in one; None is nothing yet."""
+        return [b if a is None else a if b is None else self.combine(b, a, slot.width)
+                for a, b, slot in zip(before, after, self.slots)]
 
     def _loop(self, extent: int, step: int, body: Callable[[str, Accumulators], Accumulators],
               accs: Accumulators) -> Accumulators:
@@ -353,23 +366,56 @@ class Tile:
     def combine(self, x: str, acc: str, width: int | None) -> str:
         return self.code.apply(self.reduction.fn, [x, acc], self.dtype, width)
 
-    def results(self, accs: Accumulators) -> list[tuple[str, Spot]]:
-        """The finished accumulators: vectors along a parallel axis, or one scalar for each point."""
-        values = self._started(accs)
+    @cached_property
+    def root_widths(self) -> list[int | None]:
+        """Widths of what `roots` gives."""
         if not self.across:
-            return list(zip(values, self.spots))
-        per_point = len(self.slots) // len(self.points)
-        return [(self._horizontal(list(zip(values, self.slots))[q * per_point:(q + 1) * per_point]), Spot(p))
-                for q, p in enumerate(self.points)]
+            return [s.width for s in self.slots]
+        return [self.lanes, *(width for _, _, width in self._narrow)] * len(self.points)
 
-    def _horizontal(self, parts: list[tuple[str, Slot]]) -> str:
-        """All lanes of all accumulators of one point in one scalar."""
-        level = [x for x, s in parts if s.width == self.lanes]
+    def roots(self, inner: Tile, accs: Accumulators) -> list[str]:
+        """The accumulators of a part of this tile's reduction, those side by side along the lanes' axis combined."""
+        if not self.across:
+            return inner._started(accs)
+        found, count, size = [], len(inner.slots) // len(self.points), len(self.root_widths) // len(self.points)
+        for q in range(len(self.points)):
+            parts = [x for x in accs[q * count:q * count + inner.streams] if x is not None]
+            narrow = accs[q * count + inner.streams:(q + 1) * count] or [None] * (size - 1)
+            first = self._paired(parts) if parts else self.identity(self.lanes)
+            found += [first, *(self.identity(w) if x is None else x for x, w in zip(narrow, self.root_widths[1:size]))]
+        return found
+
+    def from_roots(self, roots: Sequence[str]) -> Accumulators:
+        """Accumulators of which the first one along the lanes' axis holds what all have found."""
+        if not self.across:
+            return list(roots)
+        size, idle = len(self.root_widths) // len(self.points), [None] * (self.streams - 1)
+        return [x for q in range(len(self.points))
+                for x in (roots[q * size], *idle, *roots[q * size + 1:(q + 1) * size])]
+
+    def _paired(self, level: list[str]) -> str:
+        """Whole vectors combined in pairs."""
         while len(level) > 1:
             pairs = [self.combine(a, b, self.lanes) for a, b in zip(level[::2], level[1::2])]
             level = pairs + level[len(pairs) * 2:]
-        scalars = [self._fold(x, self.lanes) for x in level]
-        scalars += [self._fold(x, s.width) for x, s in parts if s.width != self.lanes]
+        return level[0]
+
+    def results(self, accs: Accumulators) -> list[tuple[str, Spot]]:
+        """The finished accumulators: vectors along a parallel axis, or one scalar for each point."""
+        if not self.across:
+            return list(zip(self._started(accs), self.spots))
+        per_point = len(self.slots) // len(self.points)
+        slots = list(zip(accs, self.slots))
+        return [(self._horizontal(slots[q * per_point:(q + 1) * per_point]), Spot(p))
+                for q, p in enumerate(self.points)]
+
+    def _horizontal(self, parts: list[tuple[str | None, Slot]]) -> str:
+        """All lanes of all accumulators of one point in one scalar."""
+        whole = [x for x, s in parts if x is not None and s.width == self.lanes]
+        scalars = [self._fold(self._paired(whole), self.lanes)] if whole else []
+        scalars += [self._fold(x, s.width) for x, s in parts if x is not None and s.width != self.lanes]
+        if not scalars:
+            return self.identity(None)
         total = scalars[0]
         for x in scalars[1:]:
             total = self.combine(x, total, None)

@@ -15,6 +15,7 @@ from jtc.passes.kernel.choice import Choice, identity
 from jtc.passes.kernel.packing import constant_buffers, hoist
 from jtc.passes.kernel.rules import candidates
 from jtc.passes.kernel.rules.common import Candidate
+from jtc.passes.kernel.rules.reduction import check_kind
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class KernelSchedule(Pass):
 
     target   the processor: lanes, registers, caches, threads
     packing  whether schedules may copy operands into panels and padded boxes
+    reduction  the kind that reductions take where they can: serial, vector, tree or column; auto: what suits each
     tuned    identity of a kernel (see choice.py) -> schedules that were measured to be better than the default ones
     Rules by class of stage are in passes/kernel/rules.  Guarantees that every schedule is legal.  Stages that have a
     schedule keep it, so a hand-written one survives.
@@ -31,9 +33,11 @@ class KernelSchedule(Pass):
     name: ClassVar[str] = "kernel-schedule"
     target: CpuTarget = field(default_factory=CpuTarget)
     packing: bool = True
+    reduction: str = "auto"
     tuned: Mapping[str, Choice] = field(default_factory=dict)
 
     def run(self, module: Graph | Program) -> Program:
+        check_kind(self.reduction, self.name)
         known: Known = {}
         program = self._schedule_all(need_program(module, self.name), known)
         return self._schedule_all(program, known)       # the copies that were put before kernels
@@ -45,12 +49,12 @@ class KernelSchedule(Pass):
                 kernel = _find(program, name)
                 if kernel.stages[position].schedule is None:
                     program = schedule_stage(program, kernel, kernel.stages[position], self.target, known, self.packing,
-                                             chosen.candidate(position) if chosen else None)
+                                             chosen.candidate(position) if chosen else None, self.reduction)
         return program
 
     def _chosen(self, program: Program, kernel: Kernel) -> Choice | None:
         """What was measured for a kernel, none of whose stages has a schedule."""
-        if not self.packing or not self.tuned or any(s.schedule for s in kernel.stages):
+        if not self.packing or self.reduction != "auto" or not self.tuned or any(s.schedule for s in kernel.stages):
             return None
         return self.tuned.get(identity(kernel, program))
 
@@ -61,7 +65,7 @@ Known = dict[tuple, list[Candidate]]
 
 
 def schedule_stage(program: Program, kernel: Kernel, stage: Stage, target: CpuTarget, known: Known,
-                   packing: bool = True, tuned: Candidate | None = None) -> Program:
+                   packing: bool = True, tuned: Candidate | None = None, reduction: str = "auto") -> Program:
     """The program with the cheapest legal candidate applied to one stage.
 
     known: found before; added to.  tuned: the candidate to take instead.  Raises PassError where that is not legal.
@@ -76,7 +80,7 @@ def schedule_stage(program: Program, kernel: Kernel, stage: Stage, target: CpuTa
     constant = constant_buffers(program)
     key = (form, kernel.stages.index(stage), stage.write.size, *(name in constant for name in names))
     if key not in known:
-        known[key] = candidates(stage, kernel, program, target, packing)
+        known[key] = candidates(stage, kernel, program, target, packing, reduction)
     for candidate in known[key]:
         try:
             return apply(candidate, program, kernel, stage, target)

@@ -5,6 +5,7 @@
 * the vector axis is parallel and has a loop, or it is the innermost, unblocked axis of an associative reduction
 * the step of a loop divides the step of the enclosing loop over the same axis; axes are named once with each step
 * `reduction` names every reduction axis once
+* a tree needs an associative reduction, and on the vector axis blocks of whole vectors
 * a loop over a reduction axis needs an associative reduction; a thread loop may not run over a reduction
 * shared axes with block 1 are constant inside the kernel: they take no loop, no lanes
 * a pack copies exactly the axes of its read, whole or as tile number and place, and every guard lies on axes it copies
@@ -58,9 +59,9 @@ def violations(stage: Stage, kernel: Kernel, program: Program, target: CpuTarget
     if unknown:
         return unknown          # the other rules look sizes up, and divide by the lanes
     return [*_vector(stage, kernel, schedule), *_loops(stage, kernel, schedule), *_reduction(stage, schedule),
-            *_packs(stage, kernel, schedule), *_prefetch(stage, schedule), *_digits(stage, kernel, schedule),
-            *_bounds(stage, kernel, schedule, target), *_keep(stage), *_scan(stage, schedule),
-            *_scatter(stage, schedule), *_locals(kernel)]
+            *_tree(stage, schedule), *_packs(stage, kernel, schedule), *_prefetch(stage, schedule),
+            *_digits(stage, kernel, schedule), *_bounds(stage, kernel, schedule, target),
+            *_keep(stage), *_scan(stage, schedule), *_scatter(stage, schedule), *_locals(kernel)]
 
 
 def register_tile(stage: Stage, schedule: Schedule) -> dict[str, int]:
@@ -95,6 +96,7 @@ def injective(access: Access, axis: str) -> bool:
 def _named(schedule: Schedule) -> list[str]:
     names = [schedule.vector] if schedule.vector else []
     names += [a for a, _ in schedule.loops] + list(schedule.reduction) + [a for a, _ in schedule.unroll]
+    names += [a for a, _ in schedule.tree]
     names += [item.rstrip("/%") for pack in schedule.packs for item in pack.order] + list(schedule.split)
     return list(dict.fromkeys(names))
 
@@ -169,6 +171,20 @@ def _reduction(stage: Stage, schedule: Schedule) -> Iterator[str]:
             yield f"unroll factor {factor} of {axis} is not positive"
     if len(dict(schedule.unroll)) != len(schedule.unroll):
         yield "an axis is unrolled twice"
+
+
+def _tree(stage: Stage, schedule: Schedule) -> Iterator[str]:
+    for axis, steps in schedule.tree:
+        if axis not in stage.reductions:
+            yield f"tree over {axis}, which is not a reduction axis"
+        elif stage.accumulate or stage.scan or not _associative(stage):
+            yield f"tree over {axis}: its terms must meet in their order"
+        if steps < 1:
+            yield f"tree over {axis} in blocks of {steps}"
+        elif axis == schedule.vector and steps % schedule.lanes:
+            yield f"tree over {axis} in blocks of {steps}, which are no whole vectors of {schedule.lanes}"
+    if len(dict(schedule.tree)) != len(schedule.tree):
+        yield "an axis has two trees"
 
 
 def _packs(stage: Stage, kernel: Kernel, schedule: Schedule) -> Iterator[str]:
@@ -272,7 +288,8 @@ def tile_code(stage: Stage, schedule: Schedule, reach: dict[str, int]) -> int:
     scattered = schedule.vector in tile and stage.write.flat[schedule.vector] != 1 and not any(
         stage.write.flat[a] == 1 and step > 1 for a, step in tile.items() if a != schedule.vector)
     store = (schedule.lanes * 2 if scattered else 1) * (1 + len(stage.more))
-    return int(accumulators(stage, schedule, reach) * (unrolled * body + tail + store))
+    trees = prod(2 for axis, steps in schedule.tree if steps < reach[axis])     # a block, and what is left over
+    return int(accumulators(stage, schedule, reach) * (unrolled * body * trees + tail + store))
 
 
 def instructions(root: Expr) -> float:

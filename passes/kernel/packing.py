@@ -41,9 +41,9 @@ def hoist(program: Program, kernel: Kernel, stage: Stage, number: int, order: tu
     copy, view = (_box if over_dims else _panels)(stage, read, order, pad, stage.copied_as(number))
     found = _same(program, kernel, copy)
     if found is None:
-        name = _fresh(f"{read.buffer}_packed", program.buffers)
+        name = fresh(f"{read.buffer}_packed", program.buffers)
         copy = replace(copy, write=replace(copy.write, buffer=name))
-        maker = Kernel(_fresh(f"pack_{read.buffer}", {k.name for k in program.kernels}), (copy,),
+        maker = Kernel(fresh(f"pack_{read.buffer}", {k.name for k in program.kernels}), (copy,),
                        reasons=((read.buffer, f"copied for kernel {kernel.name}"),))
         buffers = {**program.buffers, name: TensorType(view.dtype, copy.write.shape)}
         place = next(i for i, k in enumerate(program.kernels) if k.name == kernel.name)
@@ -150,7 +150,8 @@ def _same(program: Program, kernel: Kernel, copy: Stage) -> str | None:
     return None
 
 
-def _fresh(name: str, taken: Container[str]) -> str:
+def fresh(name: str, taken: Container[str]) -> str:
+    """The name, with a number behind it where it is taken."""
     return name if name not in taken else next(f"{name}{n}" for n in count(1) if f"{name}{n}" not in taken)
 
 

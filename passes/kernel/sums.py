@@ -38,13 +38,13 @@ def _order(stage: Stage, schedule: Schedule) -> tuple[object, ...]:
     inside = tuple(a for a in schedule.reduction if size[a] > 1)
     across = (schedule.vector, schedule.lanes, dict(schedule.unroll).get(schedule.vector, 1)) \
         if schedule.vector in reductions else None
-    return blocks, inside, across
+    return blocks, inside, across, schedule.tree
 
 
 def _steps(stage: Stage, kernel: Kernel, schedule: Schedule) -> dict[str, int]:
     """Reduction axis -> its steps in one register tile."""
     found = {a: n for a, n in extents(stage, kernel).items() if a in stage.reductions}
-    for axis, step in schedule.loops:
+    for axis, step in (*schedule.loops, *schedule.tree):
         if axis in found:
             found[axis] = min(found[axis], step)
     return found

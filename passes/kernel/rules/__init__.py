@@ -24,13 +24,17 @@ def classify(stage: Stage) -> str:
     return next(name for name, (fits, _) in RULES.items() if fits(stage))
 
 
-def candidates(stage: Stage, kernel: Kernel, program: Program, target: CpuTarget, packing: bool = True
-               ) -> list[Candidate]:
-    """Schedules worth trying, cheapest first by the cost rule (cycles of one core); the last one is scalar code.
+def candidates(stage: Stage, kernel: Kernel, program: Program, target: CpuTarget, packing: bool = True,
+               reduction_kind: str = "auto") -> list[Candidate]:
+    """Schedules worth trying, cheapest first by the cost rule (cycles of one core); scalar code is the last one.
 
-    packing: whether they may copy operands.  Not every candidate need be legal: the caller takes the first that is.
+    packing: whether they may copy operands.  reduction_kind: one of reduction.KINDS, whose candidates come first where
+    a reduction has such; or "auto".  Not every candidate need be legal: the caller takes the first that is.
     """
-    view = View(stage, kernel, program, target, packing)
-    _, propose = RULES[classify(stage)]
-    proposed = [c for c in propose(view) if packing or not c.copies and not c.schedule.packs]
-    return [*sorted(proposed, key=lambda c: c.cost), Candidate(view.points * 4.0 * 16, scalar_schedule(stage))]
+    view = View(stage, kernel, program, target, packing, reduction_kind)
+    name = classify(stage)
+    proposed = [c for c in RULES[name][1](view) if packing or not c.copies and not c.schedule.packs]
+    found = [*sorted(proposed, key=lambda c: c.cost), Candidate(view.points * 4.0 * 16, scalar_schedule(stage))]
+    if name == "reduction" and reduction_kind not in ("auto", "two_pass"):
+        found.sort(key=lambda c: reduction.kind(stage, c.schedule) != reduction_kind)
+    return found

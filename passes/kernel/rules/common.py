@@ -43,6 +43,7 @@ class View:
     """A stage with what its rule asks.  `free` are the axes that loops may run over, with their extents.
 
     packing: whether operands may be copied; a rule that proposes copies has others for where they may not
+    reduction: the kind of reduction that is asked for (see reduction.py), or "auto"
     """
 
     stage: Stage
@@ -50,6 +51,7 @@ class View:
     program: Program
     target: CpuTarget
     packing: bool = True
+    reduction: str = "auto"
 
     @cached_property
     def free(self) -> dict[str, int]:
