@@ -16,10 +16,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jtc.compiler import driver, pipeline
+from jtc.compiler import driver, phases, pipeline
 from jtc.compiler.phases import Settings
 from jtc.dialects.dtypes import DTYPES
 from jtc.dialects.errors import JtcError
+from jtc.dialects.graph import Graph
 from jtc.dialects.kernel import Program
 from jtc.passes.kernel.choice import Choice, identity
 from jtc.runtime.module import Module, load_module, to_buffer
@@ -48,10 +49,25 @@ class Measure(Protocol):
     def __call__(self, variants: Sequence[Variant], rounds: int) -> list[Times | None]: ...
 
 
+def unscheduled(program: Graph | Program, phase: str, settings: Settings) -> Program:
+    """A program of the phase `graph` or `kernel`, after all passes that come before schedules."""
+    found = phases.advance(program, phase, "kernel", settings)
+    found = pipeline.run(found, pipeline.make(_halves()[0], settings), settings)
+    assert isinstance(found, Program)
+    return found
+
+
+def _halves() -> tuple[list[str], list[str]]:
+    """The passes on kernels before schedules, and from there on."""
+    names = [step.name for step in pipeline.KERNEL]
+    at = names.index("kernel-schedule")
+    return names[:at], names[at:]
+
+
 class Bench:
     """Builds and runs variants of a program.
 
-    program   at the phase `kernel`, widened and with its axes merged: the kernels as `kernel-schedule` gets them
+    program   the kernels as `kernel-schedule` gets them, see `unscheduled`
     problem   told of a variant that could not be made, with the error
     """
 
@@ -102,7 +118,7 @@ class Bench:
     def _build(self, variant: Variant) -> Built | None:
         try:
             settings = replace(self.settings, tuned=variant, watch=lambda kind, name, seconds, value: None)
-            scheduled = pipeline.run(self.program, pipeline.kernel_passes(settings), settings)
+            scheduled = pipeline.run(self.program, pipeline.make(_halves()[1], settings), settings)
             assert isinstance(scheduled, Program)
             with tempfile.TemporaryDirectory(prefix="jtc-tune-") as folder:
                 path = Path(folder, "variant.so")

@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from jtc.compiler import phases, pipeline
 from jtc.compiler.phases import Settings
 from jtc.compiler.tuning import store
-from jtc.compiler.tuning.measure import Bench, Measure, slice_seconds
+from jtc.compiler.tuning.measure import Bench, Measure, slice_seconds, unscheduled
 from jtc.compiler.tuning.search import Search, Task
 from jtc.dialects.errors import InternalError, JtcError
 from jtc.dialects.graph import Graph
@@ -66,7 +65,7 @@ def tune(program: Graph | Program, phase: str, settings: Settings, budget: float
         raise store.unkept()
     progress("preparing", 0, 0)
     plain = _plain(settings)
-    bench = Bench(_merged(program, phase, plain), plain, _warn)
+    bench = Bench(unscheduled(program, phase, plain), plain, _warn)
     timed = measure(bench)
     base, = timed([{}], LOOK)
     if base is None:
@@ -110,14 +109,6 @@ def tune(program: Graph | Program, phase: str, settings: Settings, budget: float
 
 def _plain(settings: Settings) -> Settings:
     return replace(settings, tuned={}, watch=lambda kind, name, seconds, value: None)
-
-
-def _merged(program: Graph | Program, phase: str, settings: Settings) -> Program:
-    """The kernels as `kernel-schedule` gets them."""
-    found = phases.advance(program, phase, "kernel", settings)
-    found = pipeline.run(found, pipeline.make(["kernel-widen", "kernel-merge-axes"], settings), settings)
-    assert isinstance(found, Program)
-    return found
 
 
 def _median(values: list[float]) -> float:

@@ -281,7 +281,7 @@ def test_a_real_measurement(own_cache):
 
 def bench_program():
     settings = settings_for()
-    return tune_module._merged(jtc.jit(layer).graph(X, W), "graph", replace(settings, tuned={}))
+    return measure.unscheduled(jtc.jit(layer).graph(X, W), "graph", replace(settings, tuned={}))
 
 
 def test_copies_count_for_the_kernel_that_reads_them(own_cache):
