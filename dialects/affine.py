@@ -6,6 +6,7 @@ packed an operand into panels; everything before that is plainly affine.
 """
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,13 +17,14 @@ _TERM = re.compile(r"\s*([+-]?)\s*(?:(\d+)(?![\w*])|(?:(\d+)\*)?([A-Za-z_][\w.$]
 class Affine:
     """Immutable affine form.  Supports `+`, `-`, `*` with integers and other forms (`*` with integers only)."""
 
-    __slots__ = ("terms", "const", "_hash")
+    __slots__ = ("terms", "const", "_hash", "_axes")
 
     def __init__(self, terms: Mapping[str, int] | Iterable[tuple[str, int]] = (), const: int = 0):
         items = terms.items() if isinstance(terms, Mapping) else terms
         self.terms: dict[str, int] = {axis: coef for axis, coef in items if coef}
         self.const = const
         self._hash: int | None = None
+        self._axes: frozenset[str] | None = None
 
     @staticmethod
     def axis(name: str) -> Affine:
@@ -91,9 +93,11 @@ class Affine:
         return not self.terms
 
     @property
-    def axes(self) -> set[str]:
+    def axes(self) -> frozenset[str]:
         """Names of the axes that occur, also as digits."""
-        return {axis_of(term) for term in self.terms}
+        if self._axes is None:
+            self._axes = frozenset(map(axis_of, self.terms))
+        return self._axes
 
     def as_axis(self) -> str | None:
         """The axis name where the form is exactly one axis with coefficient 1, else None."""
@@ -152,6 +156,7 @@ class Affine:
     __repr__ = __str__
 
 
+@functools.lru_cache(1 << 14)
 def split_term(term: str) -> tuple[str, str, int]:
     """"i" -> ("i", "", 1); "i//48" -> ("i", "//", 48); "i%48" -> ("i", "%", 48)."""
     for op in ("//", "%"):
@@ -175,6 +180,11 @@ def term_size(term: str, sizes: Mapping[str, int]) -> int:
 
 def flatten(index: Iterable[Affine], shape: Iterable[int]) -> Affine:
     """Row-major linear offset of a multi-dimensional index, in elements."""
+    return _flatten(tuple(index), tuple(shape))
+
+
+@functools.lru_cache(1 << 14)
+def _flatten(index: tuple[Affine, ...], shape: tuple[int, ...]) -> Affine:
     offset = Affine()
     for form, size in zip(index, shape, strict=True):
         offset = offset * size + form

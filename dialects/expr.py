@@ -31,11 +31,12 @@ _interned: WeakValueDictionary[tuple, Expr] = WeakValueDictionary()
 class Expr:
     """See the module's table.  Make one with `expr`, `read`, `const`..., never directly."""
 
-    __slots__ = ("fn", "args", "dtype", "attr", "__weakref__")
+    __slots__ = ("fn", "args", "dtype", "attr", "_below", "__weakref__")
     fn: str
     args: tuple[Expr, ...]
     dtype: DType
     attr: Any
+    _below: tuple[Expr, ...] | None         # what `walk` gives before the expression itself, once it was asked for
 
     def __str__(self) -> str:
         if self.fn == "read":
@@ -62,7 +63,7 @@ def expr(fn: str, args: tuple[Expr, ...], dtype: DType, attr: Any = None) -> Exp
     found = _interned.get(key)
     if found is None:
         found = Expr()
-        found.fn, found.args, found.dtype, found.attr = fn, args, dtype, attr
+        found.fn, found.args, found.dtype, found.attr, found._below = fn, args, dtype, attr, None
         _interned[key] = found
     return found
 
@@ -101,9 +102,16 @@ def cast(x: Expr, dtype: DType) -> Expr:
 
 
 def walk(root: Expr) -> Iterator[Expr]:
-    """Every distinct expression below `root`, arguments before users."""
-    seen: set[int] = set()
-    stack: list[tuple[Expr, bool]] = [(root, False)]
+    """Every distinct expression below `root` and itself, arguments before users."""
+    if root._below is None:
+        root._below = tuple(_below(root))
+    yield from root._below
+    yield root
+
+
+def _below(root: Expr) -> Iterator[Expr]:
+    seen: set[int] = {id(root)}
+    stack: list[tuple[Expr, bool]] = [(arg, False) for arg in reversed(root.args)]
     while stack:
         node, ready = stack.pop()
         if ready:

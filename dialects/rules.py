@@ -91,7 +91,7 @@ def _placed(kernel: Kernel, program: Program, ready: set[str]) -> Iterator[Probl
     written: set[str] = set()
     for stage in kernel.stages:
         for access in (*stage.reads, *([stage.write] if stage.accumulate else [])):
-            if access.buffer not in (written if access.buffer in local else ready | written):
+            if access.buffer not in written and (access.buffer in local or access.buffer not in ready):
                 yield Problem(f"reads {access.buffer}, which nothing has written yet", stage=stage.name)
         for access in stage.writes:
             written.add(access.buffer)
