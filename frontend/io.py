@@ -62,6 +62,13 @@ def load(path: str | os.PathLike[str]) -> Any:
     nothing that the file's pickle asks for is run.
     Raises InputError for a file that is missing, damaged or of another format.
     """
+    try:
+        return _read(path)
+    except InputError as error:
+        raise input_error(error.message, error.hint) from error.__cause__
+
+
+def _read(path: str | os.PathLike[str]) -> Any:
     suffix, text = _suffix(path), os.fspath(path)
     if suffix in _TORCH:
         from jtc.frontend.torch_file import read_torch

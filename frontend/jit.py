@@ -115,8 +115,11 @@ def _trace(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, 
         try:
             result = function(*call_args, **call_kwargs)
             _refuse_changes(form, given, (call_args, call_kwargs), tracer)
-        except BaseException:
+        except BaseException as error:
             _restore(function, arguments, before, tracer)
+            misfit = _misfit(error, function, call_args, call_kwargs, tracer.name)
+            if misfit is not None:
+                raise misfit from None
             raise
         rebound = _restore(function, arguments, before, tracer)
         leaves: list[Any] = []
@@ -140,6 +143,23 @@ def _trace(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, 
                           "outside of the mapped function", "return it from the mapped function")
     results = [leaf if node is None else node for leaf, node in wanted]
     return Traced(graph, captured, out_form, results, sources, writes, list(tracer.static.values()))
+
+
+def _misfit(error: BaseException, function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any],
+            name: str) -> Exception | None:
+    """The error for a call whose arguments do not fit the function's parameters; None for an error from inside it."""
+    if not isinstance(error, TypeError) or error.__traceback__ is None or error.__traceback__.tb_next is not None:
+        return None
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return None                                # some functions of libraries do not tell
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError:
+        return trace_error(f"the call does not fit the jitted function {name}: {error}",
+                           f"its parameters are {', '.join(signature.parameters)}" if signature.parameters else None)
+    return None
 
 
 def tensor_type(leaf: Any) -> TensorType | None:

@@ -127,6 +127,7 @@ class Tracer:
     inputs    "input" nodes of the arguments, in order
     captured  id of a tensor from outside -> Captured, in order of first use
     static    id of a module or optimiser that was used -> it, and its static state then
+    made      id of a module that was made while tracing -> it
     """
 
     def __init__(self, name: str):
@@ -134,6 +135,7 @@ class Tracer:
         self.inputs: list[Node] = []
         self.captured: dict[int, Captured] = {}
         self.static: dict[int, tuple[Static, Hashable]] = {}
+        self.made: dict[int, object] = {}
         self._arrays: dict[int, tuple[np.ndarray, Node]] = {}
 
     def input(self, type: TensorType) -> Node:

@@ -189,8 +189,16 @@ def _ahead(makers: Iterator[Callable[[], Any]], workers: int, window: int) -> It
         for make in makers:
             waiting.append(pool.submit(make))
             if len(waiting) > window:
-                yield waiting.popleft().result()
+                yield _taken(waiting.popleft())
         while waiting:
-            yield waiting.popleft().result()
+            yield _taken(waiting.popleft())
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _taken(batch: Future[Any]) -> Any:
+    """A batch that a worker made; its error names the line that asks for the batch, which the worker cannot see."""
+    try:
+        return batch.result()
+    except InputError as error:
+        raise input_error(error.message, error.hint) from error.__cause__

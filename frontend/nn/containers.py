@@ -16,6 +16,7 @@ class _Numbered(Module):
         return [value for name, value in self.__dict__.items() if isinstance(value, Module)]
 
     def _replace(self, modules: Iterable[Module]) -> None:
+        self._check_structure("0")
         for name, value in list(self.__dict__.items()):
             if isinstance(value, Module):
                 del self.__dict__[name]

@@ -16,7 +16,7 @@ from jtc.dialects.errors import InputError
 from jtc.frontend.creation import asarray
 from jtc.frontend.nn.parameter import Parameter
 from jtc.frontend.tensor import Tensor
-from jtc.frontend.trace import changed, current_tracer, input_error, public_dtype
+from jtc.frontend.trace import changed, current_tracer, input_error, public_dtype, shown, trace_error
 
 
 class IncompatibleKeys(NamedTuple):
@@ -55,6 +55,8 @@ class Module:
     forward: Callable[..., Any]
 
     def __init__(self) -> None:
+        if (tracer := current_tracer()) is not None:
+            tracer.made[id(self)] = self
         object.__setattr__(self, "_buffer_names", {})              # name -> whether it belongs to the state dict
         object.__setattr__(self, "_pre_hooks", {})
         object.__setattr__(self, "_hooks", {})
@@ -68,6 +70,8 @@ class Module:
         if isinstance(old, Parameter) and isinstance(value, Tensor) and not isinstance(value, Parameter):
             raise input_error(f"cannot replace the parameter {name!r} of {type(self).__name__} by a plain tensor",
                               f"write {name}.assign(value), or assign nn.Parameter(value)")
+        if value is not old and (isinstance(value, (Parameter, Module)) or isinstance(old, (Parameter, Module))):
+            self._check_structure(name)
         if isinstance(value, (Parameter, Module)):
             self.__dict__.get("_buffer_names", {}).pop(name, None)
         object.__setattr__(self, name, value)
@@ -75,9 +79,19 @@ class Module:
             changed()
 
     def __delattr__(self, name: str) -> None:
+        if isinstance(self.__dict__.get(name), (Parameter, Module)):
+            self._check_structure(name)
         object.__delattr__(self, name)
         self.__dict__.get("_buffer_names", {}).pop(name, None)
         changed()
+
+    def _check_structure(self, name: str) -> None:
+        """Raise TraceError where a function is traced that has not made this module: its calls would not change it."""
+        tracer = current_tracer()
+        if tracer is not None and id(self) not in tracer.made:
+            raise trace_error(f"{name!r} of {type(self).__name__} is set or deleted while {tracer.name!r} is traced: "
+                              "that would happen once, and not in each call",
+                              "change the structure of modules outside of the jitted function")
 
     def __getattr__(self, name: str) -> Any:                       # only called where there is no such attribute
         why = "" if "_buffer_names" in self.__dict__ else "; its __init__ has not called super().__init__()"
@@ -340,7 +354,11 @@ class Module:
         for key, tensor in own.items():
             if key not in state_dict:
                 continue
-            array = state_dict[key].numpy() if isinstance(state_dict[key], Tensor) else np.asarray(state_dict[key])
+            given = state_dict[key]
+            array = given.numpy() if isinstance(given, Tensor) else np.asarray(given)
+            if array.dtype.kind in "OSUMm":
+                raise input_error(f"the state dict does not fit {type(self).__name__}: {key!r} is {shown(given)}, "
+                                  "no tensor")
             if array.shape != tensor.shape:
                 raise input_error(f"the state dict does not fit {type(self).__name__}: {key!r} has shape "
                                   f"{array.shape}, the module needs {tensor.shape}")

@@ -5,6 +5,7 @@ compile in test_interrupt.py.
 """
 from __future__ import annotations
 
+import functools
 import math
 import pickle
 import threading
@@ -228,12 +229,27 @@ def test_wrong_options(call, words):
     (lambda f: f(X, X, X), "takes 2 positional arguments but 3 were given"),
     (lambda f: f(X, z=X), "unexpected keyword argument 'z'"),
 ])
-def test_wrong_arguments_of_a_jitted_function_are_pythons_own(call, words):
-    f = jtc.jit(lambda x, y: x + y)
+def test_wrong_arguments_of_a_jitted_function(call, words):
+    def total(x, y):
+        return x + y
+
+    f = jtc.jit(total)
     f(X, X)
-    with pytest.raises(TypeError, match=words):
+    with pytest.raises(TypeError, match=f"does not fit the jitted function total: .*{words}") as caught:
         call(f)
+    assert isinstance(caught.value, jtc.TraceError) and "hint: its parameters are x, y" in str(caught.value)
+    assert "test_bad_input.py" in str(caught.value)
     assert f(X, X).shape == X.shape
+
+
+def test_wrong_arguments_inside_of_a_jitted_function_are_pythons_own():
+    def inner(x):
+        return x
+
+    for f in (lambda x: inner(x, x), functools.wraps(inner)(lambda x, y: inner(x, y))):
+        with pytest.raises(TypeError, match="takes 1 positional argument but 2 were given") as caught:
+            jtc.jit(f)(*([X] if f.__name__ == "<lambda>" else [X, X]))
+        assert not isinstance(caught.value, jtc.JtcError)
 
 
 ODD = {

@@ -149,6 +149,7 @@ def test_a_sample_that_raises(workers):
         for batch in batches:
             seen.append(np.asarray(batch.y).tolist())
     assert seen == [[0, 1], [4, 9]] and isinstance(e.value.__cause__, KeyError)
+    assert e.value.location.file == __file__                   # the line that asks for batches
 
 
 @pytest.mark.parametrize("make,words", [

@@ -254,6 +254,32 @@ def test_jit_follows_modes_and_structure(caplog):
     assert forward.compiles == 6
 
 
+def test_the_structure_of_modules_does_not_change_while_tracing():
+    net, extra = nn.Sequential(nn.Linear(3, 3)), nn.ReLU()
+    holder = nn.Module()
+    holder.first, holder.tied = nn.Linear(3, 3), nn.Linear(3, 3)
+
+    def tie():
+        holder.tied.weight = holder.first.weight
+
+    changes = [lambda: net.append(extra), lambda: net.pop(), lambda: setattr(holder, "third", extra), tie,
+               lambda: delattr(holder, "first"), lambda: setattr(holder, "first", None)]
+    for change in changes:
+        before = [len(list(m.modules())) for m in (net, holder)]
+        with pytest.raises(jtc.TraceError, match="is set or deleted while 'f' is traced.*\n.*\n.*outside of"):
+            def f(x, change=change):
+                change()
+                return x
+            jtc.jit(f)(normal(2, 3))
+        assert [len(list(m.modules())) for m in (net, holder)] == before
+
+    @jtc.jit
+    def made_inside(x):                            # of modules from outside
+        return nn.Sequential(*net, extra)[:2](x)
+
+    same(made_inside(normal(2, 3)), extra(net(normal(2, 3))).numpy())
+
+
 def test_modules_as_arguments_and_methods():
     @jtc.jit
     def call(net, x):
