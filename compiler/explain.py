@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from jtc.dialects.graph import Graph
 from jtc.dialects.kernel import Kernel, Program, Schedule, Stage
+from jtc.passes.canonical import canonical, on_parts
 from jtc.runtime.cost import kernel_cost
 from jtc.runtime.plan import SMALL_UNITS, Plan, build_plan
 
@@ -73,6 +74,7 @@ class KernelReport:
 class Report:
     """See the module's text.  `print(report)` shows it.
 
+    distinct: kernels that are compiled, where those that do the same count once (0: not known)
     memory: bytes planned for values between kernels, which share memory where they are not needed at the same time;
     inputs, outputs and weights are not among them
     """
@@ -80,6 +82,7 @@ class Report:
     name: str
     kernels: list[KernelReport] = field(default_factory=list)
     memory: int = 0
+    distinct: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -88,13 +91,15 @@ class Report:
     def from_json(data: Mapping[str, Any]) -> Report:
         """The report of a plan; empty where the plan has none."""
         return Report(data.get("name", ""), [KernelReport.from_json(k) for k in data.get("kernels", ())],
-                      data.get("memory", 0))
+                      data.get("memory", 0), data.get("distinct", 0))
 
     def __str__(self) -> str:
         plural = "s" * (len(self.kernels) != 1)
         launches = [launch for k in self.kernels for launch in (*k.copies, k)]
         flops, moved = (sum(getattr(k, what) for k in launches) for what in ("flops", "bytes"))
         total = f"{self.name}: {len(self.kernels)} kernel{plural}, {_count(flops)} operations, {_size(moved)} moved"
+        if 0 < self.distinct < len(launches):
+            total += f", {self.distinct} of {len(launches)} launches distinct"
         if self.memory:
             total += f", {_size(self.memory)} of memory between kernels"
         return "\n".join([total, *(_show(number, k) for number, k in enumerate(self.kernels))])
@@ -112,7 +117,9 @@ def report_of(program: Program, functions: Mapping[str, Function] | None = None,
         else:
             copies[kernel.written[0]] = [*made.copies, made]
             made.copies = []
-    return Report(program.name, reports, planned_memory(program) if plan is None else plan.arena_bytes)
+    forms = {canonical(on_parts(kernel)[0])[0] for kernel in program.kernels}
+    memory = planned_memory(program) if plan is None else plan.arena_bytes
+    return Report(program.name, reports, memory, len(forms))
 
 
 @dataclass

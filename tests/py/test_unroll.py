@@ -61,4 +61,7 @@ def test_a_step_and_the_next_are_one_program():
 
     report = jtc.explain(jtc.jit(step, unroll=4), normal(4, 8, 16))
     assert sum("dot" in k.name for k in report.kernels) == 8
+    assert 0 < report.distinct < len(report.kernels) and f"{report.distinct} of " in str(report)
+    updated = [w for k in report.kernels for w in k.writes if "16x16" in w]
+    assert len(updated) == 4 and all(" over " in w for w in updated)        # all in the place of the parameter
     assert [w for k in report.kernels for w in k.writes if w.startswith("out")] and report.memory > 0
