@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("which model? a file, or the name of a workload", hint="see `jtc bench --help`")
     with knobs.use(threads=arguments.threads or knobs.get("threads")):
         from jtc.tools.measure.subject import open_subject
-        subject = open_subject(arguments.model, arguments.target, arguments.weights, arguments.tiny)
+        subject = open_subject(arguments.model, arguments.target, arguments.weights, arguments.tiny, arguments.ablate)
         if arguments.roofline:
             _roofline(arguments, subject)
         elif arguments.ablate:
@@ -101,12 +101,17 @@ def _finish(prefix: Path | None, text: str, data: Any) -> None:
 
 def _roofline(arguments: argparse.Namespace, subject: Any) -> None:
     from jtc.tools.measure import ceilings, roofline
-    from jtc.tools.measure.machine import this_machine
+    from jtc.tools.measure.machine import Priority, this_machine
     prefix, machine, threads = _prefix(arguments, True), this_machine(), knobs.get("threads")
-    running = subject.start()
     counts = sorted({*(1 << i for i in range(threads.bit_length()) if 1 << i <= threads), threads})
-    tops = ceilings.measure(machine, counts, lock=arguments.lock)
-    seconds = roofline.profile(running.module, running.inputs, arguments.seconds or 2.0, arguments.lock)
+    priority = Priority()
+    try:
+        running = subject.start()
+        with priority.timing():
+            tops = ceilings.measure(machine, counts, lock=arguments.lock)
+            seconds = roofline.profile(running.module, running.inputs, arguments.seconds or 2.0, arguments.lock)
+    finally:
+        priority.restore()
     found = roofline.points(running.module, seconds, tops[-1], machine)
     _finish(prefix, roofline.text(subject.name, found, tops, machine),
             roofline.report(subject.name, found, tops, machine, threads))
@@ -118,10 +123,7 @@ def _ablate(arguments: argparse.Namespace, subject: Any) -> None:
     from jtc.tools.measure import ablation
     from jtc.tools.measure.machine import this_machine
     from jtc.tools.measure.rounds import HOLD
-    from jtc.tools.measure.subject import ModuleSubject
     from jtc.tools.progress import progress
-    if isinstance(subject, ModuleSubject):
-        raise UsageError(f"{arguments.model} is compiled already", hint="--ablate takes the saved graph (.jtc)")
     prefix, machine, seconds = _prefix(arguments, False), this_machine(), arguments.seconds or SLICE
     with progress(subject.name) as report:
         rows = ablation.ablate(subject, arguments.rounds, seconds, arguments.lock, arguments.hold or HOLD, report)

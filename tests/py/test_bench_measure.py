@@ -122,7 +122,7 @@ def test_ablation_of_a_saved_graph(call, tmp_path):
 
 def test_ablation_refuses_what_computes_something_else(tmp_path, monkeypatch):
     saved(tmp_path / "chain.jtc", chain())
-    subject = open_subject(str(tmp_path / "chain.jtc"))
+    subject = open_subject(str(tmp_path / "chain.jtc"), again=True)
     start = type(subject).start
 
     def wrong(self, unroll=None):

@@ -41,10 +41,12 @@ class Subject(Protocol):
         """Compile under the knobs that hold here, and call once."""
 
 
-def open_subject(text: str, target: str = "cpu", weights: str | None = None, tiny: bool = False) -> Subject:
+def open_subject(text: str, target: str = "cpu", weights: str | None = None, tiny: bool = False,
+                 again: bool = False) -> Subject:
     """A compiled module (.so), a saved graph (.jtc), or the name of a workload of `jtc bench --peers`.
 
-    tiny: of the small workloads.  Raises InputError, with both in the hint, where it is neither.
+    tiny: of the small workloads;  again: it is compiled under other knobs each time it is started.
+    Raises InputError where it is none of these, UsageError for a module that would have to be compiled again.
     """
     from jtc.tools.models import is_module
     from jtc.tools.peers.workload import suite
@@ -54,7 +56,11 @@ def open_subject(text: str, target: str = "cpu", weights: str | None = None, tin
     if not Path(text).exists() and not Path(text).suffix:
         raise InputError(f"{text}: no such file, and no workload of that name",
                          hint=f"a workload is one of {', '.join(known)}")
-    return ModuleSubject(text, target, weights) if is_module(text) else GraphSubject(text, target)
+    if not again:
+        return ModuleSubject(text, target, weights)
+    if is_module(text):
+        raise UsageError(f"{text} is compiled already", hint="give the saved graph (.jtc)")
+    return GraphSubject(text, target)
 
 
 def random_inputs(module: Module) -> list[np.ndarray]:
@@ -69,7 +75,7 @@ def random_inputs(module: Module) -> list[np.ndarray]:
 
 
 class ModuleSubject:
-    """A compiled module; it is what it is, whatever the knobs."""
+    """A compiled module, or a saved graph that is compiled once."""
 
     training = False
 
@@ -83,21 +89,19 @@ class ModuleSubject:
 
 
 class GraphSubject:
-    """A saved graph."""
+    """A saved graph, compiled anew at each start."""
 
     training = False
 
     def __init__(self, path: str, target: str):
         from jtc.tools.models import open_source
-        if target != "cpu":
-            raise UsageError(f"--target {target}: this is measured with the code for this machine")
         self.graph: Graph = open_source(path).graph
-        self.name = self.graph.name
+        self.name, self.target = self.graph.name, target
 
     def start(self, unroll: int | None = None) -> Running:
         from jtc.compiler.driver import compile_graph
         from jtc.runtime.module import load_module
-        module = load_module(compile_graph(self.graph))
+        module = load_module(compile_graph(self.graph, self.target))
         if module.constants:
             module.bind({node.attrs["value"].name: node.data for node in self.graph.constants()})
         return _running(module)
