@@ -3,10 +3,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from example_programs import example
 from frontend_checks import normal, same
 
 import jtc
 from jtc import nn, optim
+from jtc.runtime import knobs
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -35,6 +37,12 @@ def test_state_goes_from_step_to_step():
     assert found[0]["scale"] == 1.0 and steps.compiles == 1
     for (name, a), (_, b) in zip(one.state_dict().items(), three.state_dict().items()):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_the_example_measures():
+    with knobs.use(backend="compiled"):
+        found = example("unroll").measure([1, 2], rounds=1)
+    assert list(found) == [1, 2] and all(0 < each < 60_000 for each in found.values())
 
 
 def test_what_is_refused():
