@@ -5,7 +5,7 @@ stage reads only what the first wrote in that iteration.  Stages that only read 
 
 An axis may also be reduced at the end: a stage that reduces it leaves one number when the last iteration is done,
 which only epilogues of stages that reduce it too may read.  The mean of a loss and its number of samples end this way.
-Such a kernel runs on one thread.
+Such a kernel runs on one thread, unless it is so large that kernel-two-pass cuts it.
 """
 from __future__ import annotations
 
