@@ -34,14 +34,16 @@ GRAPH = (
     Step("graph-canonicalize", "sums that differed in factors only are equal now", strict=False),
     Step("graph-fold-scale", "while convolutions and matmuls are still separate from their scales", strict=False),
     Step("graph-canonicalize", "folding leaves dead nodes, and constants to combine", strict=False),
+    Step("graph-winograd", "after folding, which looks for convolutions as they were written", strict=False),
+    Step("graph-canonicalize", "makes repetitions and sums plain again", strict=False),
     Step("graph-fuse", "last on graphs: decides which values get a buffer, makes kernels"),
 )
 KERNEL = (
     Step("kernel-widen", "first, so that all others see what is computed and what only moves"),
     Step("kernel-merge-axes", "before schedules, which choose tiles for the axes that are left"),
+    Step("kernel-two-pass", "axes have their final sizes; before schedules, which are made for each part"),
     Step("kernel-schedule", "a default schedule for every stage; may split packing off as kernels of its own"),
     Step("kernel-inline-copies", "now that copies are known: values that are only computed to be copied"),
-    Step("kernel-two-pass", "axes have their final sizes; before schedules, which are made for each part"),
     Step("kernel-schedule", "again, for the copies that compute"),
     Step("kernel-update-in-place", "last: which kernel reads a value last is known when all copies are there"),
 )

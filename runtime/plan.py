@@ -31,6 +31,7 @@ import numpy as np
 from jtc.dialects.errors import InputError, InternalError
 from jtc.dialects.graph import TensorType
 from jtc.dialects.kernel import Kernel, Program
+from jtc.dialects.tables import tables
 from jtc.dialects.target import CpuTarget
 from jtc.runtime.cost import estimate_ns, kernel_cost
 
@@ -315,8 +316,7 @@ def _check_program(program: Program, functions: Mapping[str, Function]) -> None:
 def _constant_kernels(program: Program) -> set[str]:
     """Kernels that depend on weights and on nothing else, and write no output: they run once.
 
-    Kernels that read nothing at all (iota, random) are not among them: keeping their results would cost memory for good
-    where computing them is cheap.
+    So do kernels that make tables, which read nothing at all.
     """
     outputs = set(program.outputs)
     candidates = {k.name for k in program.kernels if not outputs & set(k.written)}
@@ -327,9 +327,10 @@ def _constant_kernels(program: Program) -> set[str]:
         if rest == candidates:
             break
         candidates = rest
-    # Those connected to a weight: they read it, or share a buffer with one that does.
+    # Those connected to a weight or a table: they read it, or share a buffer with one that does.
     result: set[str] = set()
-    touched = {n for n, value in program.constants.items() if not isinstance(value, (bool, int, float))}
+    touched = {n for n, value in program.constants.items() if not isinstance(value, (bool, int, float))} \
+        | tables(program)
     while True:
         more = {k.name for k in program.kernels if k.name in candidates - result and touched & {*k.read, *k.written}}
         if not more:

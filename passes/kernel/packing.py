@@ -19,6 +19,7 @@ from jtc.dialects.expr import cast, rewrite
 from jtc.dialects.expr import read as read_expr
 from jtc.dialects.graph import TensorType
 from jtc.dialects.kernel import Access, Axis, Guard, Kernel, Program, Schedule, Stage
+from jtc.dialects.tables import tables
 from jtc.passes.base import PassError
 from jtc.passes.kernel import legality
 from jtc.passes.kernel.kernel_merge_axes import merge_axes
@@ -156,12 +157,15 @@ def fresh(name: str, taken: Container[str]) -> str:
 
 
 def constant_buffers(program: Program) -> set[str]:
-    """Buffers known when weights are bound: constants, and what kernels make that read only such buffers."""
-    known, changing = set(program.constants), set[str]()
+    """Buffers known when weights are bound: constants, tables, and what kernels make that read only such buffers."""
+    fixed, changing = tables(program), set[str]()
+    known = fixed | set(program.constants)
     if not known:
         return known
     for kernel in program.kernels:
         scatters = any(s.accumulate for s in kernel.stages)     # starts from what its buffer held
+        if set(kernel.written) <= fixed:
+            continue
         if kernel.read and not scatters and all(b in known for b in kernel.read):
             known.update(b for b in kernel.written if b not in changing)
         else:                                                   # kernels may write parts of one buffer

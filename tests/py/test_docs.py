@@ -116,14 +116,15 @@ def test_folders_may_import_what_the_architecture_says():
 
 
 def test_measured_workloads_can_be_made():
-    """Each of docs/performance.md has a graph in examples/kernels.py, and is one kernel."""
+    """Each of docs/performance.md has a graph in examples/kernels.py, and is one kernel unless it is transformed."""
     workloads = runpy.run_path(str(ROOT / "examples" / "kernels.py"))["WORKLOADS"]
     measured = next(table for table in tables(ROOT / "docs" / "performance.md") if len(table[0]) == 7)
     names = {name for row in measured for name in re.findall(r"`(\w+)`", row[0])}
     assert names - {"resnet50_infer_b1"} == set(workloads)
     for name, make in workloads.items():
         function, inputs = make()
-        assert len(jtc.explain(function, *inputs).kernels) == 1, name
+        with jtc.knobs.use(winograd="off"):
+            assert len(jtc.explain(function, *inputs).kernels) == 1, name
 
 
 def commands(document: Path) -> list[str]:

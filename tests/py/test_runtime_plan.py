@@ -131,13 +131,13 @@ def test_random_programs(module):
 
 def test_kernels_on_weights_run_once():
     module = program([(["w"], "folded"), (["folded", "c"], "packed"), (["x", "packed"], "y"), ([], "iota"),
-                      (["iota", "y"], "z")], ["x"], ["z"],
-                     dict.fromkeys(["w", "folded", "packed", "c", "x", "y", "iota", "z"], 100),
+                      ([], "table"), (["iota", "table", "y"], "z")], ["x"], ["z"],
+                     dict.fromkeys(["w", "folded", "packed", "c", "x", "y", "table", "z"], 100) | {"iota": 10_000},
                      {"w": np.ones(100, np.float32), "c": 3.0})
     plan = planned(module)
-    assert [launch.symbol for launch in plan.prepare] == ["k0_folded", "k1_packed"]
+    assert [launch.symbol for launch in plan.prepare] == ["k0_folded", "k1_packed", "k4_table"]
     assert kinds(plan) == {"w": "constant", "folded": "scratch", "packed": "prepared", "c": "constant", "x": "input",
-                           "y": "arena", "iota": "arena", "z": "output"}
+                           "y": "arena", "iota": "arena", "table": "prepared", "z": "output"}
     assert [(c.name, c.splat, c.offset) for c in plan.constants] == [("w", None, 0), ("c", 3.0, 0)]
     assert plan.weight_bytes == 448 and [offset for offset, _ in weights(plan, module.constants)] == [0]
 

@@ -71,6 +71,9 @@ def _tiles(view: View, vector: str, wide: int, narrow: int) -> Iterator[Tile]:
     if not reuse:       # nothing shares the vector operand but the windows that slide over it
         sliding = [a for a in view.parallel if a != vector and _in_window(view, wide, a)]
         choices = [tuple(sorted(sliding, key=lambda a: -abs(write[a]))[-1:])]
+    turned = [a for a in view.parallel if a != vector and write[a] == 1 and a in view.read_axes[wide]]
+    if turned and reuse:        # results are turned in registers, so that they are stored along another axis
+        choices.append((reuse[-1], turned[0]))
     for axes in dict.fromkeys(choices):
         inner_sizes = [n for n in TILE_STEPS if axes and n <= view.free[axes[-1]]] or [1]
         outer_sizes = [n for n in (1, 2, 3, 4) if len(axes) > 1 and n <= view.free[axes[0]]] or [1]

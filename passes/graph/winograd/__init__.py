@@ -1,0 +1,1 @@
+"""Winograd's algorithm for convolutions: finding them, what it costs, the graph that it makes."""
