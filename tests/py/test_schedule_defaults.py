@@ -221,3 +221,9 @@ def test_stages_that_read_parts_of_one_tensor_share_its_turned_copy():
 def test_a_hand_written_schedule_stays():
     p = KernelSplit(axis="m", step=2).run(matmul())
     assert KernelSchedule(AVX512).run(p).kernels[0].stages[0].schedule == p.kernels[0].stages[0].schedule
+
+
+def test_rows_that_the_next_tile_goes_on_in_cost_no_pages():
+    """32 channels of an image lie in 32 pages, which the tiles of a row walk through side by side."""
+    schedule = default(conv(3, 64, 224, 7, 2, 3, constants=("f",))).schedule
+    assert dict(schedule.loops)["o"] == 2 * schedule.lanes and dict(schedule.loops)["w"] == 14

@@ -32,7 +32,8 @@ TILE_START = 20.0              # cycles to enter and leave one register tile
 STORE, STORE_SCATTERED = 0.5, 20.0         # cycles per accumulator
 STORE_FAR = 100.0              # where its elements lie in pages of their own, for each tensor that is walked so
 STORE_TURNED = 1.72            # cycles per shuffle of a block of lanes x lanes that is turned, full or not
-FAR_ROW = 25.0                 # cycles per row of a tile in a page of its own, of each tensor larger than the L2 cache
+FAR_ROW = 25.0                 # cycles per row of a tile in a page of its own, of each tensor larger than the L2 cache,
+                               # unless it is still there from the tile before
 RELOAD, RELOAD_TURNED = 1.5, 9.0           # cycles per accumulator that a later block of the reduction takes up again
 EPILOGUE = 0.9                 # cycles per instruction of the epilogue and accumulator
 COPY, COPY_TURNED = 0.1, 0.7   # cycles per element of a copy
@@ -115,7 +116,7 @@ def tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: int, bloc
             finished = vectors * lanes * outer * -(-inner // lanes)
             store = STORE_TURNED * shuffles * finished / lanes
         points = {**dict(zip(axes, extents)), tile.vector: vectors * lanes}
-        store += FAR_ROW * sum(prod(n for a, n in points.items() if abs(form[a]) * 4 >= 4 * PAGE) for form in large)
+        store += FAR_ROW * sum(_far_rows(form, points, axes[-1:]) for form in large)
         return blocks * (step * depth + TILE_START + store) + (blocks - 1) * reload + finished * EPILOGUE * view.work
 
     def along(size: int, step: int, cost: Callable[[int], float]) -> float:
@@ -126,6 +127,18 @@ def tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: int, bloc
     total = along(view.free[tile.vector], tile.vectors * lanes, lambda n: along(
         inner_size, tile.inner, lambda i: along(outer_size, tile.outer, lambda o: one(-(-n // lanes), i, o))))
     return total * prod(n for a, n in view.free.items() if a in view.parallel and a != tile.vector and a not in axes)
+
+
+def _far_rows(form: Affine, points: dict[str, int], inner: tuple[str, ...]) -> int:
+    """Rows of a tile that lie in pages of their own, where the next tile finds them in no cache: it lies in other
+    pages, or the rows fall into one cache set or into too few of them.
+
+    inner  the axis along which the next tile lies
+    """
+    far = {a: n for a, n in points.items() if abs(form[a]) * 4 >= 4 * PAGE}
+    rows, apart = prod(far.values()), gcd(*(abs(form[a]) * 4 for a in far), SETS * LINE)
+    stay = not far.keys() & set(inner) and apart < SETS * LINE and rows * apart <= SETS * LINE * WAYS
+    return 0 if stay else rows
 
 
 def far_copy(view: View, elements: float) -> float:
