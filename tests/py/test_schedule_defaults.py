@@ -157,6 +157,15 @@ def test_large_results_are_written_along_their_rows():
     assert default(program(stage)).schedule.vector == "n"
 
 
+def test_a_turned_scalar_operand_is_read_in_place_a_few_rows_at_a_time():
+    """Rows of 64 steps are known to the address cache; turning them first takes longer than the product gains."""
+    reads = (access("a", (48, 256, 256), A("h"), A("k"), A("m")), access("b", (48, 256, 64), A("h"), A("k"), A("n")))
+    stage = Stage("s", axes("h:48 m:256 n:64 k:256r"), reads, PRODUCT,
+                  access("c", (48, 256, 64), A("h"), A("m"), A("n")), "add")
+    schedule = default(program(stage)).schedule
+    assert ("k", 64) in schedule.loops and all(pack.read != 0 for pack in schedule.packs)
+
+
 def test_panels_are_cut_out_of_several_rows_side_by_side():
     assert default(panels(3072, 48, 16)).schedule.loops == (("r", 8), ("t", 1), ("r", 1), ("p", 48))
     assert default(panels(3072, 1024, 16)).schedule.loops[0] == ("t", 1), "long rows are streams of their own"

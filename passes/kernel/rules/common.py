@@ -162,7 +162,7 @@ class View:
     def cuts(self) -> tuple[str, ...]:
         """Axes to cut at guard boundaries: those of guards on the body's reads, where a cut leaves a large interior."""
         guards = [g for i in self.body_reads for g in self.stage.reads[i].guards]
-        axes = dict.fromkeys(a for g in guards for a in g.index.axes if a in self.parallel)
+        axes = dict.fromkeys(a for g in guards for a in sorted(g.index.axes) if a in self.parallel)
         return tuple(a for a in axes if self.free[a] >= 4)[:2]
 
     def threads(self, outer: list[str]) -> int:

@@ -21,10 +21,13 @@ from jtc.passes.kernel.rules.common import GATHER_COST, SMALL_KERNEL, Candidate,
 from jtc.passes.kernel.rules.contraction_cost import (
     COPY,
     L3,
+    PAGE,
+    PAGES,
     Nest,
     Operand,
     Tile,
     far_copy,
+    reach,
     tile_cycles,
 )
 
@@ -271,7 +274,8 @@ def _nests(view: View, tile: Tile, wide: Operand, narrow: Operand, reductions: t
     """Orders of loops, each with the loops inside of which the vector and the scalar operand are packed."""
     width, free, rows = tile.vectors * view.lanes, view.free, tile.rows
     panel = (tile.vector, width)
-    for big, block in _reduction_blocks(view, width, reductions):
+    apart = not narrow.packed and reach(view, narrow.number) >= PAGE
+    for big, block in _reduction_blocks(view, width, reductions, apart):
         blocked = [(big, block)] if block < free.get(big, 0) else []
         # panels of the vector operand outermost: each is used by all rows before the next one is touched
         first = [panel, *blocked]
@@ -299,19 +303,25 @@ def _nests(view: View, tile: Tile, wide: Operand, narrow: Operand, reductions: t
                 yield [columns, *blocked, even, panel, *rows], (blocked or [columns])[-1], even
 
 
-def _reduction_blocks(view: View, width: int, reductions: tuple[str, ...]) -> list[tuple[str, int]]:
+def _reduction_blocks(view: View, width: int, reductions: tuple[str, ...], apart: bool) -> list[tuple[str, int]]:
     """Blocks of the longest reduction axis to try: the whole, and where that is long, so much that one panel takes
-    little of the second-level cache."""
+    little of the second-level cache.
+
+    apart  whether rows of the scalar operand lie pages apart: then also so many steps that their pages stay known
+    """
     inner = [r for r in reductions if r in view.free]
     if not inner:
         return [("", 1)]
     big, depth = max(inner, key=lambda r: view.free[r]), prod(view.free[r] for r in view.reductions)
     limit = min(view.target.l2 // 8 // (width * 4), DEPTH)
+    few = PAGES // (depth // view.free[big])
+    known = [(big, few)] if apart and 16 <= few < view.free[big] else []
     if depth <= limit * 1.25:
-        return [(big, view.free[big])]
+        return [(big, view.free[big]), *known]
     block = round_up(-(-view.free[big] // -(-depth // limit)), 4)
     even = [n for n in range(3 * block // 4, 5 * block // 4 + 1) if n % 4 == 0 and view.free[big] % n == 0]
-    return [(big, min(even, key=lambda n: abs(n - block), default=block)), (big, view.free[big])]   # even: less code
+    block = min(even, key=lambda n: abs(n - block), default=block)      # even: less code
+    return [(big, block), (big, view.free[big]), *known]
 
 
 def _candidate(view: View, tile: Tile, wide: Operand, narrow: Operand, reductions: tuple[str, ...], loops: Loops,
@@ -328,7 +338,7 @@ def _candidate(view: View, tile: Tile, wide: Operand, narrow: Operand, reduction
     cost, threads = total(view, nest)
     ways = (wide, narrow)
     split = tuple(dict.fromkeys(a for w in ways if w.split for g in view.stage.reads[w.number].guards
-                                for a in g.index.axes if a in view.parallel))[:2]
+                                for a in sorted(g.index.axes) if a in view.parallel))[:2]
     schedule = Schedule(tile.vector, view.lanes, tuple(kept), reductions, _unroll(view, tile, wide.number, reductions),
                         tuple(Pack(w.number, loop, w.pack, w.pad) for w, loop in packed), split, threads,
                         prefetch=(wide.number,) if ahead else ())

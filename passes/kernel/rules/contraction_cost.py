@@ -36,7 +36,7 @@ FAR_ROW = 25.0                 # cycles per row of a tile in a page of its own, 
                                # unless it is still there from the tile before
 RELOAD, RELOAD_TURNED = 1.5, 9.0           # cycles per accumulator that a later block of the reduction takes up again
 EPILOGUE = 0.9                 # cycles per instruction of the epilogue and accumulator
-COPY, COPY_TURNED = 0.1, 0.7   # cycles per element of a copy
+COPY, COPY_TURNED = 0.1, 1.4   # cycles per element of a copy
 COPY_CROWDED, COPY_APART = 8.0, 12.0       # where it writes into a few cache sets; where it reads a line for each
 COPY_RUN = 8.0                 # cycles to begin one contiguous run of a copy
 L2_SHARE, PACK_SHARE = 0.7, 0.4            # of the second-level cache: what stays there; the largest copy that does
@@ -228,13 +228,13 @@ class Nest:
         panels = -(-view.free[tile.vector] // (tile.vectors * lanes))
         loads, strides, cost = tile.vectors * steps * panels, view.strides[self.wide.number], 0.0
         if not self.wide.packed:
-            if _in_order(self.wide) and _reach(view, self.wide.number) >= PAGE and depth > PAGES:
+            if _in_order(self.wide) and reach(view, self.wide.number) >= PAGE and depth > PAGES:
                 cost += FAR_LOAD * loads
             if self.wide.copy or any(c % lanes for a, c in strides.terms.items() if a != tile.vector):
                 cost += SPLIT_LOAD * loads * view.target.vector_bits / (8 * LINE)    # shorter ones seldom do
         if not self.narrow.packed:
-            if _in_order(self.narrow) and _reach(view, self.narrow.number) >= PAGE and depth > PAGES:
-                cost += FAR_STEP * steps * panels
+            if _in_order(self.narrow) and reach(view, self.narrow.number) >= PAGE and depth > PAGES:
+                cost += FAR_STEP * min(1.0, reach(view, self.narrow.number) / (4 * PAGE)) * steps * panels
             if self.reductions and _last_stride(view, self.narrow, self.reductions[-1]) >= lanes:
                 cost += LINE_COST * self._lines() * steps * panels
             form = view.strides[self.narrow.number]
@@ -343,7 +343,7 @@ def _in_order(way: Operand) -> bool:
     return not way.copy or way.copy == tuple(map(str, range(len(way.copy))))
 
 
-def _reach(view: View, number: int) -> int:
+def reach(view: View, number: int) -> int:
     """Bytes between neighbours along the reduction axis with the longest stride."""
     return max((abs(view.strides[number][r]) * 4 for r in view.reductions), default=0)
 
