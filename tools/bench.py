@@ -101,15 +101,15 @@ def _finish(prefix: Path | None, text: str, data: Any) -> None:
 
 def _roofline(arguments: argparse.Namespace, subject: Any) -> None:
     from jtc.tools.measure import ceilings, roofline
-    from jtc.tools.measure.machine import Priority, this_machine
+    from jtc.tools.measure.machine import Priority, alone, this_machine
     prefix, machine, threads = _prefix(arguments, True), this_machine(), knobs.get("threads")
     counts = sorted({*(1 << i for i in range(threads.bit_length()) if 1 << i <= threads), threads})
     priority = Priority()
     try:
         running = subject.start()
-        with priority.timing():
-            tops = ceilings.measure(machine, counts, lock=arguments.lock)
-            seconds = roofline.profile(running.module, running.inputs, arguments.seconds or 2.0, arguments.lock)
+        with alone(arguments.lock), priority.timing():
+            tops = ceilings.measure(machine, counts)
+            seconds = roofline.profile(running.module, running.inputs, arguments.seconds or 2.0)
     finally:
         priority.restore()
     found = roofline.points(running.module, seconds, tops[-1], machine)

@@ -27,7 +27,7 @@ from jtc.dialects.dtypes import DTYPES
 from jtc.runtime import knobs
 from jtc.runtime.module import Module, load_module, to_buffer
 from jtc.runtime.plan import BufferPlan, LaunchPlan, Plan
-from jtc.tools.measure.machine import Machine, alone
+from jtc.tools.measure.machine import Machine
 
 CHAINS = 12                 # hides 4-5 cycles of latency on two units, and fits 16 registers beside the operands
 STEPS = 20_000              # multiply-adds of one chain in one unit
@@ -83,8 +83,8 @@ def blocks(machine: Machine, threads: int) -> dict[str, int]:
     return {level: size for level, size in found.items() if size}
 
 
-def measure(machine: Machine, threads: Sequence[int], seconds: float = 0.3, lock: str | None = None,
-            sizes: dict[str, int] | None = None) -> list[Ceilings]:
+def measure(machine: Machine, threads: Sequence[int], seconds: float = 0.3, sizes: dict[str, int] | None = None
+            ) -> list[Ceilings]:
     """The ceilings with each number of threads; every one is the best of the runs within `seconds`.
 
     sizes: blocks by level instead of those of `blocks`
@@ -94,27 +94,25 @@ def measure(machine: Machine, threads: Sequence[int], seconds: float = 0.3, lock
         folder = Path(name)
         for count in threads:
             with knobs.use(threads=count):
-                fma = {dtype: _best(_fma(dtype, count, settings, folder), seconds, lock) for dtype in ("f32", "f64")}
+                fma = {dtype: _best(_fma(dtype, count, settings, folder), seconds) for dtype in ("f32", "f64")}
                 made = {}
                 for level, size in (sizes or blocks(machine, count)).items():
                     once = level == "DRAM"
                     read, copy = (_stream(kind, part, count, once, settings, folder)
                                   for kind, part in (("read", size), ("copy", size // 2)))
-                    made[level] = Ceiling(level, _best(read, seconds, lock), _best(copy, seconds, lock), size)
+                    made[level] = Ceiling(level, _best(read, seconds), _best(copy, seconds), size)
             found.append(Ceilings(count, fma, made))
     return found
 
 
-def _best(subject: tuple[Module, list[np.ndarray], float], seconds: float, lock: str | None) -> float:
+def _best(subject: tuple[Module, list[np.ndarray], float], seconds: float) -> float:
     """Most work per second of a module of one launch, over the runs within a slice of time."""
     module, arrays, work = subject
     buffers = [to_buffer(a, copy=True) for a in arrays]
     module.profile(*buffers)
-    best = 0.0
-    with alone(lock):
-        end = time.perf_counter() + seconds
-        while not best or time.perf_counter() < end:
-            best = max(best, work / sum(module.profile(*buffers)))
+    best, end = 0.0, time.perf_counter() + seconds
+    while not best or time.perf_counter() < end:
+        best = max(best, work / sum(module.profile(*buffers)))
     return best
 
 

@@ -18,7 +18,7 @@ from jtc.runtime.engine import Buffer
 from jtc.runtime.module import Module
 from jtc.runtime.plan import LaunchPlan
 from jtc.tools.measure.ceilings import Ceiling, Ceilings
-from jtc.tools.measure.machine import Machine, alone
+from jtc.tools.measure.machine import Machine
 from jtc.tools.measure.tables import markdown, pyplot
 
 
@@ -51,14 +51,13 @@ class Point:
                 "gbytes": self.bytes / self.seconds / 1e9, "share": self.share}
 
 
-def profile(module: Module, inputs: Sequence[Buffer], seconds: float, lock: str | None = None) -> list[float]:
+def profile(module: Module, inputs: Sequence[Buffer], seconds: float) -> list[float]:
     """Median seconds of every launch, which run one after another here."""
     runs: list[list[float]] = []
     module.profile(*inputs)
-    with alone(lock):
-        end = time.perf_counter() + seconds
-        while len(runs) < 3 or time.perf_counter() < end:
-            runs.append(module.profile(*inputs))
+    end = time.perf_counter() + seconds
+    while len(runs) < 3 or time.perf_counter() < end:
+        runs.append(module.profile(*inputs))
     return [statistics.median(times) for times in zip(*runs)]
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from jtc.tools.measure.machine import Priority
 from jtc.tools.measure.rounds import HOLD, Ratio, locked, rotating
 from jtc.tools.peers.reference import reference
 from jtc.tools.peers.table import Peer
@@ -163,6 +164,7 @@ class Comparison:
         with tempfile.TemporaryDirectory(prefix="jtc-references-") as folder:
             place = Path(self.options.references or folder)
             place.mkdir(parents=True, exist_ok=True)
+            self.priority = Priority()
             try:
                 for threads in self.options.threads:
                     for batch in batches(self.workloads):
@@ -172,6 +174,7 @@ class Comparison:
                     self._close()
             finally:
                 self._close()
+                self.priority.restore()
         return self.results
 
     def _close(self) -> None:
@@ -183,7 +186,8 @@ class Comparison:
         """The live process of a peer, or why there is none."""
         if peer.name in self.workers and self.workers[peer.name].alive:
             return self.workers[peer.name]
-        worker = self.workers[peer.name] = Worker(peer, threads, self.log)
+        with self.priority.timing():            # which it takes as that of the start
+            worker = self.workers[peer.name] = Worker(peer, threads, self.log)
         answer = worker.ask(START, do="hello")
         if not answer["ok"]:
             return str(answer["why"])
