@@ -99,7 +99,8 @@ def tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: int, bloc
            if abs(stride) * 4 >= 4 * PAGE]
     scattered = STORE_FAR * len(far) if far else STORE_SCATTERED
     lines, shuffles = view.target.vector_bits / (8 * LINE), lanes * log2(lanes)
-    large = [a.flat for a in (view.stage.write, *(r.write for r in view.stage.more), *(view.stage.reads[i] for i in after))
+    stored = (view.stage.write, *(r.write for r in view.stage.more))
+    large = [a.flat for a in (*stored, *(view.stage.reads[i] for i in after))
              if a.size * a.dtype.bytes > view.target.l2]
 
     def one(vectors: int, inner: int, outer: int) -> float:
