@@ -362,12 +362,17 @@ class Jit(Dispatcher):
         variant = key, (*knobs.key().values(), knobs.get("backend"), autocast.active.get())
         found = self._find(variant, arguments)
         if found is None:
+            direct = False
             with self._lock:
                 with _tracing:          # another thread may have compiled it, or have stand-ins in the places
                     found = self._find(variant, arguments)
                     traced = None if found else trace(self.function, args, kwargs, self.name)
                 if traced is not None:
-                    found = self._compile(variant, traced, args, kwargs, arguments)
+                    program = self._compile(variant, traced, arguments)
+                    direct = self._register(program, args, kwargs)
+                    found = program, [tensor for tensor, _ in traced.captured]
+            if direct:                  # as later calls, in which new state takes the place of the old
+                return self(*args)
         program, captured = found           # type: ignore[misc]
         given = [_buffer(leaf) for leaf in arguments if tensor_type(leaf)]
         return program.call(given, captured, arguments)
@@ -380,8 +385,7 @@ class Jit(Dispatcher):
                 return program, captured
         return None
 
-    def _compile(self, variant: tuple, traced: Traced, args: tuple, kwargs: dict[str, Any],
-                 arguments: list[Any]) -> tuple[Program, list[Tensor]]:
+    def _compile(self, variant: tuple, traced: Traced, arguments: list[Any]) -> Program:
         """Compile what was traced, and keep it; called under the lock."""
         known = self._programs.get(variant, ())
         reason = self._reason(variant[0], known, arguments)
@@ -394,8 +398,7 @@ class Jit(Dispatcher):
             often = self.compiles >= _OFTEN and self.compiles & (self.compiles - 1) == 0
             logger.log(logging.WARNING if traced.writes or often else logging.INFO, "%s is compiled again%s: %s",
                        traced.graph.name, f" ({self.compiles} times so far)" if often else "", reason)
-        self._register(program, args, kwargs)
-        return program, [tensor for tensor, _ in traced.captured]
+        return program
 
     def _reason(self, key: tuple, programs: Sequence[Program], arguments: Sequence[Any]) -> str:
         """Why none of the programs compiled so far can be used, in words."""
@@ -410,8 +413,8 @@ class Jit(Dispatcher):
                         return f"argument {name} is {_told(leaf)}, before it was {_told(other)}"
         return "with other arguments"
 
-    def _register(self, program: Program, args: tuple, kwargs: dict[str, Any]) -> None:
-        """Let the native dispatcher take this signature, unless a call needs Python code.
+    def _register(self, program: Program, args: tuple, kwargs: dict[str, Any]) -> bool:
+        """Let the native dispatcher take this signature, unless a call needs Python code; whether it does.
 
         It looks tensors up in their places, passes over the signature where a module or optimiser may have changed,
         and stores new values into captured tensors.
@@ -423,9 +426,9 @@ class Jit(Dispatcher):
             and all(place is None or place.kind != "argument" for _, place in traced.captured) \
             and all(source.kind == "output" and id(target) in number for target, source in traced.writes)
         if executable is None or not direct or kwargs or not all(_is_plain(a) for a in args):
-            return
+            return False
         if any(s.kind == "input" for s in traced.sources):
-            return
+            return False
         program.changed()                                    # so that the guard holds from the next call on
         row = [("tensor",) if tensor_type(a) else ("value", a) for a in args]
         captured = [tensor if place is None else (place.kind, place.holder, place.key, place.path)
@@ -434,6 +437,7 @@ class Jit(Dispatcher):
         self.add(row, executable, captured, _wrap(traced),
                  writes=[(number[id(target)], source.number) for target, source in traced.writes],
                  guard=(program.epoch, epoch) if traced.static else None, results=results)
+        return True
 
     @property
     def runnables(self) -> list[execute.Runnable]:

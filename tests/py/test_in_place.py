@@ -63,6 +63,21 @@ def test_parameters_stay_where_they_are(async_):
         assert np.abs(weight.numpy() - values).max() > 1e-4
 
 
+def test_the_first_call_writes_in_place_too():
+    """Else the memory of the first state would stay in the pool, beside that of its successors."""
+    state, two = jtc.array(normal(1000)), jtc.array(2.0)
+
+    @jtc.jit
+    def step(x):
+        state.assign(state + x)
+
+    place = address(state)
+    for _ in range(2):
+        step(two)
+        assert address(state) == place
+    np.testing.assert_allclose(state.numpy(), normal(1000) + 4, rtol=1e-6)
+
+
 HOLDERS = {
     "an array": lambda w: w.numpy(),
     "a view of an array": lambda w: w.numpy()[3:, ::2],
