@@ -41,6 +41,7 @@ OPTIMISATIONS = (
                  {"fusion": "elementwise"}),
     Optimisation("packing", "contractions read their operands where they lie: no panels, no padded copies",
                  {"packing": False}),
+    Optimisation("Winograd", "3 x 3 convolutions are sums of products as they were written", {"winograd": "off"}),
     Optimisation("algebra", "scales and shifts are not folded into weights, constants not taken out of sums",
                  {"strict": True}),
     Optimisation("sharing memory", "every value between kernels has memory of its own", {"reuse": False}),
