@@ -20,6 +20,7 @@ from jtc.passes.kernel.packing import box_copied
 from jtc.passes.kernel.rules.common import GATHER_COST, SMALL_KERNEL, Candidate, Copy, View, round_up
 from jtc.passes.kernel.rules.contraction_cost import (
     COPY,
+    L1_SHARE,
     L3,
     PAGE,
     PAGES,
@@ -37,6 +38,7 @@ KERNEL_TURNED, KERNEL_ROWS, KERNEL_APART = 0.8, 1.3, 8.0    # the same where it 
 KERNEL_BOX = 1.0               # the same of a copy that turns the dimensions of a box with guards
 LAUNCH = 5_000.0               # cycles to start one more kernel on several threads
 DEPTH = 768                    # steps of the reduction in one block: more gain less than their share of the cache costs
+SHALLOW = 256                  # fewer spend too long on starting tiles and on results that are taken up again
 SAME_SET = 1024                # bytes; pixels of a copy this far apart crowd a few sets of the first-level cache
 TILE_STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 16, 28)
 TILES = 4                      # register tiles that are tried with every order of loops
@@ -305,7 +307,7 @@ def _nests(view: View, tile: Tile, wide: Operand, narrow: Operand, reductions: t
 
 def _reduction_blocks(view: View, width: int, reductions: tuple[str, ...], apart: bool) -> list[tuple[str, int]]:
     """Blocks of the longest reduction axis to try: the whole, and where that is long, so much that one panel takes
-    little of the second-level cache.
+    little of the second-level cache, or, in a product, stays in the first-level one, if the block is not short then.
 
     apart  whether rows of the scalar operand lie pages apart: then also so many steps that their pages stay known
     """
@@ -316,12 +318,14 @@ def _reduction_blocks(view: View, width: int, reductions: tuple[str, ...], apart
     limit = min(view.target.l2 // 8 // (width * 4), DEPTH)
     few = PAGES // (depth // view.free[big])
     known = [(big, few)] if apart and 16 <= few < view.free[big] else []
-    if depth <= limit * 1.25:
-        return [(big, view.free[big]), *known]
-    block = round_up(-(-view.free[big] // -(-depth // limit)), 4)
-    even = [n for n in range(3 * block // 4, 5 * block // 4 + 1) if n % 4 == 0 and view.free[big] % n == 0]
-    block = min(even, key=lambda n: abs(n - block), default=block)      # even: less code
-    return [(big, block), (big, view.free[big]), *known]
+    near = int(view.target.l1 * L1_SHARE) // (width * 4)
+    blocks = []
+    for most in (limit, near if near >= SHALLOW and depth == view.free[big] else limit):
+        if depth > most * 1.25:
+            block = round_up(-(-view.free[big] // -(-depth // most)), 4)
+            even = [n for n in range(3 * block // 4, 5 * block // 4 + 1) if n % 4 == 0 and view.free[big] % n == 0]
+            blocks.append((big, min(even, key=lambda n: abs(n - block), default=block)))        # even: less code
+    return [*dict.fromkeys(blocks), (big, view.free[big]), *known]
 
 
 def _candidate(view: View, tile: Tile, wide: Operand, narrow: Operand, reductions: tuple[str, ...], loops: Loops,
