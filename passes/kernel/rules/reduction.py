@@ -142,7 +142,7 @@ def _column(view: View, vector: str) -> Iterator[Candidate]:
         store = SCATTER_COST * lanes
     elif sliding:
         count = -(-vectors // -(-vectors // min(count, 4)))       # equal shares of the row
-        rows = min(view.free[sliding[-1]], max(1, 4 // count))
+        rows = min(view.free[sliding[-1]], max(1, ACCUMULATORS // count))
         loops = [(a, rows if a == sliding[-1] else 1) for a in others]
         unroll = _whole_windows(view, order, count * rows)
     elif others and count < 4:          # short rows: several output rows in one tile
