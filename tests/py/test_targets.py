@@ -208,6 +208,16 @@ def test_objects_need_nothing_from_outside(target):
             assert types <= set(RELOCATIONS[family].values()), name
 
 
+@pytest.mark.parametrize("target, accumulators", [("x86-64-v3", 12), ("aarch64", 24)])
+def test_default_products_keep_their_sums_in_registers(target, accumulators):
+    a = np.zeros((512, 512), np.float32)
+    codes = advance(jtc.jit(jtc.matmul).graph(a, a), "graph", "asm", settings_for(f"cpu:{target}"))
+    blocks = [block for code in codes for block in re.split(r"^\.?\w+:.*$", str(code.data), flags=re.MULTILINE)]
+    inner = max(blocks, key=lambda block: len(re.findall(r"vfmadd|fmla", block)))
+    assert len(re.findall(r"vfmadd|fmla", inner)) == 4 * accumulators      # four steps of the reduction
+    assert not re.search(r"%rsp|\[sp", inner), "accumulators are spilled"
+
+
 needs_cross_linker = pytest.mark.skipif(link.find_linker(AARCH64) is None, reason="there is no linker for aarch64")
 
 
