@@ -36,9 +36,9 @@ class GraphWinograd(Pass):
 
     Changes rounding, so it is left out where arithmetic is kept as written (strict).  Sums of normal numbers over 16 to
     256 channels in f32: for m = 2 the largest error is no larger than that of the direct sum, whose chain of additions
-    is longer; for m = 4 it is up to 4 times as large, 2 to 3 times on average, and stays below 6e-6 of the largest result
-    (tests/py/test_winograd.py).  Assumes canonical form.  Runs after differentiation, so gradients are those of the
-    convolution as it was written.
+    is longer; for m = 4 it is up to 4 times as large, 2 to 3 times on average, and stays below 6e-6 of the largest
+    result (tests/py/test_winograd.py).  Assumes canonical form.  Runs after differentiation, so gradients are those of
+    the convolution as it was written.
     """
 
     name: ClassVar[str] = "graph-winograd"
