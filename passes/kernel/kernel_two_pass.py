@@ -144,7 +144,7 @@ def _wanted(kernel: Kernel, always: bool) -> tuple[str, int] | None:
     elif units >= UNITS or work < LARGE:
         most = 0
     else:
-        most = min(PARTS // units, int(work / units) // PART)
+        most = min(_parts(kernel, units), int(work / units) // PART)
     best: tuple[str, int] | None = None
     for axis in axes:
         parts = min(max(most, _accurate(kernel, axis)), -(-axis.size // blocks.get(axis.name, 1)))
@@ -157,6 +157,14 @@ def _units(stage: Stage) -> int:
     """About how many pieces the default schedule of a reduction offers to threads: rows, or blocks of columns."""
     results = prod(a.size for a in stage.axes if a.kind == PARALLEL)
     return max(1, results // (ROWS if _along_rows(stage) else COLUMN_BLOCK // stage.body.dtype.bytes))
+
+
+def _parts(kernel: Kernel, units: int) -> int:
+    """Parts for PARTS units, of which one takes the parts of several rows at once."""
+    stage = kernel.stages[0]
+    if kernel.shared or not _along_rows(stage):
+        return PARTS // units
+    return PARTS * ROWS // prod(a.size for a in stage.axes if a.kind == PARALLEL)
 
 
 def _along_rows(stage: Stage) -> bool:

@@ -11,12 +11,12 @@
 // RUN: not jtc-opt --kernel-two-pass="reduction=pairs" %s 2>&1 | FileCheck %s --check-prefix=KIND
 // RUN: jtc-opt --kernel-schedule %s | not jtc-opt --kernel-two-pass="kernel=small axis=k parts=2" 2>&1 | FileCheck %s --check-prefix=LATE
 
-// CHECK: {name = "large_out_parts", type = tensor<32xf32>}
-// CHECK: axes = ["k_part:32", "k:32768r"]
-// CHECK: index = ["32768*k_part + k"]
+// CHECK: {name = "large_out_parts", type = tensor<64xf32>}
+// CHECK: axes = ["k_part:64", "k:16384r"]
+// CHECK: index = ["16384*k_part + k"]
 // CHECK: write = {buffer = "large_out_parts"
 // CHECK: {name = "large_parts"
-// CHECK: axes = ["k_part:32r"]
+// CHECK: axes = ["k_part:64r"]
 // CHECK: write = {buffer = "large_out"
 // CHECK-NOT: small_out_parts
 
