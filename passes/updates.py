@@ -5,7 +5,7 @@ place, if every kernel on the way may write over what it reads (`dialects/in_pla
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from jtc.dialects.in_place import refusal
@@ -21,15 +21,21 @@ class Link:
     old: str
 
 
-def links(kernels: Sequence[Kernel], new: str, old: str, fits: Callable[[Link], bool]) -> list[Link]:
-    """The way from `old` to `new`, in the order of the kernels; none where there is none.
-
-    fits: whether a link may be part of it
-    """
-    makers: dict[str, int | None] = {}              # None for a buffer that several kernels write
+def makers_of(kernels: Sequence[Kernel]) -> dict[str, int | None]:
+    """Buffer -> number of the kernel that writes it; None where several do."""
+    makers: dict[str, int | None] = {}
     for number, kernel in enumerate(kernels):
         for name in kernel.written:
             makers[name] = None if name in makers else number
+    return makers
+
+
+def links(kernels: Sequence[Kernel], makers: Mapping[str, int | None], new: str, old: str,
+          fits: Callable[[Link], bool]) -> list[Link]:
+    """The way from `old` to `new`, in the order of the kernels; none where there is none.
+
+    makers: of the kernels; fits: whether a link may be part of the way
+    """
     dead: set[str] = set()                          # what no way leads to from `old`
 
     def back(name: str) -> list[Link] | None:

@@ -7,7 +7,7 @@ from typing import ClassVar
 from jtc.dialects.graph import Graph
 from jtc.dialects.kernel import Program
 from jtc.passes.base import Pass, need_program
-from jtc.passes.updates import Link, links
+from jtc.passes.updates import Link, links, makers_of
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class KernelUpdateInPlace(Pass):
         program = need_program(module, self.name)
         if not self.reuse or not program.updates:
             return program
-        kernels = list(program.kernels)
+        kernels, makers = list(program.kernels), makers_of(program.kernels)
         last = {name: number for number, kernel in enumerate(kernels) for name in kernel.read}
         held = {*program.inputs, *program.outputs, *program.constants}
         taken: set[str] = set()                     # what is already written over
@@ -41,7 +41,7 @@ class KernelUpdateInPlace(Pass):
                 and program.buffers[link.old] == program.buffers[link.new]
 
         for new, old in program.updates.items():
-            for link in links(kernels, new, old, fits):
+            for link in links(kernels, makers, new, old, fits):
                 taken.add(link.old)
                 kernel = kernels[link.kernel]
                 kernels[link.kernel] = replace(kernel, in_place=(*kernel.in_place, (link.new, link.old)))

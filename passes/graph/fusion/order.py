@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from jtc.dialects.graph import TensorType
 from jtc.dialects.kernel import Kernel
 from jtc.passes.graph.fusion.units import Unit
-from jtc.passes.updates import Link, links
+from jtc.passes.updates import Link, links, makers_of
 
 
 def launch_order(units: Sequence[Unit], outputs: Iterable[str], types: Mapping[str, TensorType],
@@ -55,8 +55,9 @@ def launch_order(units: Sequence[Unit], outputs: Iterable[str], types: Mapping[s
 def replaced(units: Sequence[Unit], types: Mapping[str, TensorType], updates: Mapping[str, str]) -> list[Link]:
     """Where units make a value of state of the one before it, element by element."""
     kernels = [Kernel("", tuple(unit.stages)) for unit in units] if updates else []
+    makers = makers_of(kernels)
     return [link for new, old in updates.items()
-            for link in links(kernels, new, old, lambda link: types[link.new] == types[link.old])]
+            for link in links(kernels, makers, new, old, lambda link: types[link.new] == types[link.old])]
 
 
 def _readers_first(units: Sequence[Unit], links: Iterable[Link]) -> list[tuple[int, int]]:
