@@ -13,8 +13,8 @@ Where an update is made of a result element by element, both are results of one 
 
 A stage is first joined with those that it reads, the largest buffer first; then with stages that reduce what it
 reduces, so that memory is read once: the gradients of a norm's scale and shift.  Last, small results that lose nothing
-by waiting for each other, as they are outputs, are computed side by side in one kernel: the updates of all biases, where
-they need a norm of all gradients first.
+by waiting for each other, as they are outputs, are computed side by side in one kernel: the updates of all biases,
+where they need a norm of all gradients first.
 """
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ class View:
         return [a.flat for a in self.stage.reads]
 
     @cached_property
-    def read_axes(self) -> list[set[str]]:
+    def read_axes(self) -> list[frozenset[str]]:
         """The axes that each read moves along."""
         return [form.axes for form in self.strides]
 
