@@ -42,7 +42,7 @@ def test_the_order_of_launches():
     def names(units, outputs="out") -> list[str]:
         recorded = {"a": 1, "b": 2, "again": 8, "g": 4, "out": 9, "w": 10, "late": 11}
         types = {name: TensorType(F32, (100,)) for name in recorded}
-        return [" ".join(u.written) for u in launch_order(units, outputs.split(), types, recorded)]
+        return [" ".join(u.written) for u in launch_order(units, outputs.split(), types, recorded, {})]
 
     forward = [unit("x", "a"), unit("a", "b")]
     assert names([unit("x", "again"), *forward, unit("b", "g"), unit("g again", "out")]) \
