@@ -19,13 +19,14 @@ from jtc.dialects.errors import InternalError, JtcError
 from jtc.dialects.graph import TensorType
 from jtc.dialects.kernel import Kernel, Program
 from jtc.passes.canonical import canonical, on_parts
+from jtc.passes.kernel.packing import constant_buffers
 
 
 @dataclass(frozen=True)
 class Function:
     """A kernel's function: its name, buffers in the order it takes them, units of work, workspace per thread, loops.
 
-    offsets: where in each buffer the part starts that it takes, in bytes
+    offsets: where in each buffer the part starts that it takes, in bytes; once: as of Code
     """
 
     symbol: str
@@ -34,6 +35,11 @@ class Function:
     workspace_bytes: int
     text: str
     offsets: list[int] = field(default_factory=list)
+    once: bool = False
+
+    def code(self) -> Code:
+        """Its loops."""
+        return Code(self.symbol, len(self.operands), self.text, self.once)
 
 
 def emit_kernels(program: Program, settings: Settings, done: Callable[[Function], None] = lambda function: None,
@@ -44,31 +50,34 @@ def emit_kernels(program: Program, settings: Settings, done: Callable[[Function]
     Raises what the emitter raises for wrong input; anything else becomes an InternalError with a reproducer.
     """
     emitted = {} if emitted is None else emitted
-    seen: set[tuple] = set()
-    result: dict[str, Function] = {}
+    constant, keys = constant_buffers(program), list[tuple]()
     for kernel in program.kernels:
         inner, parts = on_parts(kernel)
         form, names = canonical(inner)
         types = {names[n]: parts[n].type if n in parts else t for n, t in program.buffers.items() if n in names}
-        key = (form, tuple(types.items()))
+        keys.append((form, tuple(types.items()), parts, names))
+    repeated = {key[:2] for kernel, key in zip(program.kernels, keys) if not set(kernel.written) <= constant}
+    seen: set[tuple] = set()
+    result: dict[str, Function] = {}
+    for kernel, (form, kinds, parts, names) in zip(program.kernels, keys):
+        types, key, once = dict(kinds), (form, kinds), (form, kinds) not in repeated
         if key not in emitted:
             start = time.perf_counter()
             emitted[key] = _emit(form, types, kernel, program, settings)
-            settings.watch("kernel", f"emit {kernel.name}", time.perf_counter() - start, Code(
-                emitted[key].symbol, len(emitted[key].operands), emitted[key].text))
+            settings.watch("kernel", f"emit {kernel.name}", time.perf_counter() - start, emitted[key].code())
         if key not in seen:
             seen.add(key)
-            done(emitted[key])
+            done(replace(emitted[key], once=once))
         back = {new: old for old, new in names.items()}
         operands = [back[n] for n in emitted[key].operands]
         offsets = [parts[n].offset if n in parts else 0 for n in operands]
-        result[kernel.name] = replace(emitted[key], operands=operands, offsets=offsets)
+        result[kernel.name] = replace(emitted[key], operands=operands, offsets=offsets, once=once)
     return result
 
 
 def distinct(functions: Mapping[str, Function]) -> list[Code]:
     """The code of every function once, in order of first use."""
-    return list({f.symbol: Code(f.symbol, len(f.operands), f.text) for f in functions.values()}.values())
+    return list({f.symbol: f.code() for f in functions.values()}.values())
 
 
 def _emit(form: Kernel, types: dict[str, TensorType], kernel: Kernel, program: Program, settings: Settings) -> Function:
@@ -102,13 +111,19 @@ def to_llvm(code: Code, settings: Settings) -> Code:
 def to_object(code: Code, settings: Settings) -> Code:
     """LLVM IR -> object."""
     from jtc.compiler.cpu import lower
-    return _step(code, settings, "obj", lambda: lower.to_object(str(code.data), settings.target, settings.optimize))
+    return _step(code, settings, "obj", lambda: lower.to_object(str(code.data), settings.target,
+                                                                _effort(code, settings)))
 
 
 def to_assembly(code: Code, settings: Settings) -> Code:
     """LLVM IR -> assembly."""
     from jtc.compiler.cpu import lower
-    return _step(code, settings, "asm", lambda: lower.to_assembly(str(code.data), settings.target, settings.optimize))
+    return _step(code, settings, "asm", lambda: lower.to_assembly(str(code.data), settings.target,
+                                                                  _effort(code, settings)))
+
+
+def _effort(code: Code, settings: Settings) -> int:
+    return 0 if code.once else settings.optimize
 
 
 def _step(code: Code, settings: Settings, phase: str, action: Callable[[], str | bytes]) -> Code:

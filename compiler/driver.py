@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jtc.compiler import cache as cache_module
 from jtc.compiler import log
 from jtc.compiler.keys import Key, arrays_hash, file_hash, text_hash, versions
-from jtc.compiler.phases import PHASES, Code, Settings
+from jtc.compiler.phases import PHASES, Settings
 from jtc.compiler.sealed import SEAL, Damaged, replacing
 from jtc.compiler.tuning import store
 from jtc.dialects.errors import InputError, UsageError
@@ -26,6 +26,9 @@ from jtc.dialects.graph import Graph, Node, Weights
 from jtc.dialects.kernel import Program
 from jtc.dialects.target import CpuTarget
 from jtc.runtime import knobs
+
+if TYPE_CHECKING:
+    from jtc.compiler.codegen import Function
 
 logger = logging.getLogger("jtc")
 DEVICES = ("cpu", "cuda")
@@ -344,10 +347,10 @@ class _Run:
                 if function.symbol in digests:
                     return
                 self.dump.code("loops", function.symbol, function.text)
-                digests[function.symbol] = self._object_digest(function.text)
+                digests[function.symbol] = self._object_digest(function)
                 found = None if self.dump.folder else self.cache.object(digests[function.symbol])
                 if found is None:
-                    objects.submit(Code(function.symbol, len(function.operands), function.text))
+                    objects.submit(function.code())
                 else:
                     made[function.symbol] = found
 
@@ -371,11 +374,11 @@ class _Run:
         self.request.step("objects", start)
         return functions, {symbol: made.get(symbol) or fresh[symbol] for symbol in digests}
 
-    def _object_digest(self, text: str) -> str:
+    def _object_digest(self, function: Function) -> str:
         target, known = self.settings.target, versions()
         cpu = f"{target.family} {target.cpu or target.name} {target.features} {target.vector_bits}"
-        return Key({"loops": text_hash(text), "cpu": cpu, "optimize": str(self.settings.optimize),
-                    **known}).digest
+        return Key({"loops": text_hash(function.text), "cpu": cpu, "optimize": str(self.settings.optimize),
+                    "once": str(function.once), **known}).digest
 
     def _write(self, path: Path, program: Program, functions: dict, objects: dict[str, bytes]) -> None:
         """The module of a scheduled program: code, plan, and the weights where they go into it."""

@@ -33,11 +33,13 @@ class Code:
     """One kernel below the kernel level: MLIR loops, LLVM IR or assembly (str), or an object file (bytes).
 
     operands: number of buffers its function takes.
+    once: whether it only runs when weights are bound, where LLVM's time counts more than its own.
     """
 
     symbol: str
     operands: int
     data: str | bytes
+    once: bool = False
 
 
 @dataclass(frozen=True)

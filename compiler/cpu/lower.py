@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from jtc.compiler.cpu.llvm_text import downgrade, expand_intrinsics
@@ -182,14 +184,29 @@ def _compile(llvm_ir: str, target: CpuTarget, optimize: int) -> tuple[Any, Any]:
     return machine, module
 
 
+@contextmanager
+def _hurried(hurry: bool) -> Iterator[None]:
+    """Inside of the `with` block, leave out what LLVM spends a third of its time on: reducing addresses in loops.
+
+    The option holds for the whole process, so it is taken back.  Call under the lock.
+    """
+    if hurry:
+        _llvm().set_option("", "-disable-lsr=true")
+    try:
+        yield
+    finally:
+        if hurry:
+            _llvm().set_option("", "-disable-lsr=false")
+
+
 def to_object(llvm_ir: str, target: CpuTarget, optimize: int = 1) -> bytes:
     """A relocatable, position-independent ELF object of the module that `to_llvm` made.
 
-    optimize  0: fastest compilation; 1: full instruction selection and scheduling, no IR passes, which code in explicit
-              vectors does not need; 2: and LLVM's O1 passes; 3: and its O3 passes
+    optimize  0: fastest compilation, for code that runs once; 1: full instruction selection and scheduling, no IR
+              passes, which code in explicit vectors does not need; 2: and LLVM's O1 passes; 3: and its O3 passes
     """
     from jtc.dialects import mlir
-    with mlir.lock:
+    with mlir.lock, _hurried(optimize == 0):
         machine, module = _compile(llvm_ir, target, optimize)
         return machine.emit_object(module)
 
@@ -197,6 +214,6 @@ def to_object(llvm_ir: str, target: CpuTarget, optimize: int = 1) -> bytes:
 def to_assembly(llvm_ir: str, target: CpuTarget, optimize: int = 1) -> str:
     """As `to_object`, but the assembly text."""
     from jtc.dialects import mlir
-    with mlir.lock:
+    with mlir.lock, _hurried(optimize == 0):
         machine, module = _compile(llvm_ir, target, optimize)
         return machine.emit_assembly(module)

@@ -38,15 +38,18 @@ class KernelSchedule(Pass):
 
     def run(self, module: Graph | Program) -> Program:
         check_kind(self.reduction, self.name)
-        known: Known = {}
+        known = Known()
         program = self._schedule_all(need_program(module, self.name), known)
         return self._schedule_all(program, known)       # the copies that were put before kernels
 
     def _schedule_all(self, program: Program, known: Known) -> Program:
+        count = 0
         for name in [k.name for k in program.kernels]:
             chosen = self._chosen(program, _find(program, name))
             for position in range(len(_find(program, name).stages)):
                 kernel = _find(program, name)
+                if count != len(program.kernels):       # copies were put before kernels
+                    count, known.constant = len(program.kernels), constant_buffers(program)
                 if kernel.stages[position].schedule is None:
                     program = schedule_stage(program, kernel, kernel.stages[position], self.target, known, self.packing,
                                              chosen.candidate(position) if chosen else None, self.reduction)
@@ -59,9 +62,17 @@ class KernelSchedule(Pass):
         return self.tuned.get(identity(kernel, program))
 
 
-# What a rule sees of a kernel and which of its stages -> the candidates; equal kernels, as the steps of a loop, have
-# the same.
-Known = dict[tuple, list[Candidate]]
+@dataclass
+class Known:
+    """What was found out about a program.
+
+    candidates  what a rule sees of a kernel and which of its stages -> the candidates; equal kernels, as the steps of a
+                loop, have the same
+    constant    buffers known when weights are bound
+    """
+
+    candidates: dict[tuple, list[Candidate]] = field(default_factory=dict)
+    constant: set[str] = field(default_factory=set)
 
 
 def schedule_stage(program: Program, kernel: Kernel, stage: Stage, target: CpuTarget, known: Known,
@@ -77,11 +88,10 @@ def schedule_stage(program: Program, kernel: Kernel, stage: Stage, target: CpuTa
             raise PassError(f"the tuned {error.message}", error.location,
                             "tune again (jtc tune MODEL --again), or set JTC_SCHEDULES=default") from None
     form, names = canonical(on_parts(kernel)[0])
-    constant = constant_buffers(program)
-    key = (form, kernel.stages.index(stage), stage.write.size, *(name in constant for name in names))
-    if key not in known:
-        known[key] = candidates(stage, kernel, program, target, packing, reduction)
-    for candidate in known[key]:
+    key = (form, kernel.stages.index(stage), stage.write.size, *(name in known.constant for name in names))
+    if key not in known.candidates:
+        known.candidates[key] = candidates(stage, kernel, program, target, packing, reduction)
+    for candidate in known.candidates[key]:
         try:
             return apply(candidate, program, kernel, stage, target)
         except PassError:
