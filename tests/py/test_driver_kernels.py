@@ -221,3 +221,16 @@ def test_key_depends_on_what_matters():
         assert base.differs(driver.program_key(contraction(), target, False).parts) == ["knobs"]
     with knobs.use(threads=1, dump_dir="x"):
         assert base.digest == driver.program_key(contraction(), target, False).digest
+
+
+def test_what_runs_once_is_compiled_in_a_hurry():
+    """Weights are packed when they are bound; the product runs in every call."""
+    weights = np.ones((300, 70), np.float32)
+    graph = jtc.jit(lambda x: jtc.matmul(x, weights)).graph(np.ones((64, 300), np.float32))
+    settings = settings_for("x86-64-v4")
+    functions = codegen.emit_kernels(phases.advance(graph, "graph", "schedule", settings), settings)
+    once = [f for f in functions.values() if f.once]
+    assert once and any(not f.once for f in functions.values())
+    slow, quick = (codegen.to_object(codegen.to_llvm(code, settings), settings).data
+                   for code in (replace(once[0], once=False).code(), once[0].code()))
+    assert slow != quick
