@@ -40,7 +40,7 @@ class Pass:
     name: ClassVar[str]
 
     def run(self, module: Graph | Program) -> Graph | Program:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not define run")
 
     @classmethod
     def summary(cls) -> str:
@@ -55,7 +55,7 @@ class StagePass(Pass):
     stage: str = ""
 
     def run_stage(self, stage: Stage, kernel: Kernel, program: Program) -> Stage:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not define run_stage")
 
     def run(self, module: Graph | Program) -> Program:
         program, kernels = need_program(module, self.name), []

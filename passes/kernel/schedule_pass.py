@@ -19,7 +19,8 @@ class SchedulePass(StagePass):
     """A pass that changes the schedule of a stage and nothing else; a result that is not legal is refused."""
 
     def edit(self, schedule: Schedule, stage: Stage, kernel: Kernel) -> Schedule:
-        raise NotImplementedError
+        """The schedule after the pass; legality is checked afterwards."""
+        raise NotImplementedError(f"{type(self).__name__} does not define edit")
 
     def run_stage(self, stage: Stage, kernel: Kernel, program: Program) -> Stage:
         edited = replace(stage, schedule=self.edit(stage.schedule or scalar_schedule(stage), stage, kernel))
