@@ -84,22 +84,35 @@ class F:
         return fn.cross_entropy(logits, labels)
 
 
-def build(w: Any) -> Callable[[], list]:
+def build(w: Any) -> Callable[[], Any]:
     """`run()` for a workload: one forward pass, or one training step.
 
-    w offers inputs() (name -> array), const(arrays) (names that may be compiled in), and fwd(F, tensors) or, for
+    w offers name, inputs() (name -> array), const(arrays) (names that may be compiled in), and fwd(F, tensors) or, for
     training, phases: (loss(F, tensors) -> (loss, tensors for later phases), names of the parameters), lr and momentum.
     """
-    return _training(w) if w.training else _forward(w)
+    function, inputs = compiled(w)
+
+    def run() -> Any:
+        result = function(*inputs)
+        jtc.sync(result)
+        return result
+
+    return run
 
 
-def _training(w: Any) -> Callable[[], list]:
-    arrays = w.inputs()
+def compiled(w: Any, unroll: int | None = None) -> tuple[Any, list[Tensor]]:
+    """A jitted function, and the tensors to call it with.
+
+    unroll: so many training steps as one program; the losses are then stacked
+    """
+    return (_training(w, unroll), []) if w.training else _forward(w)
+
+
+def _training(w: Any, unroll: int | None) -> Any:
     trained = {n for _, names in w.phases for n in names}
-    tensors = {n: jtc.nn.Parameter(a) if n in trained else jtc.array(a) for n, a in arrays.items()}
+    tensors = {n: jtc.nn.Parameter(a) if n in trained else jtc.array(a) for n, a in w.inputs().items()}
     optimizers = [jtc.optim.SGD([tensors[n] for n in names], lr=w.lr, momentum=w.momentum) for _, names in w.phases]
 
-    @jtc.jit
     def step() -> list[Tensor]:
         known, losses = dict(tensors), []
         for (objective, _), optimizer in zip(w.phases, optimizers):
@@ -109,32 +122,19 @@ def _training(w: Any) -> Callable[[], list]:
             losses.append(loss)
         return losses
 
-    def run() -> Any:
-        losses = step()
-        jtc.sync(losses)
-        return losses
-
-    return run
+    return jtc.jit(step, name=w.name, unroll=unroll)
 
 
-def _forward(w: Any) -> Callable[[], list]:
+def _forward(w: Any) -> tuple[Any, list[Tensor]]:
     arrays = w.inputs()
     constant = w.const(arrays)
     names = [n for n in arrays if n not in constant]
 
-    @jtc.jit
-    def forward(*inputs: Tensor) -> Tensor:
-        tensors = {n: jtc.asarray(arrays[n]) for n in constant} | dict(zip(names, inputs, strict=True))
-        return w.fwd(F, tensors)
+    def forward(*inputs: Tensor) -> Any:
+        weights = {n: jtc.asarray(arrays[n]) for n in constant}
+        return w.fwd(F, weights | dict(zip(names, inputs, strict=True)))
 
-    inputs = [jtc.array(arrays[n]) for n in names]
-
-    def run() -> Any:
-        out = forward(*inputs)
-        jtc.sync(out)
-        return out
-
-    return run
+    return jtc.jit(forward, name=w.name), [jtc.array(arrays[n]) for n in names]
 
 
 def to_numpy(result: Any) -> list[np.ndarray]:
