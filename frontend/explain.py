@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from jtc.dialects.graph import Graph
-from jtc.frontend.jit import Jit, Traced, trace
+from jtc.frontend.jit import Jit
 from jtc.frontend.tensor import Tensor
 from jtc.frontend.trace import input_error, shown
+from jtc.frontend.traced import Traced, trace
 
 if TYPE_CHECKING:
     from jtc.compiler.explain import Report

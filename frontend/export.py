@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from jtc.dialects.graph import Graph, Node, Weights
-from jtc.frontend.jit import Jit, Traced, trace
+from jtc.frontend.jit import Jit
 from jtc.frontend.model_file import Model, write_model
 from jtc.frontend.trace import input_error, shown
+from jtc.frontend.traced import Traced, trace
 
 
 def export(function: Callable[..., Any], example_args: Sequence[Any], path: str | os.PathLike[str], *,

@@ -8,7 +8,7 @@ from frontend_checks import normal, same
 
 import jtc
 from jtc import nn, optim
-from jtc.frontend.jit import trace
+from jtc.frontend.traced import trace
 
 ROWS, WIDTH, BLOCKS = 512, 64, 6
 

@@ -19,7 +19,7 @@ from jtc.dialects.kernel import Program
 from jtc.dialects.reference import run_graph, run_program
 from jtc.dialects.text import graph_text, program_text
 from jtc.frontend.export import standalone
-from jtc.frontend.jit import trace
+from jtc.frontend.traced import trace
 from jtc.nn import functional as F
 from jtc.passes.base import Pass, PassError, registry
 from jtc.passes.graph.graph_canonicalize import GraphCanonicalize

@@ -10,7 +10,7 @@ import jtc
 from jtc import nn, optim
 from jtc.compiler.driver import settings_for
 from jtc.compiler.phases import advance
-from jtc.frontend.jit import trace
+from jtc.frontend.traced import trace
 from jtc.nn import functional as F
 
 

@@ -19,7 +19,7 @@ from jtc.dialects.expr import acc, const, read
 from jtc.dialects.graph import TensorType
 from jtc.dialects.kernel import Axis, Kernel, Local, Program, Schedule, Stage
 from jtc.dialects.reference import run_program
-from jtc.frontend.jit import trace
+from jtc.frontend.traced import trace
 from jtc.nn import functional as F
 from jtc.passes.kernel.kernel_merge_axes import KernelMergeAxes
 from jtc.passes.kernel.kernel_schedule import KernelSchedule

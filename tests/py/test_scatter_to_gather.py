@@ -16,7 +16,7 @@ from jtc.dialects.dtypes import F64
 from jtc.dialects.graph import Graph, Node, TensorType
 from jtc.dialects.kernel import PARALLEL, Program
 from jtc.dialects.reference import run_graph, run_program
-from jtc.frontend.jit import trace
+from jtc.frontend.traced import trace
 from jtc.nn import functional as F
 from jtc.passes.graph.graph_fuse import GraphFuse
 

@@ -11,7 +11,7 @@ from jtc.dialects.affine import Affine
 from jtc.dialects.build import make
 from jtc.dialects.dtypes import F32
 from jtc.dialects.graph import Node, TensorType
-from jtc.frontend.jit import trace
+from jtc.frontend.traced import trace
 from jtc.nn import functional as F
 from jtc.passes.graph.winograd.cost import choose
 from jtc.passes.graph.winograd.match import match
