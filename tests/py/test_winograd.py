@@ -134,8 +134,8 @@ def test_strict_keeps_the_sums_as_they_are_written():
     (lambda x, w: F.conv2d(x, w, padding=2), (normal(1, 16, 9, 9), normal(16, 16, 5, 5))),
     (lambda x, w: F.conv2d(x, w, padding=(1, 0)), (normal(1, 16, 9, 9), normal(16, 16, 3, 1))),
     (lambda x, w: F.max_pool2d(x, 3, 1, 1), (normal(1, 16, 9, 9), normal(1))),
-    (lambda x, w: F.conv2d(x, w, padding=1), tuple(jtc.array(normal(*s)).astype(jtc.float16)
-                                                    for s in ((1, 16, 9, 9), (16, 16, 3, 3)))),
+    (lambda x, w: F.conv2d(x, w, padding=1), (normal(1, 16, 9, 9).astype(np.float16),
+                                              normal(16, 16, 3, 3).astype(np.float16))),
 ], ids=["strided", "dilated", "5 x 5", "3 x 1", "largest", "16 bits"])
 def test_what_is_no_such_convolution_stays(function, arrays):
     assert reductions(function, *arrays, winograd="2") == reductions(function, *arrays, winograd="off")
