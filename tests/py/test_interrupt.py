@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +50,14 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def begin(model: Path, output: str = "m.so", args: Sequence[str] = (), **options) -> subprocess.Popen[str]:
+def begin(model: Path, output: str = "m.so", args: Sequence[str] = (),
+          prepare: Callable[[], None] = lambda: None) -> subprocess.Popen[str]:
+    """The command at work; prepare: called in its process, before it starts."""
+    def start() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)        # a shell's background jobs ignore Ctrl-C
+        prepare()
     return subprocess.Popen([*COMMAND, "compile", str(model), "-o", output, *args], stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True, start_new_session=True, **options)
+                            stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=start)
 
 
 def finished(process: subprocess.Popen[str]) -> str:
@@ -140,7 +145,7 @@ def test_a_full_disk(small, place):
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 
-    process = begin(small, preexec_fn=limit)
+    process = begin(small, prepare=limit)
     out, err = process.communicate(timeout=100)
     assert (process.returncode, out) == (1, ""), err
     *warnings, error, hint = err.splitlines()
