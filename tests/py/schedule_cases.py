@@ -39,10 +39,9 @@ def program(*stages: Stage, constants=(), shared=(), locals=()) -> Program:
     """One kernel "k" of these stages; what it reads and does not write is an input."""
     kernel = Kernel("k", stages, shared, locals)
     local = {b.name for b in locals}
-    buffers = {a.buffer: TensorType(a.dtype, a.shape) for s in stages
-               for a in (*s.reads, s.write, *([s.keep] if s.keep else [])) if a.buffer not in local}
+    buffers = {a.buffer: TensorType(a.dtype, a.shape) for s in stages for a in s.accesses if a.buffer not in local}
     inputs = [b for b in buffers if b not in kernel.written and b not in constants]
-    return Program("f", inputs, kernel.written, buffers, [kernel], {c: None for c in constants})
+    return Program("f", inputs, list(kernel.written), buffers, [kernel], {c: None for c in constants})
 
 
 def matmul(m=6, n=40, k=24, constants=()) -> Program:
@@ -133,7 +132,6 @@ def softmax(m: int, n: int, block: int = 1) -> Program:
                    locals=(Local("top", scalar), Local("total", scalar), Local("row", TensorType(F32, row.shape))))
 
 
-SIZES = [(1, 1), (1, 17), (3, 7), (17, 3), (33, 33), (7, 129), (64, 1)]
 def panels(rows: int, width: int, count: int) -> Program:
     """Rows of x, each cut into `count` pieces, piece by piece."""
     return program(Stage("s", axes(f"t:{count} r:{rows} p:{width}"),
@@ -141,6 +139,7 @@ def panels(rows: int, width: int, count: int) -> Program:
                          access("y", (count, rows, width), A("t"), A("r"), A("p"))))
 
 
+SIZES = [(1, 1), (1, 17), (3, 7), (17, 3), (33, 33), (7, 129), (64, 1)]
 CASES = {
     **{f"panels of {r}x{n * w}": panels(r, w, n) for r, w, n in ((33, 48, 3), (7, 17, 5), (100, 8, 4))},
     **{f"matmul {m}x{n}": matmul(m, n, k) for (m, n), k in zip(SIZES, (1, 3, 7, 17, 33, 129, 5))},
