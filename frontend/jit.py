@@ -186,7 +186,7 @@ class Jit(Dispatcher):
             if other_form == form and other_leaves != leaves:
                 for path, leaf, other in zip(form.paths(), leaves, other_leaves):
                     if leaf != other:
-                        name, = argument_names(self.function, [path], 0)
+                        name, = argument_names(self.function, [path])
                         return f"argument {name} is {_told(leaf)}, before it was {_told(other)}"
         return "with other arguments"
 

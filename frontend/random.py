@@ -22,7 +22,7 @@ from jtc.frontend.activations import with_number
 from jtc.frontend.creation import asarray
 from jtc.frontend.operands import convert, expand, need_integer, normalize_shape, to_node
 from jtc.frontend.tensor import Tensor
-from jtc.frontend.trace import current_tracer, input_error, public_dtype, record, shown, trace_error, untraced
+from jtc.frontend.trace import current_tracer, input_error, public_dtype, record, trace_error, untraced
 from jtc.runtime import knobs
 
 _STEP = 0x9E3779B97F4A7C15 - (1 << 64)      # the golden ratio times 2**64, odd, as a signed number
@@ -93,9 +93,7 @@ class Generator:
 
     def seed(self, seed: int) -> None:
         """Start again from an integer seed."""
-        if isinstance(seed, bool) or not isinstance(seed, int):
-            raise input_error(f"a seed is an integer, got {shown(seed, 40)}")
-        self.key.assign(_mix(seed))
+        self.key.assign(_mix(need_integer(seed, "a seed")))
 
     def host(self) -> np.random.Generator:
         """A NumPy generator that starts from the next draw of this stream, for numbers made outside of any graph.

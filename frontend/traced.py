@@ -102,7 +102,7 @@ def _trace(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, 
     sources = [Source("value", value=leaf) if node is None else _source(node, inputs, outputs) for leaf, node in wanted]
     writes = [(target, _source(node, inputs, outputs)) for target, node in stores]
     used = [n for n, leaf in zip(names, arguments) if tensor_type(leaf)]
-    graph = Graph(tracer.name, inputs, outputs, argument_names(function, used, len(args))
+    graph = Graph(tracer.name, inputs, outputs, argument_names(function, used)
                   + [f"captured{i}" for i in range(len(captured))],
                   _output_names(out_form, sources, len(outputs)), _updates(writes, captured, inputs, outputs))
     known = {id(n) for n in inputs}
@@ -118,16 +118,22 @@ def _misfit(error: BaseException, function: Callable[..., Any], args: Sequence[A
     """The error for a call whose arguments do not fit the function's parameters; None for an error from inside it."""
     if not isinstance(error, TypeError) or error.__traceback__ is None or error.__traceback__.tb_next is not None:
         return None
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return None                                # some functions of libraries do not tell
+    if (signature := _signature(function)) is None:
+        return None
     try:
         signature.bind(*args, **kwargs)
     except TypeError:
         return trace_error(f"the call does not fit the jitted function {name}: {error}",
                            f"its parameters are {', '.join(signature.parameters)}" if signature.parameters else None)
     return None
+
+
+def _signature(function: Any) -> inspect.Signature | None:
+    """The signature of a function; None where it does not tell, as some functions of libraries do not."""
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
 
 
 def tensor_type(leaf: Any) -> TensorType | None:
@@ -198,7 +204,7 @@ def _refuse_changes(form: Form, given: list[Any], call: tuple, tracer: Tracer) -
                           "return the new values instead")
 
 
-def argument_names(function: Any, paths: list[str], positional: int) -> list[str]:
+def argument_names(function: Any, paths: list[str]) -> list[str]:
     """Names for the inputs: "x", "params.weight", from the paths "0.0", "1.name"."""
     variables = [p.name for p in parameters(function) or () if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     names = []
@@ -213,11 +219,9 @@ def argument_names(function: Any, paths: list[str], positional: int) -> list[str
 
 
 def parameters(function: Any) -> list[inspect.Parameter] | None:
-    """The parameters of a function; None where it does not tell, as some functions of libraries do not."""
-    try:
-        return list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        return None
+    """The parameters of a function; None where it does not tell."""
+    signature = _signature(function)
+    return None if signature is None else list(signature.parameters.values())
 
 
 def _output_names(form: Form, sources: list[Source], count: int) -> list[str]:

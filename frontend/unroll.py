@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from jtc.frontend.manipulation import stack
+from jtc.frontend.operands import need_integer
 from jtc.frontend.tensor import Tensor
-from jtc.frontend.trace import input_error, shown
+from jtc.frontend.trace import input_error
 from jtc.frontend.tree import Form, flatten
 
 
@@ -17,10 +18,10 @@ def unrolled(function: Callable[..., Any], count: int) -> Callable[..., Any]:
     """A function whose tensor arguments have one more axis, of size `count`: call k gets slice k of each.
 
     Tensors among the results are stacked along a new first axis; other results are those of the last call.  State that
-    the function assigns to goes from call to call.  Raises InputError where an argument has another first size.
+    the function assigns to goes from call to call.  Raises InputError where an argument has another
+    first size, and where `count` is not an integer of at least 1.
     """
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise input_error(f"unroll is a number of calls, at least 1, got {shown(count, 40)}")
+    count = need_integer(count, "unroll", 1)
 
     @functools.wraps(function)
     def several(*args: Any, **kwargs: Any) -> Any:
