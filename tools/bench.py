@@ -132,8 +132,6 @@ def _ablate(arguments: argparse.Namespace, subject: Any) -> None:
 
 
 def _peers(arguments: argparse.Namespace) -> int:
-    import json
-
     from jtc.tools.measure.machine import this_machine
     from jtc.tools.measure.rounds import HOLD
     from jtc.tools.peers import report
@@ -154,10 +152,9 @@ def _peers(arguments: argparse.Namespace) -> int:
         else:
             peers.append(peer)
     command = shlex.join(["jtc", "bench", *sys.argv[2:]])
-    log = open(prefix.with_name(f"{prefix.name}.log"), "w") if prefix else open("/dev/null", "w")    # noqa: SIM115
     file = prefix.with_name(f"{prefix.name}.json") if prefix else None
-    kept = Results.from_json(json.loads(file.read_text())["results"]) if arguments.add and file and file.exists() \
-        else Results()
+    kept = Results.read(file) if arguments.add and file and file.exists() else Results()
+    log = open(prefix.with_name(f"{prefix.name}.log"), "w") if prefix else open("/dev/null", "w")    # noqa: SIM115
 
     def finish(found: Results) -> tuple[Results, str]:
         both = kept.with_those_of(found, known)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,12 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def check_output(prefix: str) -> Path:
-    """The path that files are named after.  Raises InputError where its directory is not there."""
+    """The path that files are named after.  Raises InputError where its directory is not there, or not to write in."""
     path = Path(prefix)
     if not path.parent.is_dir():
         raise InputError(f"cannot write {prefix}: there is no directory {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"cannot write {prefix}: no permission to write in {path.parent}")
     return path
 
 

@@ -41,13 +41,13 @@ def workloads(tiny: bool) -> Iterator[Workload]:
 
 def matmul(name: str, section: str, m: int, k: int, n: int) -> Workload:
     return Workload(name, "kernels", section, lambda rng: {"a": normal(rng, m, k), "b": normal(rng, k, n)},
-                    lambda F, t: [F.matmul(t["a"], t["b"])], flops=2 * m * k * n, bytes=4 * (m * k + k * n + m * n))
+                    lambda F, t: [F.matmul(t["a"], t["b"])])
 
 
 def total(name: str, side: int, axis: int | None) -> Workload:
     # From 0 to 1: the sum of numbers of both signs has no exact digits to compare.
     return Workload(name, "kernels", "gemv and sums", lambda rng: {"x": rng.random((side, side), dtype=np.float32)},
-                    lambda F, t: [F.sum(t["x"], axis)], bytes=4 * side**2)
+                    lambda F, t: [F.sum(t["x"], axis)])
 
 
 def chain(name: str, size: int) -> Workload:
@@ -56,18 +56,18 @@ def chain(name: str, size: int) -> Workload:
         x = t["x"]
         y = F.sigmoid(F.relu(x * 1.5 + 0.5) * x) - 0.25
         return [F.minimum(F.sqrt(F.abs(y) + 0.01), 0.75)]
-    return Workload(name, "kernels", "memory bound", lambda rng: {"x": normal(rng, size)}, forward, bytes=8 * size)
+    return Workload(name, "kernels", "memory bound", lambda rng: {"x": normal(rng, size)}, forward)
 
 
 def softmax(name: str, side: int) -> Workload:
     return Workload(name, "kernels", "memory bound", lambda rng: {"x": normal(rng, side, side)},
-                    lambda F, t: [F.softmax(t["x"])], bytes=8 * side**2)
+                    lambda F, t: [F.softmax(t["x"])])
 
 
 def layer_norm(name: str, rows: int, width: int) -> Workload:
     return Workload(name, "kernels", "memory bound",
                     lambda rng: {"x": normal(rng, rows, width), "g": normal(rng, width), "b": normal(rng, width)},
-                    lambda F, t: [F.layernorm(t["x"], t["g"], t["b"])], bytes=8 * rows * width)
+                    lambda F, t: [F.layernorm(t["x"], t["g"], t["b"])])
 
 
 def batch_norm(name: str, batch: int, channels: int, size: int) -> Workload:
@@ -75,29 +75,27 @@ def batch_norm(name: str, batch: int, channels: int, size: int) -> Workload:
     return Workload(name, "kernels", "memory bound",
                     lambda rng: {"x": normal(rng, batch, channels, size, size), "g": normal(rng, channels),
                                  "b": normal(rng, channels)},
-                    lambda F, t: [F.batchnorm_train(t["x"], t["g"], t["b"])], bytes=8 * batch * channels * size**2)
+                    lambda F, t: [F.batchnorm_train(t["x"], t["g"], t["b"])])
 
 
 def gelu_linear(name: str, m: int, k: int, n: int) -> Workload:
     return Workload(name, "kernels", "fused products",
                     lambda rng: {"x": normal(rng, m, k), "w": normal(rng, k, n, scale=k**-0.5), "b": normal(rng, n)},
-                    lambda F, t: [F.gelu(F.matmul(t["x"], t["w"]) + t["b"])], constant=("w", "b"), flops=2 * m * k * n)
+                    lambda F, t: [F.gelu(F.matmul(t["x"], t["w"]) + t["b"])], constant=("w", "b"))
 
 
 def attention(name: str, heads: int, length: int, width: int) -> Workload:
     return Workload(name, "kernels", "fused products",
                     lambda rng: {name: normal(rng, 1, heads, length, width) for name in "qkv"},
-                    lambda F, t: [F.attention(t["q"], t["k"], t["v"], causal=False)],
-                    flops=4 * heads * length**2 * width)
+                    lambda F, t: [F.attention(t["q"], t["k"], t["v"], causal=False)])
 
 
 def convolution(name: str, batch: int, channels: int, outputs: int, size: int, window: int, stride: int,
                 depthwise: bool) -> Workload:
     groups = channels if depthwise else 1
     inner, padding = channels // groups * window**2, window // 2
-    result = (size + 2 * padding - window) // stride + 1
     return Workload(name, "kernels", "convolutions",
                     lambda rng: {"x": normal(rng, batch, channels, size, size),
                                  "w": normal(rng, outputs, channels // groups, window, window, scale=inner**-0.5)},
                     lambda F, t: [F.conv2d(t["x"], t["w"], stride=stride, padding=padding, groups=groups)],
-                    constant=("w",), flops=2 * batch * outputs * result**2 * inner)
+                    constant=("w",))

@@ -42,8 +42,7 @@ def mlp(widths: Sequence[int], batch: int) -> Workload:
             x = F.relu(x) if i < len(layers) - 1 else x
         return F.cross_entropy(x, t["y"]), {}
 
-    flops = 6 * batch * sum(a * b for a, b in zip(widths, widths[1:]))
-    return Workload(f"mlp_train_b{batch}", "training", "training steps", make, flops=flops, lr=1e-3,
+    return Workload(f"mlp_train_b{batch}", "training", "training steps", make, lr=1e-3,
                     phases=[(objective, [f"{kind}{i}" for i in layers for kind in "wb"])])
 
 
@@ -77,22 +76,6 @@ class ResNet:
     @property
     def features(self) -> int:
         return 4 * self.stages[-1][1]
-
-    def flops(self) -> float:
-        """Of the convolutions and the last layer, for one image."""
-        total, side = 2.0 * self.features * self.classes, self.size
-        sides: dict[str, int] = {}
-        for name, (outputs, inputs, window, _), stride, padding in self.convolutions():
-            if name.endswith(".short"):
-                given = sides[name[:-len(".short")]]
-            elif name.endswith(".a"):
-                given = sides[name[:-len(".a")]] = side
-            else:
-                given = side
-            made = (given + 2 * padding - window) // stride + 1
-            total += 2 * outputs * inputs * window**2 * made**2
-            side = (made + 1) // 2 if name == "p.stem" else made         # the pooling behind the stem
-        return total
 
     def make(self, rng: np.random.Generator, batch: int, train: bool) -> Arrays:
         arrays = {"x": normal(rng, batch, 3, self.size, self.size)}
@@ -131,12 +114,12 @@ class ResNet:
 
     def inference(self, batch: int) -> Workload:
         return Workload(f"resnet50_infer_b{batch}", "models", "models", lambda rng: self.make(rng, batch, False),
-                        lambda F, t: [self.apply(F, t, False)], constant=("p.",), flops=batch * self.flops())
+                        lambda F, t: [self.apply(F, t, False)], constant=("p.",))
 
     def training(self, batch: int) -> Workload:
         names = [f"{name}.{kind}" for name, *_ in self.convolutions() for kind in "wgb"] + ["p.fc.w", "p.fc.b"]
         return Workload(f"resnet50_train_b{batch}", "training", "training steps",
-                        lambda rng: self.make(rng, batch, True), lr=1e-3, momentum=0.9, flops=3 * batch * self.flops(),
+                        lambda rng: self.make(rng, batch, True), lr=1e-3, momentum=0.9,
                         phases=[(lambda F, t: (F.cross_entropy(self.apply(F, t, True), t["y"]), {}), names)])
 
 
@@ -149,10 +132,6 @@ class Block:
     length: int = 256
     width: int = 768
     heads: int = 12
-
-    @property
-    def flops(self) -> float:
-        return 2 * self.batch * self.length * (12 * self.width**2 + 2 * self.length * self.width)
 
     def make(self, rng: np.random.Generator, train: bool) -> Arrays:
         n, arrays = self.width, {"x": normal(rng, self.batch, self.length, self.width)}
@@ -182,13 +161,13 @@ class Block:
 
     def forward(self) -> Workload:
         return Workload("gpt_block_fwd", "models", "models", lambda rng: self.make(rng, False),
-                        lambda F, t: [self.apply(F, t)], constant=("p.",), flops=self.flops)
+                        lambda F, t: [self.apply(F, t)], constant=("p.",))
 
     def training(self) -> Workload:
         names = [f"p.{name}.{kind}" for name in ("qkv", "proj", "fc", "out") for kind in "wb"]
         names += [f"p.{name}.{kind}" for name in ("ln1", "ln2") for kind in "gb"]
         return Workload("gpt_block_train", "training", "training steps", lambda rng: self.make(rng, True),
-                        lr=1e-2, momentum=0.9, flops=3 * self.flops,
+                        lr=1e-2, momentum=0.9,
                         phases=[(lambda F, t: (F.mean_square(self.apply(F, t) - t["y"]), {}), names)])
 
 

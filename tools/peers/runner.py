@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from jtc.dialects.errors import InputError
 from jtc.tools.measure.machine import Priority
 from jtc.tools.measure.rounds import HOLD, Ratio, locked, rotating
 from jtc.tools.peers.reference import reference
@@ -111,6 +112,15 @@ class Results:
         return Results(data["versions"], {
             int(threads): {name: {peer: Record(**r) for peer, r in row.items()} for name, row in rows.items()}
             for threads, rows in data["records"].items()})
+
+    @staticmethod
+    def read(file: Path) -> Results:
+        """Those that an earlier comparison wrote.  Raises InputError for a file that has none."""
+        try:
+            return Results.from_json(json.loads(file.read_text())["results"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{file}: these are no results of a comparison: {type(error).__name__} {error}",
+                             hint="leave out --add, or name another output") from None
 
 
 class Worker:

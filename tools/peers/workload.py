@@ -38,7 +38,6 @@ class Workload:
     group     row of TOLERANCES;  section: heading in the report
     make      generator of random numbers -> inputs by name
     constant  beginnings of the names of weights: those may be compiled in, everything else is an argument of each call
-    flops, bytes  of one run, a multiply-add counted as two; 0 where they say nothing
     """
 
     name: str
@@ -48,8 +47,6 @@ class Workload:
     fwd: Callable[[Any, Mapping[str, Any]], list[Any]] | None = None
     phases: Sequence[tuple[Objective, Sequence[str]]] = ()
     constant: tuple[str, ...] = ()
-    flops: float = 0.0
-    bytes: float = 0.0
     lr: float = 0.0
     momentum: float = 0.0
 
