@@ -23,6 +23,7 @@ from jtc.dialects.errors import JtcError
 from jtc.dialects.graph import Graph
 from jtc.dialects.kernel import Program
 from jtc.passes.kernel.choice import Choice, identity
+from jtc.runtime.engine import Buffer
 from jtc.runtime.module import Module, load_module, to_buffer
 
 SLICE, LEAST = 0.03, 2      # seconds of one variant in one round, after a run to warm up; at least so many runs
@@ -75,7 +76,7 @@ class Bench:
                  problem: Callable[[JtcError], None] = lambda error: None):
         self.program, self.settings, self.problem = program, settings, problem
         self.identities = {k.name: identity(k, program) for k in program.kernels}
-        self._inputs: list[Any] | None = None
+        self._inputs: list[Buffer] | None = None
         self._weights: dict[str, Any] = {}
         self._default: Built | None = None
         self._emitted: dict[tuple, Any] = {}
@@ -130,8 +131,7 @@ class Bench:
         if module.constants:
             module.bind({c.name: self._weight(c.name, c.dtype, c.shape) for c in module.constants})
         if self._inputs is None:
-            arrays = [random_array(info.dtype, info.shape, seed) for seed, info in enumerate(module.inputs)]
-            self._inputs = [to_buffer(array, copy=True) for array in arrays]
+            self._inputs = random_inputs(module)
         return Built(module, scheduled, self._inputs, set(self.identities) - {k.name for k in scheduled.kernels})
 
     def _weight(self, name: str, dtype: str, shape: tuple[int, ...]) -> Any:
@@ -149,7 +149,7 @@ class Built:
 
     module: Module
     scheduled: Program
-    inputs: list[Any]
+    inputs: list[Buffer]
     absorbed: set[str]
 
     def slice(self) -> list[float]:
@@ -205,6 +205,11 @@ def _close(one: np.ndarray, other: np.ndarray) -> bool:
         scale = max(float(np.max(np.abs(x[np.isfinite(x)]), initial=0.0)) for x in (a, b))
         same = np.abs(a - b) <= TOLERANCE * scale
         return bool(np.all(same | ~np.isfinite(a) & ~np.isfinite(b)))
+
+
+def random_inputs(module: Module) -> list[Buffer]:
+    """A buffer for each input of a module, see `random_array`."""
+    return [to_buffer(random_array(info.dtype, info.shape, seed), copy=True) for seed, info in enumerate(module.inputs)]
 
 
 def random_array(dtype: str, shape: tuple[int, ...], seed: int) -> np.ndarray:

@@ -36,7 +36,6 @@ CACHED = 16 << 20           # bytes that one unit reads of a block in a cache, i
 SHARE = 0.5                 # of a cache: the block that surely stays in it, besides what else is there
 MEMORY = 4                  # times the last cache: what surely does not
 LARGEST = 512 << 20         # bytes of blocks in memory at most, over all threads
-LEVELS = ("L1", "L2", "L3", "DRAM")
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def _best(subject: tuple[Module, list[np.ndarray], float], seconds: float) -> fl
 
 def _fma(dtype: str, threads: int, settings: Settings, folder: Path) -> tuple[Module, list[np.ndarray], float]:
     lanes = settings.target.vector_bits // DTYPES[dtype].bits
-    fused = "+fma" in settings.target.features
+    fused = settings.target.has(settings.target.family.fused)
     units, kind = 8 * threads, f"vector<{lanes}x{dtype}>"
     chains = range(CHAINS)
     step = [f"%p{i} = math.fma %x0, %x1, %a{i} : {kind}" if fused else

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from jtc.dialects.errors import InputError
-from jtc.runtime import knobs
+from jtc.runtime import knobs, processor
 
 BUILD = 10              # niceness while compiling
 
@@ -42,18 +41,8 @@ def this_machine() -> Machine:
     from jtc.compiler.cpu import machine
     host = machine.host()
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return Machine(_processor(), knobs.default_threads(), host.l1, host.l2, machine.cache_size(3, 0), memory, host.name)
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return " ".join(line.partition(":")[2].split())
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    return Machine(processor.name(), knobs.default_threads(), host.l1, host.l2, machine.cache_size(3, 0), memory,
+                   host.name)
 
 
 @contextmanager

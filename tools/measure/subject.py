@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jtc.dialects.dtypes import DTYPES
+from jtc.compiler.tuning.measure import random_inputs
 from jtc.dialects.errors import InputError, UsageError
 from jtc.dialects.graph import Graph
 from jtc.runtime.engine import Buffer
-from jtc.runtime.module import Module, to_buffer
+from jtc.runtime.module import Module
 
 
 @dataclass
@@ -63,17 +63,6 @@ def open_subject(text: str, target: str = "cpu", weights: str | None = None, tin
     return GraphSubject(text, target)
 
 
-def random_inputs(module: Module) -> list[np.ndarray]:
-    """Arrays for the inputs of a module: standard normal floats, zeros otherwise (any index is in range of them)."""
-    rng = np.random.default_rng(0)
-    made = []
-    for info in module.inputs:
-        dtype = DTYPES[info.dtype]
-        made.append(rng.standard_normal(info.shape).astype(dtype.numpy) if dtype.is_float
-                    else np.zeros(info.shape, dtype.numpy))
-    return made
-
-
 class ModuleSubject:
     """A compiled module, or a saved graph that is compiled once."""
 
@@ -108,7 +97,7 @@ class GraphSubject:
 
 
 def _running(module: Module) -> Running:
-    inputs = [to_buffer(array, copy=True) for array in random_inputs(module)]
+    inputs = random_inputs(module)
 
     def run() -> list[np.ndarray]:
         return [b.numpy() for b in module.run(inputs)]
@@ -139,4 +128,4 @@ class WorkloadSubject:
         else:
             outputs = [np.array(x) for x in run()]
         module = next(m for m in function.runnables if isinstance(m, Module))
-        return Running(module, [to_buffer(a, copy=True) for a in random_inputs(module)], run, outputs, unroll or 1)
+        return Running(module, random_inputs(module), run, outputs, unroll or 1)

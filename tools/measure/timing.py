@@ -2,22 +2,16 @@
 from __future__ import annotations
 
 import statistics
-import time
 
 from jtc.runtime import knobs
 from jtc.tools.measure.roofline import profile
+from jtc.tools.measure.rounds import calls
 from jtc.tools.measure.subject import Running
 
 
 def show_time(running: Running, seconds: float) -> None:
     """Print the median time of a call, and the rates that follow from what the kernels compute and move."""
-    running.run()
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while not times or time.perf_counter() < end:
-        start = time.perf_counter()
-        running.run()
-        times.append(time.perf_counter() - start)
+    times = calls(running.run, seconds)
     plan = running.module.plan
     flops, moved = (sum(getattr(launch, what) for launch in plan.launches) for what in ("flops", "bytes"))
     median, threads, launches = statistics.median(times), knobs.get("threads"), len(plan.launches)
