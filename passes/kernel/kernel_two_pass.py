@@ -103,7 +103,7 @@ def _refusal(kernel: Kernel, axis: str) -> str:
     if names and axis != kernel.shared[_leading(kernel)][0].name:
         return "it is not the first reduced axis that the stages share"
     inner = names - {a.name for a, _ in kernel.shared[:_leading(kernel)]}
-    results = {a.buffer for s in ends for a in [s.write]}
+    results = {s.write.buffer for s in ends}
     local = {b.name for b in kernel.locals}
     for s in kernel.stages:
         if s.accumulate or s.scan or s.more:

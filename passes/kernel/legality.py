@@ -59,7 +59,7 @@ def violations(stage: Stage, kernel: Kernel, program: Program, target: CpuTarget
     if unknown:
         return unknown          # the other rules look sizes up, and divide by the lanes
     return [*_vector(stage, kernel, schedule), *_loops(stage, kernel, schedule), *_reduction(stage, schedule),
-            *_tree(stage, schedule), *_packs(stage, kernel, schedule), *_prefetch(stage, schedule),
+            *_tree(stage, schedule), *_packs(stage, schedule), *_prefetch(stage, schedule),
             *_digits(stage, kernel, schedule), *_bounds(stage, kernel, schedule, target),
             *_keep(stage), *_scan(stage, schedule), *_scatter(stage, schedule), *_locals(kernel)]
 
@@ -187,7 +187,7 @@ def _tree(stage: Stage, schedule: Schedule) -> Iterator[str]:
         yield "an axis has two trees"
 
 
-def _packs(stage: Stage, kernel: Kernel, schedule: Schedule) -> Iterator[str]:
+def _packs(stage: Stage, schedule: Schedule) -> Iterator[str]:
     seen: set[int] = set()
     for pack in schedule.packs:
         if not 0 <= pack.read < len(stage.reads):

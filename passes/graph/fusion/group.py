@@ -23,13 +23,11 @@ from types import MappingProxyType
 
 from jtc.dialects.graph import TensorType
 from jtc.dialects.kernel import Stage
-from jtc.passes.graph.fusion.layout import SMALL, Refused, StageFacts, lay_out
+from jtc.passes.graph.fusion.layout import MAX_OPS, SMALL, Refused, StageFacts, lay_out
 from jtc.passes.graph.fusion.order import replaced
 from jtc.passes.graph.fusion.results import join_results
 from jtc.passes.graph.fusion.rows import keep_rows
 from jtc.passes.graph.fusion.units import Unit, Units
-
-MAX_OPS = 128               # of one kernel's stages together, so that compile time stays in bounds
 
 
 def group(units: Sequence[Unit], outputs: Iterable[str], types: Mapping[str, TensorType],

@@ -21,6 +21,7 @@ from jtc.passes.stages import map_accesses, rename
 
 MIN_ITERATIONS = 16         # shared iterations that keep a machine's threads busy
 SMALL = 1 << 15             # points that one core computes in about the time it takes to wake another
+MAX_OPS = 128               # of one kernel's stages together, so that compile time stays in bounds
 MAX_LOCALS = 512 << 10      # bytes: half of a second-level cache of 1 MB
 BLOCK = 64                  # iterations of a block where lanes run along a shared axis: four vectors of f32
 WIDE = 256                  # at least, where no stage reads again what another has read: long runs of memory

@@ -16,12 +16,10 @@ from dataclasses import replace
 from jtc.dialects.affine import Affine
 from jtc.dialects.expr import Expr, acc, read, reads_of, rewrite
 from jtc.dialects.kernel import Access, Result, Stage
-from jtc.passes.graph.fusion.layout import in_view
+from jtc.passes.graph.fusion.layout import MAX_OPS, in_view
 from jtc.passes.graph.fusion.plan import MAX_LEAVES
 from jtc.passes.graph.fusion.units import Unit, Units
 from jtc.passes.stages import map_expressions, substitute
-
-MAX_OPS = 128               # as of a group
 
 
 def join_results(units: Sequence[Unit], lasting: set[str], outputs: set[str]) -> list[Unit]:

@@ -134,7 +134,7 @@ def _variants(view: View, tile: Tile, wide: int, narrow: int) -> Iterator[Candid
     reductions = _order(view, wide, narrow)
     for vector_way in _vector_ways(view, tile, wide, reductions):
         for scalar_way in _scalar_ways(view, tile, narrow, reductions):
-            for loops, in_wide, in_narrow in _nests(view, tile, vector_way, scalar_way, reductions):
+            for loops, in_wide, in_narrow in _nests(view, tile, scalar_way, reductions):
                 yield from _candidate(view, tile, vector_way, scalar_way, reductions, loops, in_wide, in_narrow)
 
 
@@ -184,8 +184,8 @@ def volume(view: View, number: int) -> float:
     return float(prod(view.free.get(a, 1) for a in view.strides[number].axes))
 
 
-def copied(view: View, number: int, volume: float, each: float) -> float:
-    """Cycles of a kernel that copies `volume` elements of a read, which the threads share; `each`: of one element."""
+def copying(view: View, volume: float, each: float) -> float:
+    """Cycles of a kernel that copies `volume` elements, which the threads share; `each`: of one element."""
     return LAUNCH + volume * (each + far_copy(view, volume))
 
 
@@ -202,7 +202,7 @@ def _turned_whole(view: View, number: int, vector: str) -> Iterator[tuple[tuple[
     if box_copied(view.program, view.kernel, view.stage, number, order):
         yield order, 0.0
     elif readers > 1:
-        yield order, copied(view, number, read.size, KERNEL_TURNED) / readers
+        yield order, copying(view, read.size, KERNEL_TURNED) / readers
 
 
 def _vector_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...]) -> Iterator[Operand]:
@@ -226,7 +226,7 @@ def _vector_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
         sharers = view.sharers(number)
         if (view.target.threads > 1 or not contiguous or sharers > 1) and _can_hoist(view, number) and not read.guards:
             each = COPY_KERNEL if contiguous else KERNEL_TURNED if 1 in strides.terms.values() else KERNEL_APART
-            cost = copied(view, number, volume(view, number), each) / sharers
+            cost = copying(view, volume(view, number), each) / sharers
             yield Operand(number, cost=cost, copy=order, packed=True)
         if not contiguous:
             for box, cost in _turned_whole(view, number, tile.vector):
@@ -264,7 +264,7 @@ def _scalar_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
         sharers = view.sharers(number)
         if (view.target.threads > 1 or sharers > 1) and _can_hoist(view, number):
             turned = KERNEL_ROWS if 1 in strides.terms.values() else KERNEL_APART
-            cost = copied(view, number, volume(view, number), COPY_KERNEL if strides[order[-1]] == 1 else turned)
+            cost = copying(view, volume(view, number), COPY_KERNEL if strides[order[-1]] == 1 else turned)
             yield Operand(number, cost=cost / sharers, copy=order, pad=view.lanes, packed=True)
 
 
@@ -272,7 +272,7 @@ def _scalar_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
 Anchored = tuple[Loops, tuple[str, int] | None, tuple[str, int] | None]
 
 
-def _nests(view: View, tile: Tile, wide: Operand, narrow: Operand, reductions: tuple[str, ...]) -> Iterator[Anchored]:
+def _nests(view: View, tile: Tile, narrow: Operand, reductions: tuple[str, ...]) -> Iterator[Anchored]:
     """Orders of loops, each with the loops inside of which the vector and the scalar operand are packed."""
     width, free, rows = tile.vectors * view.lanes, view.free, tile.rows
     panel = (tile.vector, width)
