@@ -12,6 +12,8 @@ order of computation, then backward over the readers, until nothing changes:
   open, or where computing it again costs more than COST_REPEATED or reads more than LEAVES_REPEATED tensors; the first
   kind loses it again where what it is computed from gets one, too
 * a value that is repeated (broadcast, windows) gets one where that costs more than COST_EXPANDED a repetition
+* a value that depends on its place (iota) gets one where more than MANY pieces of it are read: with the place as a
+  constant in each, no two readers would be the same kernel
 * the factors of a contraction get one unless they are mere movement
 * what is converted to a wider type gets it before that: readers convert
 * what only a transpose reads gets its buffer above that, in the order of its readers, where rows stay rows
@@ -29,6 +31,7 @@ from dataclasses import dataclass, field
 
 from jtc.dialects.graph import Graph, Node, Weights, topological, users
 from jtc.dialects.optable import SCALAR_FUNCTIONS
+from jtc.dialects.pieces import MANY
 from jtc.passes.graph.fusion.costs import (
     REDUCTION_OPS,
     SCANS,
@@ -161,6 +164,7 @@ class _Planner:
         self.sizes = {id(n): n.type.size for n in plan.order}
         self.reducing = {id(n) for n in plan.order if n.op in REDUCTION_OPS and reduces(n) or n.op in SCANS}
         self.factors = {id(n): contraction_bases(n) for n in plan.order if n.op in REDUCTION_OPS}
+        self.placed: set[int] = set()       # ids of values in which the place is known, without a buffer in between
         self.summed = {id(n.args[0]) for n in plan.order if n.op in REDUCTION_OPS and is_outer_product(n.args[0])}
 
     def cut(self, node: Node, reason: str) -> None:
@@ -212,8 +216,10 @@ class _Planner:
 
     # -------------------------------------------------------------------------------------------- forward
     def forward(self) -> None:
-        self.facts, self.opened = {}, set()
+        self.facts, self.opened, self.placed = {}, set(), set()
         for node in self.plan.order:
+            if node.op == "iota" or any(id(a) in self.placed for a in node.args):
+                self.placed.add(id(node))
             if not is_source(node) and not is_splat(node):
                 self.rules(node)
                 if self.apart and node.op not in MOVEMENT and not widens(node) and id(node) not in self.summed:
@@ -223,6 +229,7 @@ class _Planner:
                 self.opened.add(id(node))
             if self.plan.has_buffer(node):
                 facts = Facts(leaves=frozenset([id(node)]))
+                self.placed.discard(id(node))
             self.facts[id(node)] = facts
 
     def join(self, node: Node) -> Facts:
@@ -264,7 +271,9 @@ class _Planner:
     def movement(self, node: Node) -> None:
         x, facts = node.args[0], self.facts[id(node.args[0])]
         times = repetitions(node)
-        if facts.open is not None and (times > 1 or not one_to_one(node)):
+        if node.op == "reindex" and id(x) in self.placed and len(self.users[id(x)]) > MANY:
+            self.cut(x, f"it depends on its place, and {len(self.users[id(x)])} pieces of it are read")
+        elif facts.open is not None and (times > 1 or not one_to_one(node)):
             self.cut(x, "it is reduced and then " + ("repeated" if times > 1 else "read outside of its range"))
         elif times > 1 and not is_splat(x) and x.op not in MOVEMENT:
             cost = self.cost(x) / trailing(node)
