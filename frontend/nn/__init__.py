@@ -1,7 +1,7 @@
-"""Neural networks: modules, `jtc.nn.functional` and `jtc.nn.init`, under PyTorch's names."""
+"""Neural networks: modules, `jtc.nn.functional`, `jtc.nn.init` and `jtc.nn.utils`, under PyTorch's names."""
 from __future__ import annotations
 
-from jtc.frontend.nn import functional, init
+from jtc.frontend.nn import functional, init, utils
 from jtc.frontend.nn.activation import (
     ELU,
     GELU,
@@ -68,5 +68,5 @@ __all__ = [
     "LSTM", "LSTMCell", "MaxPool1d", "MaxPool2d", "MaxPool3d", "Mish", "Module", "ModuleDict", "ModuleList",
     "MSELoss", "MultiheadAttention", "NLLLoss", "Parameter", "ParameterList", "PReLU", "ReLU", "ReLU6", "RMSNorm",
     "RNN", "RNNCell", "SELU", "Sequential", "Sigmoid", "SiLU", "SmoothL1Loss", "Softmax", "Softplus", "Softsign",
-    "Tanh", "TransformerEncoder", "TransformerEncoderLayer", "Unflatten",
+    "Tanh", "TransformerEncoder", "TransformerEncoderLayer", "Unflatten", "utils",
 ]

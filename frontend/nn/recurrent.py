@@ -9,13 +9,15 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from jtc.frontend.creation import zeros
+from jtc.frontend.elementwise import where
 from jtc.frontend.linalg import matmul
 from jtc.frontend.loop import scan
-from jtc.frontend.manipulation import concat, matrix_transpose, split, stack
+from jtc.frontend.manipulation import concat, expand_dims, matrix_transpose, split, stack
 from jtc.frontend.nn import functional as F
 from jtc.frontend.nn.linear import check_sizes, draw_uniform, uninitialised
 from jtc.frontend.nn.module import Module
 from jtc.frontend.nn.parameter import Parameter
+from jtc.frontend.nn.utils.rnn import PackedSequence
 from jtc.frontend.tensor import Tensor
 from jtc.frontend.trace import input_error
 
@@ -127,13 +129,19 @@ class _Recurrent(Module):
         return [(layer, f"_l{layer}{end}") for layer in range(self.num_layers)
                 for end in ("", "_reverse")[:2 if self.bidirectional else 1]]
 
-    def _run(self, x: Tensor, hx: State | None) -> tuple[Tensor, State]:
-        """Outputs and last states for x [length, n, input_size], or [length, input_size] without a batch."""
+    def _run(self, given: Tensor | PackedSequence, hx: State | None) -> tuple[Any, State]:
+        """Outputs and last states for [length, n, input_size], [length, input_size] without a batch, or sequences."""
         name = type(self).__name__
+        packed = given if isinstance(given, PackedSequence) else None
+        x: Tensor = given.padded if isinstance(given, PackedSequence) else given
         if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
             raise input_error(f"{name} takes [length, n, {self.input_size}], or [length, {self.input_size}] without a "
                               f"batch, got shape {x.shape}")
-        if self.batch_first and x.ndim == 3:
+        live = None
+        if packed is not None:
+            live = expand_dims(packed.live(), -1)
+            x = where(live, x, 0)                  # NaN beyond an end, times a gradient of 0, would be NaN
+        elif self.batch_first and x.ndim == 3:
             x = x.swapaxes(0, 1)
         places = self._places()
         widths = (self.proj_size or self.hidden_size, *(self.hidden_size,) * (self.cell.states - 1))
@@ -148,26 +156,38 @@ class _Recurrent(Module):
             if number and suffix == f"_l{layer}":
                 x = F.dropout(concat(outputs, axis=-1), self.dropout, self.training)
                 outputs = []
-            y, after = self._direction(x, tuple(s[number] for s in states), suffix)
+            y, after = self._direction(x, tuple(s[number] for s in states), suffix, live)
             outputs.append(y)
             last.append(after)
         result = concat(outputs, axis=-1)
+        if packed is not None:
+            return packed.replaced(result), tuple(stack(column) for column in zip(*last))
         if self.batch_first and result.ndim == 3:
             result = result.swapaxes(0, 1)
         return result, tuple(stack(column) for column in zip(*last))
 
-    def _direction(self, x: Tensor, state: State, suffix: str) -> tuple[Tensor, State]:
+    def _direction(self, x: Tensor, state: State, suffix: str, live: Tensor | None) -> tuple[Tensor, State]:
+        """Outputs and the last state; live [length, n, 1]: where a step counts.
+
+        Elsewhere the state stays: after the end it is that at the end, and the way back begins at the end.
+        """
         w_x, w_h = getattr(self, f"weight_ih{suffix}"), getattr(self, f"weight_hh{suffix}")
         b_x, b_h = (getattr(self, f"{name}{suffix}") if self.bias else None for name in ("bias_ih", "bias_hh"))
         w_r = getattr(self, f"weight_hr{suffix}") if self.proj_size else None
 
-        def step(state: State, x: Tensor) -> tuple[State, Tensor]:
+        def step(state: State, given: list[Tensor]) -> tuple[State, Tensor]:
+            x, *counts = given
             h, *rest = self.cell.step(state, x, w_h, b_h)
             if w_r is not None:
                 h = matmul(h, matrix_transpose(w_r))
-            return (h, *rest), h
+            after = (h, *rest)
+            if counts:
+                after = tuple(where(counts[0], new, old) for new, old in zip(after, state))
+            return after, after[0]
 
-        last, outputs = scan(step, state, self.cell.inputs(x, w_x, b_x, b_h), reverse=suffix.endswith("_reverse"))
+        inputs = self.cell.inputs(x, w_x, b_x, b_h)
+        last, outputs = scan(step, state, [inputs] if live is None else [inputs, live],
+                             reverse=suffix.endswith("_reverse"))
         return outputs, last
 
     def extra_repr(self) -> str:
@@ -184,6 +204,9 @@ class RNN(_Recurrent):
     A call returns the outputs [length, n, directions * hidden_size] and the last h [layers * directions, n,
     hidden_size]; it takes x and the first h (zeros).  batch_first exchanges length and n of x and of the outputs;
     without a batch, n is missing everywhere.  dropout: between layers, while training.
+
+    For x of sequences with different lengths, a `nn.utils.rnn.PackedSequence`, outputs are one, too; the last h is that
+    at the end of each sequence, and the direction from the end begins there.
     """
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, nonlinearity: str = "tanh",
@@ -192,7 +215,7 @@ class RNN(_Recurrent):
         super().__init__(_Plain(nonlinearity), input_size, hidden_size, num_layers, bias, batch_first, dropout,
                          bidirectional, dtype)
 
-    def forward(self, x: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Any, hx: Tensor | None = None) -> tuple[Any, Tensor]:
         outputs, (h,) = self._run(x, None if hx is None else (hx,))
         return outputs, h
 
@@ -208,7 +231,7 @@ class GRU(_Recurrent):
                  batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, dtype: Any = None):
         super().__init__(_GRU(), input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype)
 
-    def forward(self, x: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Any, hx: Tensor | None = None) -> tuple[Any, Tensor]:
         outputs, (h,) = self._run(x, None if hx is None else (hx,))
         return outputs, h
 
@@ -228,7 +251,7 @@ class LSTM(_Recurrent):
         super().__init__(_LSTM(), input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype,
                          proj_size)
 
-    def forward(self, x: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(self, x: Any, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Any, tuple[Tensor, Tensor]]:
         outputs, (h, c) = self._run(x, None if hx is None else (hx[0], hx[1]))
         return outputs, (h, c)
 

@@ -1,0 +1,1 @@
+from jtc.frontend.nn.utils import *
