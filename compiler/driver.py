@@ -384,7 +384,8 @@ class _Run:
         """The module of a scheduled program: code, plan, and the weights where they go into it."""
         from jtc.compiler.explain import report_of
         from jtc.compiler.link import link
-        from jtc.runtime.plan import build_plan, weights
+        from jtc.runtime.plan import weights
+        from jtc.runtime.planner import build_plan
         plan = build_plan(program, functions, self.settings.target, tree=self.tree, reuse=self.settings.reuse)
         plan.report = report_of(program, functions, plan).to_json()
         link(path, objects, plan.to_json(), weights(plan, program.constants) if self.embed else None, plan.weight_bytes,

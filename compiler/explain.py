@@ -12,7 +12,8 @@ from jtc.dialects.graph import Graph
 from jtc.dialects.kernel import Kernel, Program, Schedule, Stage
 from jtc.passes.canonical import canonical, on_parts
 from jtc.runtime.cost import kernel_cost
-from jtc.runtime.plan import SMALL_UNITS, Plan, build_plan
+from jtc.runtime.plan import Plan
+from jtc.runtime.planner import SMALL_UNITS, build_plan
 
 
 class Function(Protocol):

@@ -8,7 +8,7 @@ Why writing over `old` is right.  Every read of `old` has to come before the wri
 kinds of reads:
 
 * by kernels before this one: they are done, as launches that depend on each other are in different waves
-  (`runtime/plan.py` counts the write to `new` as one to `old`)
+  (`runtime/planner.py` counts the write to `new` as one to `old`)
 * by kernels after this one: there are none, which `kernel-update-in-place` makes sure of
 * by this kernel: `old` is read only by the stage that writes `new`, at the element that it writes, once the reduction
   at that point is finished.  Every point of a stage is computed once, by one thread, and loads before it stores any of

@@ -18,8 +18,8 @@ class KernelUpdateInPlace(Pass):
 
     For each pair in `Program.updates` whose new value is made of the old one element by element, by the last kernel
     that reads the old one; through the values in between, where the program holds several steps.  What the kernels'
-    code has to take care of is said in `dialects/in_place.py`; memory is shared by `runtime/plan.py`, and at run time
-    only where nobody else holds the old values.
+    code has to take care of is said in `dialects/in_place.py`; memory is shared by `runtime/planner.py`, and at run
+    time only where nobody else holds the old values.
     Assumes that kernels are in launch order and that no pass adds kernels after this one.
     """
 

@@ -17,7 +17,8 @@ from jtc.dialects.graph import TensorType
 from jtc.dialects.kernel import Access, Axis, Kernel, Program, Stage
 from jtc.dialects.target import CpuTarget
 from jtc.runtime.cost import kernel_cost
-from jtc.runtime.plan import ALIGNMENT, VERSION, Plan, build_plan, lifetimes, weights
+from jtc.runtime.plan import VERSION, Plan, weights
+from jtc.runtime.planner import ALIGNMENT, build_plan, lifetimes
 
 
 @dataclass
