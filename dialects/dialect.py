@@ -20,7 +20,7 @@ import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jtc.dialects import decode, optable, rules
+from jtc.dialects import decode, decode_kernel, optable, rules
 from jtc.dialects.decode import DecodeError
 from jtc.dialects.dtypes import DTYPES
 from jtc.dialects.graph import TensorType
@@ -80,21 +80,21 @@ def _verify_buffer(op: Any) -> None:
 
 def _verify_index(op: Any) -> None:
     _in("jtc.stage")(op)
-    decode.index_form(op)
+    decode_kernel.index_form(op)
     if not decode.dtype(op.results[0].type).is_integer:
         raise DecodeError(f"gives an integer, not {op.results[0].type}")
 
 
 def _verify_inbounds(op: Any) -> None:
     _in("jtc.stage")(op)
-    decode.guards(op)
+    decode_kernel.guards(op)
     if str(op.results[0].type) != "i1":
         raise DecodeError(f"gives i1, not {op.results[0].type}")
 
 
 def _verify_program(op: Any) -> None:
     """The whole program at once, after the ops in it: all rules but the schedules'."""
-    problem = next(rules.problems(decode.program(op)), None)
+    problem = next(rules.problems(decode_kernel.program(op)), None)
     if problem is None:
         return
     for kernel in op.regions[0].blocks[0].operations:

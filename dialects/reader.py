@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from jtc.dialects import decode
+from jtc.dialects import decode, decode_kernel
 from jtc.dialects.errors import InputError
 from jtc.dialects.graph import Graph, Location, Node
 from jtc.dialects.kernel import Program
@@ -83,7 +83,7 @@ def from_module(module: Any, name: str = "<string>", text: str = "") -> Graph | 
         raise ReadError([Diagnostic(f"not a module of jtc: that holds one jtc.program or one func.func, this {held}",
                                     name, 1)])
     try:
-        return decode.program(programs[0]) if programs else _graph(functions[0])
+        return decode_kernel.program(programs[0]) if programs else _graph(functions[0])
     except decode.DecodeError as error:
         file, line, column = position((error.op or ops[0]).location)
         raise ReadError([Diagnostic(str(error), name if file in ("", "-") else file, line, column)], text,

@@ -21,8 +21,9 @@ MAY_IMPORT = {
 }
 # Parts that `import jtc` or a compiled module load only when they are needed, and who may load them at once.
 LATER = ("torch_mlir", "mlir", "llvmlite", "rich", "hypothesis", "jtc.compiler", "jtc.dialects.mlir",
-         "jtc.dialects.dialect", "jtc.dialects.reader", "jtc.dialects.decode")
-EXCEPT = {"dialects/mlir.py", "dialects/dialect.py", "dialects/reader.py", "dialects/decode.py"}
+         "jtc.dialects.dialect", "jtc.dialects.reader", "jtc.dialects.decode", "jtc.dialects.decode_kernel")
+EXCEPT = {"dialects/mlir.py", "dialects/dialect.py", "dialects/reader.py", "dialects/decode.py",
+          "dialects/decode_kernel.py"}
 
 
 @functools.cache
