@@ -32,9 +32,10 @@ _LAZY: dict[str, tuple[str, str]] = {
     "scan": ("jtc.frontend.loop", "scan"),
     "checkpoint": ("jtc.frontend.checkpoint", "checkpoint"),
     "gradients": ("jtc.frontend.autodiff", "gradients"),
-    "jacobian": ("jtc.frontend.transforms", "jacrev"),
+    "jacobian": ("jtc.frontend.jacobians", "jacrev"),
 } | {name: ("jtc.frontend.transforms", name) for name in (
-    "grad", "value_and_grad", "vjp", "jvp", "jacrev", "jacfwd", "hessian", "stop_gradient", "custom_grad")
+    "grad", "value_and_grad", "vjp", "jvp", "stop_gradient", "custom_grad")
+} | {name: ("jtc.frontend.jacobians", name) for name in ("jacrev", "jacfwd", "hessian")
 } | {name: ("jtc.frontend.activations", name) for name in ("relu", "gelu", "sigmoid", "silu", "softmax", "log_softmax")}
 
 # Modules under their public names: `import jtc.nn` and `from jtc.nn import functional` find these.

@@ -1,4 +1,4 @@
-"""Derivatives of functions: grad, vjp, jvp, jacobians; and what a function says of its own gradient.
+"""Derivatives of functions: grad, vjp, jvp; and what a function says of its own gradient.
 
 A transformed function runs the given one on other tensors of the same values, and works on the nodes that this records.
 So transformations can be put into each other in any order, inside and outside of `jit`.
@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jtc.dialects.build import convert, make, reshaped, transposed, zeros
-from jtc.dialects.dtypes import I64
+from jtc.dialects.build import convert, zeros
 from jtc.dialects.gradients import STOP
 from jtc.dialects.graph import Node, TensorType, topological
 from jtc.frontend.autodiff import BLOCKING, Block, alias, blocked_by, check_loss, reverse, seed
@@ -21,7 +20,6 @@ from jtc.frontend.operands import to_node
 from jtc.frontend.tensor import Tensor
 from jtc.frontend.trace import current_tracer, input_error, shown, trace_error, transforming
 from jtc.frontend.tree import Form, flatten, map_leaves
-from jtc.frontend.vmap import batch
 
 if TYPE_CHECKING:
     from jtc.frontend.nn.module import Module
@@ -128,7 +126,7 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0,
             made = watched.build([_tensor(g, n.type) for g, n in zip(found, watched.nodes)])
         return result, made if isinstance(argnums, (tuple, list)) else made[0]
 
-    return _wrapped(transformed, f, "value_and_grad")
+    return wrapped(transformed, f, "value_and_grad")
 
 
 def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
@@ -142,7 +140,7 @@ def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool 
         result, gradients = both(*args, **kwargs)
         return (gradients, result[1]) if has_aux else gradients
 
-    return _wrapped(transformed, f, "grad")
+    return wrapped(transformed, f, "grad")
 
 
 def _value(result: Any, has_aux: bool, f: Callable[..., Any]) -> Any:
@@ -155,7 +153,7 @@ def _name(f: Any) -> str:
     return str(getattr(f, "__name__", type(f).__name__))
 
 
-def _wrapped(transformed: Callable[..., Any], f: Callable[..., Any], what: str) -> Callable[..., Any]:
+def wrapped(transformed: Callable[..., Any], f: Callable[..., Any], what: str) -> Callable[..., Any]:
     """The function, named after f; f is its `__wrapped__`, where `jit` finds the tensors that f closes over."""
     if not callable(f):
         raise input_error(f"{what} needs a function, got {shown(f)}")
@@ -292,73 +290,6 @@ def pushed(linear: Linear, directions: Sequence[Node | None]) -> list[Node | Non
         raise input_error("forward mode through a custom gradient whose backward function is not linear",
                           "its results must be sums of products with the cotangents; or use reverse mode")
     return found
-
-
-# ------------------------------------------------------------------------------------------------ jacobians
-def jacrev(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
-    """A function like f that returns its Jacobian, by reverse mode: a pass for each element of the result, as a batch.
-
-    For a result of shape s and an argument of shape t the Jacobian has shape s + t; results and arguments may be
-    containers: the form is that of the result, with that of the arguments for each of its tensors.
-    """
-    def transformed(*args: Any, **kwargs: Any) -> Any:
-        _, linear = linearised(f, args, argnums, "jacobian", kwargs=kwargs)
-        rows = []
-        for output in linear.outputs:
-            symbol = Node("input", (), {}, output.type)
-            found = reverse([output], [symbol], linear.watched.nodes)
-            size = output.type.size
-            parts = batch(found, {symbol: _basis(output.type)}, size)
-            rows.append(_formed(linear, [
-                reshaped(_zeros_batch(part, wrt.type, size), output.shape + wrt.shape)
-                for part, wrt in zip(parts, linear.watched.nodes)], argnums))
-        return linear.fill(rows)
-
-    return _wrapped(transformed, f, "jacrev")
-
-
-def jacfwd(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
-    """`jacrev` by forward mode: one pass for each element of the arguments, as a batch."""
-    def transformed(*args: Any, **kwargs: Any) -> Any:
-        _, linear = linearised(f, args, argnums, "jacobian", kwargs=kwargs)
-        outputs, columns = linear.outputs, []
-        for number, wrt in enumerate(linear.watched.nodes):
-            symbol = Node("input", (), {}, wrt.type)
-            directions = [symbol if k == number else zeros(n.type) for k, n in enumerate(linear.watched.nodes)]
-            size = wrt.type.size
-            parts = batch(pushed(linear, directions), {symbol: _basis(wrt.type)}, size)
-            columns.append([_columns(_zeros_batch(part, out.type, size), out.shape, wrt.shape)
-                            for part, out in zip(parts, outputs)])
-        return linear.fill([_formed(linear, [column[k] for column in columns], argnums) for k in range(len(outputs))])
-
-    return _wrapped(transformed, f, "jacfwd")
-
-
-def hessian(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
-    """A function like f that returns its second derivatives: forward mode over reverse mode."""
-    return _wrapped(jacfwd(jacrev(f, argnums), argnums), f, "hessian")
-
-
-def _basis(type: TensorType) -> Node:
-    """All unit tensors of a type: [size, *shape]."""
-    square = TensorType(I64, (type.size, type.size))
-    row, column = (make("iota", [], {"axis": d}, square) for d in (0, 1))
-    return reshaped(convert(make("eq", [row, column]), type.dtype), (type.size, *type.shape))
-
-
-def _zeros_batch(node: Node | None, type: TensorType, size: int) -> Node:
-    return zeros(TensorType(type.dtype, (size, *type.shape))) if node is None else node
-
-
-def _columns(node: Node, out: tuple[int, ...], wrt: tuple[int, ...]) -> Node:
-    """[size of wrt, *out] -> [*out, *wrt]."""
-    perm = (*range(1, len(out) + 1), 0)
-    return reshaped(transposed(node, perm), out + wrt)
-
-
-def _formed(linear: Linear, nodes: Sequence[Node], argnums: int | Sequence[int]) -> Any:
-    made = linear.watched.build([Tensor.of(n) for n in nodes])
-    return made if isinstance(argnums, (tuple, list)) else made[0]
 
 
 # ------------------------------------------------------------------------------------- what a function says itself

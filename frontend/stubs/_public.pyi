@@ -53,6 +53,10 @@ from jtc.frontend.indexing import take as take
 from jtc.frontend.indexing import take_along_axis as take_along_axis
 from jtc.frontend.io import load as load
 from jtc.frontend.io import save as save
+from jtc.frontend.jacobians import hessian as hessian
+from jtc.frontend.jacobians import jacfwd as jacfwd
+from jtc.frontend.jacobians import jacrev as jacobian
+from jtc.frontend.jacobians import jacrev as jacrev
 from jtc.frontend.jit import jit as jit
 from jtc.frontend.lazy import sync as sync
 from jtc.frontend.linalg import einsum as einsum
@@ -104,10 +108,6 @@ from jtc.frontend.scans import linear_recurrence as linear_recurrence
 from jtc.frontend.tensor import Tensor
 from jtc.frontend.transforms import custom_grad as custom_grad
 from jtc.frontend.transforms import grad as grad
-from jtc.frontend.transforms import hessian as hessian
-from jtc.frontend.transforms import jacfwd as jacfwd
-from jtc.frontend.transforms import jacrev as jacobian
-from jtc.frontend.transforms import jacrev as jacrev
 from jtc.frontend.transforms import jvp as jvp
 from jtc.frontend.transforms import stop_gradient as stop_gradient
 from jtc.frontend.transforms import value_and_grad as value_and_grad
