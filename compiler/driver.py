@@ -7,19 +7,19 @@ MLIR.  A module appears under its name at once or not at all, also when the proc
 """
 from __future__ import annotations
 
-import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jtc.compiler import cache as cache_module
 from jtc.compiler import log
-from jtc.compiler.keys import Key, arrays_hash, file_hash, text_hash, versions
+from jtc.compiler.contents import FileNote, contents, key_of
+from jtc.compiler.keys import Key, text_hash, versions
 from jtc.compiler.phases import PHASES, Settings
-from jtc.compiler.sealed import SEAL, Damaged, replacing
+from jtc.compiler.sealed import SEAL, replacing
 from jtc.compiler.tuning import store
 from jtc.dialects.errors import InputError, UsageError
 from jtc.dialects.graph import Graph, Node, Weights
@@ -30,7 +30,6 @@ from jtc.runtime import knobs
 if TYPE_CHECKING:
     from jtc.compiler.codegen import Function
 
-logger = logging.getLogger("jtc")
 DEVICES = ("cpu", "cuda")
 LARGE = 100             # nodes of a graph that will have more than a few kernels: workers are started at once
 # The step (a pass, a phase) and, where kernels are counted, how many of how many are done.
@@ -74,56 +73,12 @@ def settings_for(target: str | CpuTarget = "cpu",
     return made if watch is None else replace(made, watch=watch)
 
 
-def program_key(program: Graph | Program, target: CpuTarget, embed: bool, tree: str | None = None) -> Key:
-    """What the compiled module depends on.  With `embed`, also the contents of the weights."""
-    return _key(contents(program, embed, tree), target)
-
-
-def contents(program: Graph | Program, embed: bool, tree: str | None = None) -> dict[str, str]:
-    """The parts of a key that come from the program."""
-    from jtc.dialects.text import graph_text, program_text
-    if isinstance(program, Graph):
-        text, types = graph_text(program, locations=False), [n.type for n in program.inputs]
-    else:
-        text, types = program_text(program, locations=False), [program.buffers[n] for n in program.inputs]
-    return {
-        "graph": text_hash(text),
-        "name": program.name,
-        "inputs": ", ".join(map(str, types)) if len(types) < 8 else f"{len(types)} tensors",
-        "interface": text_hash(repr((program.input_names, program.output_names, tree))),
-        "weights": arrays_hash(weight_arrays(program)) if embed else "outside",
-    }
-
-
-def _key(parts: Mapping[str, str], target: CpuTarget) -> Key:
-    """The key of a program with these `contents`, with the knobs that hold here."""
-    options = knobs.key()
-    options.pop("target", None)                      # it chose `target`, which is a part of its own
-    return Key({**parts, "target": repr(target), "knobs": repr(sorted(options.items())),
-                "schedules": store.stamp(target), **versions()})
-
-
-def weight_arrays(program: Graph | Program) -> dict[str, Any]:
-    """Name -> array of the weights.  Raises InputError where one has no value."""
-    if isinstance(program, Graph):
-        found = {n.attrs["value"].name: n.data for n in program.constants()}
-    else:
-        found = {n: v for n, v in program.constants.items() if not isinstance(v, (bool, int, float))}
-    for name, value in found.items():
-        if value is None:
-            raise InputError(f"{program.name}: the weights {name!r} have no values",
-                             hint="text holds their names only: compile the .jtc, or with --no-weights "
-                                  "(embed=False) and bind")
-    return found
-
-
 def compile_graph(graph: Graph | Program, target: str = "cpu", output: str | os.PathLike[str] | None = None, *,
                   embed: bool | None = None, tree: str | None = None, progress: Progress | None = None,
                   timings: Timings | None = None, phase: str = "graph", **options: Any) -> Path:
     """Compile a graph to a shared object that `runtime.module.load_module` takes, and return its path.
 
     phase    "kernel" or "schedule" where `graph` is a Program already
-
     target   "cpu", or "cpu:NAME" for another processor than this one
     output   where to put the module; None: in the cache, which is where it stays
     embed    whether the weights go into the module; without them they are bound by name after loading.
@@ -164,7 +119,7 @@ def compile_file(path: str | os.PathLike[str], read: Reader, target: str = "cpu"
         start = time.perf_counter()
         note = FileNote(Path(path), phase, embed)
         parts = note.contents()
-        found = None if parts is None or knobs.get("dump_dir") else request.cache.program(_key(parts, request.target))
+        found = None if parts is None or knobs.get("dump_dir") else request.cache.program(key_of(parts, request.target))
         request.step("file, key and cache", start)
         if found is not None:
             request.timings.cached = True
@@ -185,43 +140,7 @@ def file_key(path: str | os.PathLike[str], read: Reader, target: str, embed: boo
     if parts is None:
         _, program, tree = read()
         parts = contents(program, embed, tree)
-    return _key(parts, resolve_target(target))
-
-
-class FileNote:
-    """What the cache knows of a file, by the bytes that it has when this is made."""
-
-    def __init__(self, path: Path, phase: str | None, embed: bool):
-        self.path, self.digest = path, ""
-        self.cache = cache_module.current()
-        if self.cache.mode == "off":
-            return
-        try:
-            self._state = _state(path)
-            parts = {"file": file_hash(path), "kind": path.suffix, "phase": phase or "", "embed": str(embed)}
-            self.digest = Key({**parts, **versions()}).digest
-        except (OSError, Damaged):
-            pass                            # whoever reads the file says what is wrong with it
-
-    def contents(self) -> dict[str, str] | None:
-        """The parts of keys that come from the program in the file; None where they are not known."""
-        found = self.cache.contents(self.digest) if self.digest else None
-        if found is None:
-            logger.info("cache: the contents of %s are not known yet", self.path)
-        return found
-
-    def publish(self, contents: Mapping[str, str]) -> None:
-        """Note them, unless the file has changed meanwhile."""
-        try:
-            if self.digest and self._state == _state(self.path):
-                self.cache.publish_contents(self.digest, contents)
-        except OSError:
-            pass
-
-
-def _state(path: Path) -> tuple[int, ...]:
-    info = path.stat()
-    return info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
+    return key_of(parts, resolve_target(target))
 
 
 class _Request:
@@ -291,7 +210,7 @@ class _Run:
     def compile(self) -> Path:
         start = time.perf_counter()
         self.contents = contents(self.program, self.embed, self.tree)
-        key = _key(self.contents, self.settings.target)
+        key = key_of(self.contents, self.settings.target)
         # A dump wants to see every phase, which a hit would skip.
         found = None if self.dump.folder else self.cache.program(key)
         self.request.step("key and cache", start)
@@ -322,7 +241,7 @@ class _Run:
             raise KeyboardInterrupt
         self.settings = settings_for(self.settings.target, self._watch)
         self.request.step("tune", start)
-        return _key(self.contents, self.settings.target)
+        return key_of(self.contents, self.settings.target)
 
     def _passes(self) -> Program:
         from jtc.compiler.phases import advance

@@ -10,7 +10,8 @@ import pytest
 from kernels import chain, matmul
 
 from jtc.compiler import explain
-from jtc.compiler.driver import Timings, compile_graph, program_key, resolve_target
+from jtc.compiler.contents import contents, key_of
+from jtc.compiler.driver import Timings, compile_graph, resolve_target
 from jtc.dialects.errors import InputError
 from jtc.dialects.text import graph_text
 from jtc.frontend.model_file import Model, write_model
@@ -95,10 +96,10 @@ assert not bad, bad
 def test_locations_do_not_change_the_key():
     target = resolve_target("cpu")
     graph = matmul()
-    key = program_key(graph, target, False)
+    key = key_of(contents(graph, False), target)
     for node in graph.nodes():
         node.loc = None
-    assert program_key(graph, target, False).digest == key.digest
+    assert key_of(contents(graph, False), target).digest == key.digest
 
 
 def test_strict_and_optimize_are_in_the_key():

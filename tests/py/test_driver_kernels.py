@@ -9,6 +9,7 @@ from kernels import contraction
 
 import jtc
 from jtc.compiler import codegen, driver, explain, phases, pipeline
+from jtc.compiler.contents import contents, key_of
 from jtc.compiler.driver import Timings, compile_graph, settings_for
 from jtc.dialects.dtypes import F32
 from jtc.dialects.errors import InputError, UsageError
@@ -211,16 +212,16 @@ def test_report(own_cache):
 
 
 def test_key_depends_on_what_matters():
-    target = driver.resolve_target("cpu")
-    base = driver.program_key(contraction(), target, False)
-    assert base.digest == driver.program_key(contraction(), target, False).digest
-    assert base.differs(driver.program_key(contraction(n=21), target, False).parts) == ["graph", "inputs"]
-    other = driver.resolve_target("x86-64")
-    assert base.differs(driver.program_key(contraction(), other, False).parts) == ["target"]
+    def key(program, target="cpu"):
+        return key_of(contents(program, False), driver.resolve_target(target))
+    base = key(contraction())
+    assert base.digest == key(contraction()).digest
+    assert base.differs(key(contraction(n=21)).parts) == ["graph", "inputs"]
+    assert base.differs(key(contraction(), "x86-64").parts) == ["target"]
     with knobs.use(optimize=3):
-        assert base.differs(driver.program_key(contraction(), target, False).parts) == ["knobs"]
+        assert base.differs(key(contraction()).parts) == ["knobs"]
     with knobs.use(threads=1, dump_dir="x"):
-        assert base.digest == driver.program_key(contraction(), target, False).digest
+        assert base.digest == key(contraction()).digest
 
 
 def test_what_runs_once_is_compiled_in_a_hurry():
