@@ -11,14 +11,13 @@ A stage means, for every point of its parallel axes:
 
 Without `reduce` the body is written as it is.  With `more`, further results are written at every point, each an
 expression of the reads and, after a reduction, of `acc`; all values of a point are computed before one is stored.  With
-`scan` the one reduction axis runs in order, the body holds the
-value so far, and every value is written:
+`scan` the one reduction axis runs in order, the body holds the value so far, and every value is written:
 
     acc = identity(reduce)
     for every point of the reduction axis, in order:   acc = body(acc, reads);  write[...] = epilogue(acc, reads)
 
-With `accumulate` the write is `write[...] = reduce(write[...], body)`,
-in the order of the axes, once per point of *all* axes: a scatter (its write index may hold reduction axes or `gather`).
+With `accumulate` the write is `write[...] = reduce(write[...], body)`, in the order of the axes, once per point of
+*all* axes: a scatter (its write index may hold reduction axes or `gather`).
 
 All classes are frozen: a pass returns new ones (`dataclasses.replace`), so a refused edit leaves nothing behind.
 """
@@ -241,8 +240,8 @@ class Kernel:
 
     shared  (axis, block) outer to inner: the stages run one after the other for each block of these axes.  Where a
             shared axis is a reduction of a stage, its result is there after the last block: only epilogues of stages
-            that reduce the axis too may read it.  A buffer in `locals` is indexed
-            by the other axes and by the place inside the block of a shared axis with block > 1.
+            that reduce the axis too may read it.  A buffer in `locals` is indexed by the other axes and by the place
+            inside the block of a shared axis with block > 1.
     reasons why this kernel ends where it does: (buffer or op, text) pairs that `explain` prints
     in_place (written, read) pairs of global buffers: the memory of the first may be that of the second (`in_place.py`)
     """

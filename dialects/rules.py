@@ -227,7 +227,7 @@ def _expression(root: Expr, stage: Stage, what: str, axes: set[str]) -> Iterator
                 yield f"{what} takes {e.dtype.name} from {read.buffer}, which is {read.dtype.name}"
         elif e.fn == "acc":
             finished = stage.reduce is not None and any(root is tail for tail in stage.tails)
-            if root is not stage.epilogue and not finished and not (stage.scan and root is stage.body):
+            if not finished and not (stage.scan and root is stage.body):
                 yield f"{what} takes the accumulator, which only an epilogue has"
             elif e.dtype is not stage.body.dtype:
                 yield f"{what} takes an accumulator of {e.dtype.name}, the body gives {stage.body.dtype.name}"

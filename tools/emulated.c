@@ -3,9 +3,10 @@
 //   driver MODULE < job > results
 //
 // Numbers are int64, little endian.  The job: count of buffers, each its size, alignment and content; count of calls,
-// each a symbol (length, bytes), its operands (count, then buffer and offset of each), size of the workspace, and ranges
-// (count, then begin and end of each).  The results: the content of every buffer.  A buffer ends at a page that may not
-// be touched, or starts at one where its alignment is 0; what is beside it must keep its pattern, and so the workspace.
+// each a symbol (length, bytes), its operands (count, then buffer and offset of each), size of the workspace, and
+// ranges (count, then begin and end of each).  The results: the content of every buffer.  A buffer ends at a page that
+// may not be touched, or starts at one where its alignment is 0; what is beside it must keep its pattern, and so the
+// workspace.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdint.h>

@@ -129,7 +129,8 @@ nb::object Captured::find() const {
 
 Captured captured_of(nb::handle entry) {
     if (!PyTuple_CheckExact(entry.ptr())) return {Captured::object, nb::borrow(entry), {}, {}};
-    const auto [kind, holder, key, steps] = nb::cast<std::tuple<std::string, nb::object, nb::object, nb::sequence>>(entry);
+    using Place = std::tuple<std::string, nb::object, nb::object, nb::sequence>;
+    const auto [kind, holder, key, steps] = nb::cast<Place>(entry);
     Captured result{Captured::object, holder, key, {}};
     if (kind == "cell" && PyCell_Check(holder.ptr())) {
         result.root = Captured::cell;

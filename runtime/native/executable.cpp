@@ -140,8 +140,9 @@ Executable::Executable(std::string name, std::vector<BufferSpec> buffers, std::v
                        std::shared_ptr<void> code)
     : name(std::move(name)), buffers(std::move(buffers)), inputs(std::move(inputs)), outputs(std::move(outputs)),
       input_names(std::move(input_names)), output_names(std::move(output_names)), constants(std::move(constants)),
-      updates(std::move(updates)), prepare_(prepare, this->buffers), schedule_(launches, this->buffers), arena_(arena), prepared_(prepared),
-      scratch_(scratch), launches_(launches.size()), code_(std::move(code)), needed_(this->constants.size()) {
+      updates(std::move(updates)), prepare_(prepare, this->buffers), schedule_(launches, this->buffers),
+      arena_(arena), prepared_(prepared), scratch_(scratch), launches_(launches.size()), code_(std::move(code)),
+      needed_(this->constants.size()) {
     for (const auto& operand : schedule_.operands)
         if (operand.kind == Kind::constant) needed_.at(size_t(operand.place)) = true;
     for (int output : this->outputs)

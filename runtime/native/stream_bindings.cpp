@@ -122,8 +122,8 @@ void bind_stream(nb::module_& m) {
             "make",
             [](const std::string& name) {
                 StreamRef stream = make_stream(name);
-                // The last owner may be Python, which holds the GIL that queued work may need, or work on a stream, which
-                // what is queued here may wait for: then another thread waits for the end.
+                // The last owner may be Python, which holds the GIL that queued work may need, or work on a stream,
+                // which what is queued here may wait for: then another thread waits for the end.
                 return StreamRef(stream.get(), [stream](Stream*) mutable {
                     if (on_a_stream()) {
                         std::thread([stream = std::move(stream)]() mutable { stream.reset(); }).detach();
