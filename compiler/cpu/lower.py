@@ -35,6 +35,8 @@ PIPELINE = (
 
 _KERNELS_PER_CONTEXT = 100
 
+_CARRIED = re.compile(r"= phi (?!i64|ptr)")         # of something else than a counter or an address
+
 _DECLARED = re.compile(r"^declare .*? @([\w.]+)\(", re.MULTILINE)
 # Intrinsics that are calls of libm or libc on every processor.
 _LIBRARY = frozenset(("acos asin atan atan2 cos cosh exp exp10 exp2 frexp ldexp log log10 log2 memcpy memmove memset "
@@ -185,18 +187,26 @@ def _compile(llvm_ir: str, target: CpuTarget, optimize: int) -> tuple[Any, Any]:
 
 
 @contextmanager
-def _hurried(hurry: bool) -> Iterator[None]:
-    """Inside of the `with` block, leave out what LLVM spends a third of its time on: reducing addresses in loops.
+def _addresses(reduced: bool) -> Iterator[None]:
+    """Inside of the `with` block, whether LLVM reduces addresses in loops, which takes it a third of its time.
 
     The option holds for the whole process, so it is taken back.  Call under the lock.
     """
-    if hurry:
+    if not reduced:
         _llvm().set_option("", "-disable-lsr=true")
     try:
         yield
     finally:
-        if hurry:
+        if not reduced:
             _llvm().set_option("", "-disable-lsr=false")
+
+
+def carries(llvm_ir: str) -> bool:
+    """Whether a loop carries values in registers, of which few are left for addresses then.
+
+    Other loops spend their time on what they load and store (measured: as fast with plain addresses).
+    """
+    return _CARRIED.search(llvm_ir) is not None
 
 
 def to_object(llvm_ir: str, target: CpuTarget, optimize: int = 1) -> bytes:
@@ -206,7 +216,7 @@ def to_object(llvm_ir: str, target: CpuTarget, optimize: int = 1) -> bytes:
               passes, which code in explicit vectors does not need; 2: and LLVM's O1 passes; 3: and its O3 passes
     """
     from jtc.dialects import mlir
-    with mlir.lock, _hurried(optimize == 0):
+    with mlir.lock, _addresses(reduced=optimize > 0 and carries(llvm_ir)):
         machine, module = _compile(llvm_ir, target, optimize)
         return machine.emit_object(module)
 
@@ -214,6 +224,6 @@ def to_object(llvm_ir: str, target: CpuTarget, optimize: int = 1) -> bytes:
 def to_assembly(llvm_ir: str, target: CpuTarget, optimize: int = 1) -> str:
     """As `to_object`, but the assembly text."""
     from jtc.dialects import mlir
-    with mlir.lock, _hurried(optimize == 0):
+    with mlir.lock, _addresses(reduced=optimize > 0 and carries(llvm_ir)):
         machine, module = _compile(llvm_ir, target, optimize)
         return machine.emit_assembly(module)

@@ -9,6 +9,7 @@ from jtc.dialects.target import CpuTarget
 from jtc.passes.base import PassError
 from jtc.passes.kernel.kernel_schedule import apply
 from jtc.passes.kernel.neighbours import neighbours
+from jtc.passes.kernel.packing import constant_buffers
 from jtc.passes.kernel.rules import candidates
 from jtc.passes.kernel.rules.common import Candidate, View
 from jtc.passes.kernel.rules.contraction_estimate import estimate
@@ -26,9 +27,10 @@ class Options:
 
     def __init__(self, stage: Stage, kernel: Kernel, program: Program, target: CpuTarget, strict: bool = False):
         self.stage, self.kernel, self.program, self.target, self.strict = stage, kernel, program, target, strict
-        self.ranked = candidates(stage, kernel, program, target)
+        constants = constant_buffers(program)
+        self.ranked = candidates(stage, kernel, program, target, constants=constants)
         self.default = next(c for c in self.ranked if self._is_legal(c))
-        self._view = View(stage, kernel, program, target)
+        self._view = View(stage, kernel, program, target, constants=constants)
 
     def first(self, count: int) -> list[Candidate]:
         """Of what the rules propose: half of them the cheapest of their kind, which is how operands are read and which

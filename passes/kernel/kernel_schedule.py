@@ -72,7 +72,7 @@ class Known:
     """
 
     candidates: dict[tuple, list[Candidate]] = field(default_factory=dict)
-    constant: set[str] = field(default_factory=set)
+    constant: frozenset[str] = frozenset()
 
 
 def schedule_stage(program: Program, kernel: Kernel, stage: Stage, target: CpuTarget, known: Known,
@@ -90,7 +90,8 @@ def schedule_stage(program: Program, kernel: Kernel, stage: Stage, target: CpuTa
     form, names = canonical(on_parts(kernel)[0])
     key = (form, kernel.stages.index(stage), stage.write.size, *(name in known.constant for name in names))
     if key not in known.candidates:
-        known.candidates[key] = candidates(stage, kernel, program, target, packing, reduction)
+        known.candidates[key] = candidates(stage, kernel, program, target, packing, reduction,
+                                           known.constant)
     for candidate in known.candidates[key]:
         try:
             return apply(candidate, program, kernel, stage, target)

@@ -156,12 +156,12 @@ def fresh(name: str, taken: Container[str]) -> str:
     return name if name not in taken else next(f"{name}{n}" for n in count(1) if f"{name}{n}" not in taken)
 
 
-def constant_buffers(program: Program) -> set[str]:
+def constant_buffers(program: Program) -> frozenset[str]:
     """Buffers known when weights are bound: constants, tables, and what kernels make that read only such buffers."""
     fixed, changing = tables(program), set[str]()
     known = fixed | set(program.constants)
     if not known:
-        return known
+        return frozenset()
     for kernel in program.kernels:
         scatters = any(s.accumulate for s in kernel.stages)     # starts from what its buffer held
         if set(kernel.written) <= fixed:
@@ -171,4 +171,4 @@ def constant_buffers(program: Program) -> set[str]:
         else:                                                   # kernels may write parts of one buffer
             changing.update(kernel.written)
             known.difference_update(kernel.written)
-    return known
+    return frozenset(known)

@@ -10,6 +10,7 @@ from kernels import contraction
 import jtc
 from jtc.compiler import codegen, driver, explain, phases, pipeline
 from jtc.compiler.contents import contents, key_of
+from jtc.compiler.cpu import lower
 from jtc.compiler.driver import Timings, compile_graph, settings_for
 from jtc.dialects.dtypes import F32
 from jtc.dialects.errors import InputError, UsageError
@@ -225,13 +226,26 @@ def test_key_depends_on_what_matters():
 
 
 def test_what_runs_once_is_compiled_in_a_hurry():
-    """Weights are packed when they are bound; the product runs in every call."""
-    weights = np.ones((300, 70), np.float32)
-    graph = jtc.jit(lambda x: jtc.matmul(x, weights)).graph(np.ones((64, 300), np.float32))
+    """The product of weights is made when they are bound, the one with x in every call."""
+    weights = np.ones((70, 70), np.float32)
+    graph = jtc.jit(lambda x: jtc.matmul(x, jtc.matmul(weights, weights))).graph(np.ones((64, 70), np.float32))
     settings = settings_for("x86-64-v4")
     functions = codegen.emit_kernels(phases.advance(graph, "graph", "schedule", settings), settings)
     once = [f for f in functions.values() if f.once]
     assert once and any(not f.once for f in functions.values())
+    product = max(once, key=lambda function: len(function.text))
     slow, quick = (codegen.to_object(codegen.to_llvm(code, settings), settings).data
-                   for code in (replace(once[0], once=False).code(), once[0].code()))
+                   for code in (replace(product, once=False).code(), product.code()))
     assert slow != quick
+
+
+@pytest.mark.parametrize("function, tight", [
+    (lambda x: jtc.exp(x) + 1, False),
+    (lambda x: jtc.sum(x, axis=1), True),
+    (lambda x: jtc.matmul(x, x), True),
+])
+def test_addresses_are_reduced_where_loops_carry_values(function, tight):
+    settings = settings_for("x86-64-v4")
+    graph = jtc.jit(function).graph(np.ones((64, 64), np.float32))
+    functions = codegen.emit_kernels(phases.advance(graph, "graph", "schedule", settings), settings)
+    assert [lower.carries(str(codegen.to_llvm(f.code(), settings).data)) for f in functions.values()] == [tight]

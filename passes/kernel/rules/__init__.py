@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 from jtc.dialects.kernel import Kernel, Program, Stage
 from jtc.dialects.target import CpuTarget
+from jtc.passes.kernel.packing import constant_buffers
 from jtc.passes.kernel.rules import contraction, elementwise, reduction, scan, scatter
 from jtc.passes.kernel.rules.common import Candidate, View
 from jtc.passes.kernel.schedule_pass import scalar_schedule
@@ -25,13 +26,15 @@ def classify(stage: Stage) -> str:
 
 
 def candidates(stage: Stage, kernel: Kernel, program: Program, target: CpuTarget, packing: bool = True,
-               reduction_kind: str = "auto") -> list[Candidate]:
+               reduction_kind: str = "auto", constants: frozenset[str] | None = None) -> list[Candidate]:
     """Schedules worth trying, cheapest first by the cost rule (cycles of one core); scalar code is the last one.
 
     packing: whether they may copy operands.  reduction_kind: one of reduction.KINDS, whose candidates come first where
-    a reduction has such; or "auto".  Not every candidate need be legal: the caller takes the first that is.
+    a reduction has such; or "auto".  constants: buffers known when weights are bound, where the caller has asked
+    already.  Not every candidate need be legal: the caller takes the first that is.
     """
-    view = View(stage, kernel, program, target, packing, reduction_kind)
+    constants = constant_buffers(program) if constants is None else constants
+    view = View(stage, kernel, program, target, packing, reduction_kind, constants)
     name = classify(stage)
     proposed = [c for c in RULES[name][1](view) if packing or not c.copies and not c.schedule.packs]
     found = [*sorted(proposed, key=lambda c: c.cost), Candidate(view.points * 4.0 * 16, scalar_schedule(stage))]

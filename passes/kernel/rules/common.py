@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from typing import Any
 
 from jtc.dialects.affine import Affine
 from jtc.dialects.dtypes import DType
@@ -12,7 +13,6 @@ from jtc.dialects.expr import Expr, reads_of, walk
 from jtc.dialects.kernel import Access, Kernel, Program, Schedule, Stage
 from jtc.dialects.target import CpuTarget
 from jtc.passes.kernel.legality import extents, injective, instructions
-from jtc.passes.kernel.packing import constant_buffers
 
 SMALL_KERNEL = 16_384      # points below which waking another thread costs more than it brings
 GATHER_COST = 1.0          # cycles per element of a strided or gathered load
@@ -44,6 +44,7 @@ class View:
 
     packing: whether operands may be copied; a rule that proposes copies has others for where they may not
     reduction: the kind of reduction that is asked for (see reduction.py), or "auto"
+    constants: buffers known when weights are bound
     """
 
     stage: Stage
@@ -52,6 +53,7 @@ class View:
     target: CpuTarget
     packing: bool = True
     reduction: str = "auto"
+    constants: frozenset[str] = frozenset()
 
     @cached_property
     def free(self) -> dict[str, int]:
@@ -125,8 +127,9 @@ class View:
         return instructions(self.stage.body) + sum(instructions(tail) for tail in self.stage.tails)
 
     @cached_property
-    def constants(self) -> set[str]:
-        return constant_buffers(self.program)
+    def known_cycles(self) -> dict[tuple[Any, ...], float]:
+        """What parts of candidates cost, by what that depends on: many candidates share them."""
+        return {}
 
     def sharers(self, number: int) -> int:
         """How many kernels of the program read the same elements in the same way, as the steps of a loop read its
@@ -160,7 +163,12 @@ class View:
         return sorted(axes, key=lambda a: (flat[a] != 0, -abs(flat[a])))
 
     def cuts(self) -> tuple[str, ...]:
-        """Axes to cut at guard boundaries: those of guards on the body's reads, where a cut leaves a large interior."""
+        """Axes to cut at guard boundaries: those of guards on the body's reads, where a cut leaves a large interior.
+
+        None where all reads are constants: what runs once, when weights are bound, had better be little code.
+        """
+        if all(self.stage.reads[i].buffer in self.constants for i in self.body_reads):
+            return ()
         guards = [g for i in self.body_reads for g in self.stage.reads[i].guards]
         axes = dict.fromkeys(a for g in guards for a in sorted(g.index.axes) if a in self.parallel)
         return tuple(a for a in axes if self.free[a] >= 4)[:2]

@@ -88,6 +88,13 @@ def tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: int, bloc
 
     wide, narrow  numbers of the reads that are loaded as vectors and broadcast
     """
+    key = (tile, wide, narrow, depth, blocks)
+    if key not in view.known_cycles:
+        view.known_cycles[key] = _tile_cycles(view, *key)
+    return view.known_cycles[key]
+
+
+def _tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: int, blocks: int) -> float:
     write, lanes, axes = view.written, view.lanes, tile.axes
     straight, turned = write[tile.vector] == 1, bool(axes) and write[axes[-1]] == 1
     in_narrow = [a in view.read_axes[narrow] for a in axes]
