@@ -26,6 +26,7 @@ class DecodeError(Exception):
 
 # ------------------------------------------------------------------------------------------------ types and attributes
 def dtype(type: Any) -> DType:
+    """The dtype of an element type.  Raises DecodeError where jtc has none."""
     found = DTYPES.get(str(type))
     if found is None:
         raise DecodeError(f"{type} is not an element type; it must be one of {', '.join(DTYPES)}")
@@ -33,6 +34,7 @@ def dtype(type: Any) -> DType:
 
 
 def tensor_type(type: Any) -> TensorType:
+    """The shape and dtype of a ranked tensor type.  Raises DecodeError where it is none or takes too much memory."""
     if not isinstance(type, ir.RankedTensorType) or type.encoding is not None:
         raise DecodeError(f"{type} is not a ranked tensor type")
     dims = (DYNAMIC if type.is_dynamic_dim(i) else n for i, n in enumerate(type.shape))
@@ -56,6 +58,7 @@ def number(attr: Any, of: DType, name: str) -> bool | int | float:
 
 
 def affine_map(attr: Any) -> tuple[Affine, ...]:
+    """The results of an affine map without symbols, in its dimensions d0, d1 and so on."""
     if not isinstance(attr, ir.AffineMapAttr):
         raise DecodeError(f"map must be an affine_map, got {attr}")
     map = attr.value
@@ -202,6 +205,7 @@ def location(place: Any) -> Location | None:
 
 
 def locations(place: Any) -> tuple[Location, ...]:
+    """Every line of the user's program that an operation comes from: several where it was fused."""
     place = ir.Location.from_attr(place.attr)
     if isinstance(place, ir.FusedLoc):
         return tuple(found for part in place.locations for found in locations(part))

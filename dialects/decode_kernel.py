@@ -248,6 +248,7 @@ def _scalar(op: Any, args: tuple[Expr, ...]) -> Expr:
 
 
 def index_form(op: Any) -> Affine:
+    """The attribute of a `jtc.index`: the form whose value it is."""
     fields = Fields(dict(op.attributes.items()), "", op)
     text = fields.string("form")
     fields.finish()
@@ -258,6 +259,7 @@ def index_form(op: Any) -> Affine:
 
 
 def guards(op: Any) -> tuple[Guard, ...]:
+    """The attribute of a `jtc.inbounds`: the ranges in which it is true."""
     fields = Fields(dict(op.attributes.items()), "", op)
     found = fields.parsed("guards", _guard, "0 <= i - 1 < 8", optional=False)
     fields.finish()

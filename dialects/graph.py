@@ -91,6 +91,16 @@ class Node:
         return f"<{self.op} #{self.number} {self.type}>"
 
 
+def is_weights(node: Node) -> bool:
+    """Whether a node is an array that the graph owns."""
+    return node.op == "constant" and isinstance(node.attrs["value"], Weights)
+
+
+def is_splat(node: Node) -> bool:
+    """Whether a node is one number everywhere, which its attributes hold."""
+    return node.op == "constant" and not is_weights(node)
+
+
 def next_number() -> int:
     """A number that is larger than those of all nodes made so far, and smaller than those of nodes made later."""
     return next(_numbers)
@@ -116,7 +126,7 @@ class Graph:
 
     def constants(self) -> list[Node]:
         """Constants that hold an array (weights), in order of first use; splats and scalars are not among them."""
-        return [n for n in self.nodes() if n.op == "constant" and isinstance(n.attrs["value"], Weights)]
+        return [n for n in self.nodes() if is_weights(n)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ def origin(node: Node) -> Node:
 
 
 def block_of(node: Node) -> Block | None:
+    """The block that a node is a result of, if any."""
     data = origin(node).data
     return data if isinstance(data, Block) else None
 

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jtc.dialects.gradients import STOP
-from jtc.dialects.graph import Graph, Node, topological
+from jtc.dialects.graph import Graph, Node, is_splat, topological
 from jtc.frontend import execute, values
 from jtc.frontend.tensor import Tensor
-from jtc.frontend.trace import is_splat, trace_error, untraced
+from jtc.frontend.trace import trace_error, untraced
 
 PENDING_LIMIT = 4000        # nodes; a longer program is cut here, which bounds memory and compile time
 TRACKED_LIMIT = 40_000      # where gradients may be taken, which would compute again what was cut off

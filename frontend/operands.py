@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from jtc.dialects.dtypes import DType
-from jtc.dialects.graph import Node, TensorType
+from jtc.dialects.graph import Node, TensorType, is_splat
 from jtc.frontend.promotion import is_scalar, promote, scalar_dtype, with_scalar
 from jtc.frontend.tensor import Tensor, is_tensor_like, leaf
-from jtc.frontend.trace import array_type, current_tracer, input_error, is_splat, record, shown, splat
+from jtc.frontend.trace import array_type, current_tracer, input_error, record, shown, splat
 
 
 def array_node(array: np.ndarray) -> Node:

@@ -236,7 +236,3 @@ def splat(value: Any, dtype: DType, shape: tuple[int, ...] = ()) -> Node:
     if shape:
         check_size(type)
     return Node("constant", (), {"value": number}, type, user_location())
-
-
-def is_splat(node: Node) -> bool:
-    return node.op == "constant" and not isinstance(node.attrs["value"], Weights)

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from jtc.dialects.graph import Graph, Node, TensorType
+from jtc.dialects.graph import Graph, Node, TensorType, is_splat
 from jtc.frontend import values
 from jtc.frontend.places import MISSING, Place, places
 from jtc.frontend.tensor import Tensor
-from jtc.frontend.trace import Static, Tracer, array_type, is_splat, trace_error
+from jtc.frontend.trace import Static, Tracer, array_type, trace_error
 from jtc.frontend.tree import Form, flatten
 
 # Held while a function is traced: meanwhile, stand-ins may be in the places of the tensors that it rebinds.
@@ -29,6 +29,7 @@ class Source:
     value: Any = None
 
     def take(self, inputs: Sequence[values.Buffer], outputs: Sequence[values.Buffer]) -> Any:
+        """The result of a run; an input whose memory belongs to the caller is copied."""
         if self.kind == "value":
             return self.value
         if self.kind == "output":

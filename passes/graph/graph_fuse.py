@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from jtc.dialects.errors import UsageError
-from jtc.dialects.graph import DYNAMIC, Graph, Node
+from jtc.dialects.graph import DYNAMIC, Graph, Node, is_splat
 from jtc.dialects.kernel import Program
 from jtc.passes.base import Pass, PassError, need_graph
 from jtc.passes.graph.fusion.assemble import assemble
 from jtc.passes.graph.fusion.build import Built, build
-from jtc.passes.graph.fusion.plan import Plan, is_source, is_splat, make_plan
+from jtc.passes.graph.fusion.plan import Plan, is_source, make_plan
 from jtc.passes.graph.fusion.values import Cut
 from jtc.passes.graph.graph_expand import DEFINITIONS
 from jtc.passes.graph.rewriting import rebuild

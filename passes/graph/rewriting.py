@@ -6,18 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from jtc.dialects.build import make, splat
-from jtc.dialects.graph import Graph, Node, Weights
+from jtc.dialects.graph import Graph, Node, is_splat, is_weights
 
 __all__ = ["Interned", "is_splat", "is_weights", "make", "number_of", "rebuild", "rebuild_knowing", "splat",
            "standing_for", "with_args"]
-
-
-def is_weights(node: Node) -> bool:
-    return node.op == "constant" and isinstance(node.attrs["value"], Weights)
-
-
-def is_splat(node: Node) -> bool:
-    return node.op == "constant" and not is_weights(node)
 
 
 def number_of(node: Node) -> Any:

@@ -38,6 +38,7 @@ class Machine:
 
 
 def this_machine() -> Machine:
+    """What the process runs on, with the threads that jtc would use."""
     from jtc.compiler.cpu import machine
     host = machine.host()
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

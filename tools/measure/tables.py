@@ -41,6 +41,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, data: Any) -> None:
+    """Raises InputError where the file cannot be written."""
     write_text(path, json.dumps(data, indent=1) + "\n")
 
 

@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from jtc.dialects.graph import Graph, Node, Weights, topological, users
+from jtc.dialects.graph import Graph, Node, is_splat, is_weights, topological, users
 from jtc.dialects.optable import SCALAR_FUNCTIONS
 from jtc.dialects.pieces import MANY
 from jtc.passes.graph.fusion.costs import (
@@ -95,11 +95,7 @@ class Plan:
 
 def is_source(node: Node) -> bool:
     """Inputs and weights: what has a buffer from the start."""
-    return node.op == "input" or node.op == "constant" and isinstance(node.attrs["value"], Weights)
-
-
-def is_splat(node: Node) -> bool:
-    return node.op == "constant" and not is_source(node)
+    return node.op == "input" or is_weights(node)
 
 
 def widens(node: Node) -> bool:

@@ -21,7 +21,7 @@ import numpy as np
 from jtc.dialects.affine import Affine, flatten
 from jtc.dialects.dtypes import BOOL, I32, I64
 from jtc.dialects.expr import Expr, acc, cast, const, expr, index, read, reads_of, same_number
-from jtc.dialects.graph import Node, Weights
+from jtc.dialects.graph import Node, Weights, is_splat
 from jtc.dialects.kernel import PARALLEL, REDUCTION, Access, Axis, Guard
 from jtc.dialects.optable import REDUCTIONS, SCALAR_FUNCTIONS
 from jtc.passes.graph.fusion.inverse import MAX_CLASSES, Inverse, invert, is_gatherable, reduces
@@ -185,7 +185,7 @@ class Values:
         """What the arguments must be so that the function gives `want`; None where none of the usual numbers do."""
         if node.op == "where":
             return [None, want, want]
-        known = [a.attrs["value"] if _is_splat(a) else None for a in node.args]
+        known = [a.attrs["value"] if is_splat(a) else None for a in node.args]
         for guess in (0, want):
             wants = [guess if k is None else k for k in known]
             args = [np.asarray(w).astype(a.dtype.numpy) for w, a in zip(wants, node.args)]
@@ -424,6 +424,3 @@ class Values:
 
     def leave(self, body: Expr) -> None:
         self.body, self.in_body = body, False
-
-def _is_splat(node: Node) -> bool:
-    return node.op == "constant" and not isinstance(node.attrs["value"], Weights)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from jtc.dialects.affine import Affine
 from jtc.dialects.build import make, reshaped
-from jtc.dialects.graph import Location, Node, TensorType
+from jtc.dialects.graph import Node, TensorType
 from jtc.passes.graph.winograd.match import Convolution
 from jtc.passes.graph.winograd.matrices import TAPS
 
@@ -106,16 +106,12 @@ class _Builder:
 
     def contract(self, one: Read, two: Read, axes: Axes, summed: Axes) -> Node:
         """The sum over the axes `summed` of a product of two reads, with the dimensions `axes`."""
-        return contract(one, two, axes, summed, self.loc)
-
-
-def contract(one: Read, two: Read, axes: Axes, summed: Axes, loc: Location | None) -> Node:
-    every = {**axes, **summed}
-    numbers = {name: Affine.axis(f"d{d}") for d, name in enumerate(every)}
-    factors = []
-    for node, index in (one, two):
-        forms = tuple((Affine.axis(form) if isinstance(form, str) else form).substitute(numbers) for form in index)
-        factors.append(make("reindex", [node], {"map": forms, "fill": 0.0},
-                            TensorType(node.dtype, tuple(every.values())), loc))
-    product = make("mul", factors, loc=loc)
-    return make("reduce", [product], {"fn": "add", "axes": tuple(range(len(axes), len(every)))}, loc=loc)
+        every = {**axes, **summed}
+        numbers = {name: Affine.axis(f"d{d}") for d, name in enumerate(every)}
+        factors = []
+        for node, index in (one, two):
+            forms = tuple((Affine.axis(form) if isinstance(form, str) else form).substitute(numbers) for form in index)
+            factors.append(make("reindex", [node], {"map": forms, "fill": 0.0},
+                                TensorType(node.dtype, tuple(every.values())), self.loc))
+        product = make("mul", factors, loc=self.loc)
+        return make("reduce", [product], {"fn": "add", "axes": tuple(range(len(axes), len(every)))}, loc=self.loc)
