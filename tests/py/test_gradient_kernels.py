@@ -61,33 +61,24 @@ def products(function, *arrays) -> int:
     return sum(prod(a.size for a in s.axes) for s in stages if s.reductions)
 
 
-CONVOLUTIONS = [((2, 8, 16, 16), (16, 8, 3, 3), {"padding": 1}),
-                ((2, 8, 16, 16), (16, 8, 3, 3), {"padding": 1, "stride": 2}),
-                ((2, 3, 32, 32), (16, 3, 7, 7), {"padding": 3, "stride": 2}),
-                ((2, 8, 16, 16), (16, 8, 1, 1), {"stride": 2}),
-                ((2, 8, 16, 16), (16, 4, 3, 3), {"padding": 1, "groups": 2}),
-                ((2, 8, 16, 16), (16, 8, 3, 3), {"padding": 2, "dilation": 2}),
-                ((2, 4, 18, 18), (8, 4, 5, 5), {"padding": 1, "stride": 3})]
+TRANSPOSED = {"stride": 2, "padding": 1, "output_padding": 1}
+CONVOLUTIONS = [("conv2d", (2, 8, 16, 16), (16, 8, 3, 3), {"padding": 1}),
+                ("conv2d", (2, 8, 16, 16), (16, 8, 3, 3), {"padding": 1, "stride": 2}),
+                ("conv2d", (2, 3, 32, 32), (16, 3, 7, 7), {"padding": 3, "stride": 2}),
+                ("conv2d", (2, 8, 16, 16), (16, 8, 1, 1), {"stride": 2}),
+                ("conv2d", (2, 8, 16, 16), (16, 4, 3, 3), {"padding": 1, "groups": 2}),
+                ("conv2d", (2, 8, 16, 16), (16, 8, 3, 3), {"padding": 2, "dilation": 2}),
+                ("conv2d", (2, 4, 18, 18), (8, 4, 5, 5), {"padding": 1, "stride": 3}),
+                ("conv_transpose2d", (2, 8, 8, 8), (8, 4, 3, 3), TRANSPOSED)]
 
 
-@pytest.mark.parametrize("x, w, options", CONVOLUTIONS, ids=str)
-def test_gradients_of_convolutions_cost_what_they_do(x, w, options):
+@pytest.mark.parametrize("name, x, w, options", CONVOLUTIONS, ids=str)
+def test_gradients_of_convolutions_cost_what_they_do(name, x, w, options):
+    def conv(x, w):
+        return getattr(F, name)(x, w, **options)
+
     x, w = array(*x), array(*w)
-
-    def conv(x, w):
-        return F.conv2d(x, w, **options)
-
     y = array(*trace(conv, (x, w), name="f").graph.outputs[0].shape)
-    forward = products(conv, x, w)
-    for side in (0, 1):
-        assert products(lambda g, x, w, side=side: jtc.vjp(conv, x, w)[1](g)[side], y, x, w) == forward
-
-
-def test_gradients_of_a_transposed_convolution():
-    def conv(x, w):
-        return F.conv_transpose2d(x, w, stride=2, padding=1, output_padding=1)
-
-    x, w, y = array(2, 8, 8, 8), array(8, 4, 3, 3), array(2, 4, 16, 16)
     forward = products(conv, x, w)
     for side in (0, 1):
         assert products(lambda g, x, w, side=side: jtc.vjp(conv, x, w)[1](g)[side], y, x, w) == forward
