@@ -43,6 +43,7 @@ L2_SHARE, PACK_SHARE = 0.7, 0.4            # of the second-level cache: what sta
 L3_BYTE, MEMORY_BYTE = 0.05, 0.2           # cycles per byte that comes from there
 WAITING = 3.0                  # how much longer where the inner loop waits for it, not fetched ahead
 ROWS_AHEAD = 4                 # rows of the scalar operand that the processor fetches ahead by itself
+PAGES_AHEAD = 16               # pages in which it does so at a time, where each step of the reduction takes another row
 SEEN, SEEN_ALONE = 0.2, 4.0    # share of it where panels are fetched ahead, and more where few tiles use a panel
 L3 = 8 << 20                   # bytes of a shared cache that one kernel may count on
 
@@ -309,9 +310,17 @@ class Nest:
 
     @property
     def _rows_apart(self) -> bool:
-        """Whether a tile walks along rows of the scalar operand in pages of their own: more than are fetched ahead."""
+        """Whether a tile walks along rows of the scalar operand in pages of their own: more than are fetched ahead.
+
+        Rows are points of the tile, or steps of the reduction, of which the next tile takes the elements beside.
+        """
         if self.narrow.pack or not self.tile.rows or "%" in "".join(self.narrow.copy):      # or they lie side by side
             return False
+        if not self.narrow.packed and _in_order(self.narrow):
+            inner, strides = self.extents(len(self.loops)), self.view.strides[self.narrow.number]
+            if any(abs(strides[r]) * 4 * inner[r] > PAGES_AHEAD * 4 * PAGE and abs(strides[r]) * 4 >= PAGE
+                   for r in self.view.reductions):
+                return True
         axis, rows = self.tile.rows[-1]
         form = self.view.strides[self.narrow.number]
         row = prod(n for a, n in self.view.free.items() if a in self.view.reductions and form[a])
