@@ -109,7 +109,7 @@ class Jit(Dispatcher):
 
     def __init__(self, function: Callable[..., Any], name: str | None = None, options: dict[str, Any] | None = None):
         bypass: list[ContextVar[Any]] = [_current, _transforming, knobs.code_overrides, autocast.active]
-        super().__init__(self._slow, Tensor, Tensor.from_buffer, bypass)
+        super().__init__(self._slow, Tensor, bypass)
         self.function, self.name = function, name
         self.options = knobs.check(options or {})
         self.compiles = 0

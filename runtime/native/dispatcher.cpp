@@ -1,8 +1,10 @@
 // The fast path of a jitted function: from a call with tensors to the executable for their types, without Python code.
 #include <cstring>
 
+#include "captured.h"
 #include "executable.h"
 #include "python.h"
+#include "tensor_class.h"
 
 namespace jtc {
 namespace {
@@ -11,15 +13,6 @@ struct Argument {
     enum How { tensor, value, identity } how;
     const TensorType* type;  // of a tensor or array
     nb::object object;       // to compare with otherwise
-};
-
-// A tensor that is no argument: an object, or a place that is looked up in every call.
-struct Captured {
-    enum Root { object, cell, dict } root;
-    nb::object holder, key;                           // key: in the dict
-    std::vector<std::pair<bool, nb::object>> path;  // steps from the root: (whether it is an attribute, name or key)
-
-    nb::object find() const;  // invalid where the way no longer exists
 };
 
 struct Signature {
@@ -39,8 +32,8 @@ struct Signature {
 
 class Dispatcher {
 public:
-    Dispatcher(nb::object slow, nb::object tensor_type, nb::object make, std::vector<nb::object> bypass)
-        : slow(std::move(slow)), tensor_type(std::move(tensor_type)), make(std::move(make)), bypass(std::move(bypass)) {
+    Dispatcher(nb::object slow, nb::object tensor_type, std::vector<nb::object> bypass)
+        : slow(std::move(slow)), tensors(std::move(tensor_type)), bypass(std::move(bypass)) {
         for (const nb::object& variable : this->bypass)
             if (!PyContextVar_CheckExact(variable.ptr())) throw nb::type_error("bypass takes context variables");
     }
@@ -49,7 +42,8 @@ public:
              std::vector<std::pair<size_t, size_t>> writes, nb::object guard, nb::object results);
     PyObject* call(PyObject* args, PyObject* kwargs);
 
-    nb::object slow, tensor_type, make;
+    nb::object slow;
+    TensorClass tensors;
     std::vector<nb::object> bypass;
     std::vector<std::shared_ptr<Signature>> signatures;  // the last one that matched comes first
 
@@ -61,27 +55,16 @@ private:
 
 PyTypeObject* buffer_type = nullptr;
 PyTypeObject* array_type = nullptr;
-PyObject* buffer_name = nullptr;
-PyObject* node_name = nullptr;
 
-// What a tensor holds in `_buffer`; invalid where there is nothing.
-nb::object attribute_of(PyObject* tensor) {
-    nb::object attribute = nb::steal(PyObject_GetAttr(tensor, buffer_name));
-    if (!attribute.is_valid()) PyErr_Clear();
-    return attribute;
-}
-
-// The Buffer that it is, or an empty one.
-Buffer buffer_of(const nb::object& attribute) {
-    const bool there = attribute.is_valid() && Py_TYPE(attribute.ptr()) == buffer_type;
-    return there ? *nb::inst_ptr<Buffer>(attribute) : Buffer{};
+// The Buffer that a tensor's `_buffer` is, or an empty one.
+Buffer buffer_of(PyObject* attribute) {
+    return attribute && Py_TYPE(attribute) == buffer_type ? *nb::inst_ptr<Buffer>(attribute) : Buffer{};
 }
 
 // Whether the tensor whose `_buffer` is `attribute` alone holds its memory, of which `buffer` is the one other share:
-// no second tensor, no array or capsule made of it, no program that is still to run.  `attribute` is the one reference
-// to the Python object besides the tensor's.
-bool is_only_holder(const nb::object& attribute, const Buffer& buffer) {
-    return Py_REFCNT(attribute.ptr()) == 2 && buffer.storage.use_count() == 2 && buffer.storage->capacity &&
+// no second tensor, no array or capsule made of it, no program that is still to run.
+bool is_only_holder(PyObject* attribute, const Buffer& buffer) {
+    return Py_REFCNT(attribute) == 1 && buffer.storage.use_count() == 2 && buffer.storage->capacity &&
            !buffer.storage->borrowed;
 }
 
@@ -111,44 +94,15 @@ bool same_value(PyObject* a, PyObject* b) {
     return PyObject_RichCompareBool(a, b, Py_EQ) == 1;
 }
 
-nb::object Captured::find() const {
-    nb::object value = holder;
-    if (root == cell) {
-        value = nb::steal(PyCell_Get(holder.ptr()));
-    } else if (root == dict) {
-        value = nb::borrow(PyDict_GetItemWithError(holder.ptr(), key.ptr()));
-    }
-    for (const auto& [attribute, name] : path) {
-        if (!value.is_valid()) break;
-        value = nb::steal(attribute ? PyObject_GetAttr(value.ptr(), name.ptr())
-                                    : PyObject_GetItem(value.ptr(), name.ptr()));
-    }
-    PyErr_Clear();
-    return value;
-}
-
-Captured captured_of(nb::handle entry) {
-    if (!PyTuple_CheckExact(entry.ptr())) return {Captured::object, nb::borrow(entry), {}, {}};
-    using Place = std::tuple<std::string, nb::object, nb::object, nb::sequence>;
-    const auto [kind, holder, key, steps] = nb::cast<Place>(entry);
-    Captured result{Captured::object, holder, key, {}};
-    if (kind == "cell" && PyCell_Check(holder.ptr())) {
-        result.root = Captured::cell;
-    } else if (kind == "global" && PyDict_CheckExact(holder.ptr())) {
-        result.root = Captured::dict;
-    } else if (kind != "object") {
-        throw nb::value_error(("unknown kind of place: " + kind).c_str());
-    }
-    for (nb::handle step : steps)
-        result.path.emplace_back(nb::cast<std::string>(step[0]) == "attr", nb::object(step[1]));
-    return result;
-}
-
 void Dispatcher::add(nb::sequence arguments, std::shared_ptr<Executable> executable, nb::sequence captured,
                      nb::object wrap, std::vector<std::pair<size_t, size_t>> writes, nb::object guard,
                      nb::object results) {
     auto signature = std::make_shared<Signature>();
-    for (nb::handle entry : captured) signature->captured.push_back(captured_of(entry));
+    for (nb::handle entry : captured) {
+        signature->captured.push_back(captured_of(entry));
+        if (const size_t last = signature->captured.size() - 1)
+            signature->captured[last].shared = common(signature->captured[last - 1], signature->captured[last]);
+    }
     for (const auto& [target, output] : writes)
         if (target >= signature->captured.size() || output >= executable->outputs.size())
             throw nb::value_error("a write names a captured tensor or an output that is not there");
@@ -221,8 +175,8 @@ PyObject* Dispatcher::call(PyObject* args, PyObject* kwargs) {
         std::vector<Buffer> buffers(count);  // empty for arguments that are neither tensors nor arrays
         for (size_t i = 0; i < count; i++) {
             PyObject* given = PyTuple_GET_ITEM(args, Py_ssize_t(i));
-            if (reinterpret_cast<PyObject*>(Py_TYPE(given)) == tensor_type.ptr()) {
-                buffers[i] = buffer_of(attribute_of(given));
+            if (tensors.is_exactly(given)) {
+                buffers[i] = buffer_of(tensors.buffer(given));
             } else if (Py_TYPE(given) == array_type) {
                 buffers[i] = view_array(given);
             }
@@ -254,41 +208,33 @@ PyObject* Dispatcher::run(const Signature& signature, std::vector<Buffer>& buffe
     buffers.resize(count);
     const Executable& executable = *signature.executable;
     const size_t given = count;
-    std::vector<nb::object> found, old;
+    std::vector<nb::object> found, trail;
+    found.reserve(signature.captured.size());
+    buffers.reserve(count + signature.captured.size());
     for (const Captured& captured : signature.captured) {
-        nb::object tensor = captured.find();
-        if (!tensor.is_valid() || PyObject_IsInstance(tensor.ptr(), tensor_type.ptr()) != 1) return nullptr;
-        old.push_back(attribute_of(tensor.ptr()));
-        buffers.push_back(buffer_of(old.back()));
+        nb::object tensor = captured.find(trail);
+        if (!tensor.is_valid() || !tensors.has(tensor.ptr())) return nullptr;
+        buffers.push_back(buffer_of(tensors.buffer(tensor.ptr())));
         if (buffers.back().type != executable.buffers[size_t(executable.inputs[count])].type) return nullptr;
         found.push_back(std::move(tensor));
         count++;
     }
     Replaced replaced{std::vector<bool>(count), [&](const std::vector<Buffer>& results) {
-                          for (const auto& [target, output] : signature.writes) {
-                              nb::object value = nb::cast(results[output]);
-                              if (PyObject_SetAttr(found[target].ptr(), node_name, Py_None) ||
-                                  PyObject_SetAttr(found[target].ptr(), buffer_name, value.ptr()))
-                                  throw nb::python_error();
-                          }
+                          for (const auto& [target, output] : signature.writes)
+                              tensors.store(found[target].ptr(), results[output]);
                       }};
     for (size_t k = 0; k < found.size(); k++)
-        replaced.ours[given + k] = signature.replaced[k] && is_only_holder(old[k], buffers[given + k]);
-    old.clear();
+        replaced.ours[given + k] =
+            signature.replaced[k] && is_only_holder(tensors.buffer(found[k].ptr()), buffers[given + k]);
     std::vector<Buffer> results = executable.run(buffers.data(), count, &replaced);
     buffers.clear();
     results.resize(signature.results);
-    nb::object tensors = nb::steal(PyTuple_New(Py_ssize_t(results.size())));
-    for (size_t i = 0; i < results.size(); i++) {
-        nb::object result = nb::cast(std::move(results[i]));
-        PyObject* argument = result.ptr();
-        PyObject* made = PyObject_Vectorcall(make.ptr(), &argument, 1, nullptr);
-        if (!made) throw nb::python_error();
-        if (signature.wrap.is_none() && results.size() == 1) return made;
-        PyTuple_SET_ITEM(tensors.ptr(), Py_ssize_t(i), made);
-    }
-    if (!signature.wrap.is_none()) return signature.wrap(tensors).release().ptr();
-    return tensors.release().ptr();
+    if (signature.wrap.is_none() && results.size() == 1) return tensors.make(std::move(results[0])).release().ptr();
+    nb::object made = nb::steal(PyTuple_New(Py_ssize_t(results.size())));
+    for (size_t i = 0; i < results.size(); i++)
+        PyTuple_SET_ITEM(made.ptr(), Py_ssize_t(i), tensors.make(std::move(results[i])).release().ptr());
+    if (!signature.wrap.is_none()) return signature.wrap(made).release().ptr();
+    return made.release().ptr();
 }
 
 PyObject* call(PyObject* self, PyObject* args, PyObject* kwargs) noexcept {
@@ -308,7 +254,7 @@ PyObject* bind_method(PyObject* self, PyObject* object, PyObject*) noexcept {
 
 template <typename Visit>
 int each_object(Dispatcher& self, Visit visit) {
-    for (nb::object* object : {&self.slow, &self.tensor_type, &self.make})
+    for (nb::object* object : {&self.slow, &self.tensors.object})
         if (int result = visit(*object)) return result;
     for (nb::object& object : self.bypass)
         if (int result = visit(object)) return result;
@@ -318,8 +264,9 @@ int each_object(Dispatcher& self, Visit visit) {
         for (Captured& captured : signature->captured) {
             for (nb::object* object : {&captured.holder, &captured.key})
                 if (int result = visit(*object)) return result;
-            for (auto& step : captured.path)
-                if (int result = visit(step.second)) return result;
+            for (Step& step : captured.path)
+                for (nb::object* object : {&step.key, &step.type})
+                    if (int result = visit(*object)) return result;
         }
         for (nb::object* object : {&signature->wrap, &signature->held, &signature->current})
             if (int result = visit(*object)) return result;
@@ -341,8 +288,7 @@ int clear(PyObject* self) {
     auto signatures = std::move(dispatcher.signatures);
     dispatcher.signatures.clear();
     dispatcher.slow.reset();
-    dispatcher.make.reset();
-    dispatcher.tensor_type.reset();
+    dispatcher.tensors.object.reset();
     dispatcher.bypass.clear();
     return 0;
 }
@@ -361,8 +307,9 @@ const char* doc =
     "signatures,\n"
     "             and while one of the context variables in `bypass` holds something else than None.  It may call "
     "`add`.\n"
-    "tensor_type  class whose attribute `_buffer` holds a Buffer (anything else there: the slow path)\n"
-    "make         make(buffer) -> tensor, for results\n\n"
+    "tensor_type  class with a slot `_buffer` that holds a Buffer (anything else there: the slow path), and a slot "
+    "`_node`;\n"
+    "             results are new objects of it, with None in its other slots\n\n"
     "Tensors and row-major NumPy arrays are taken; an array's memory is read in place.  Where several signatures fit, "
     "the\n"
     "one added last wins.  A Python subclass may add attributes; used in a class body it binds like a function.";
@@ -373,11 +320,9 @@ void bind_dispatcher(nb::module_& m) {
     buffer_type = reinterpret_cast<PyTypeObject*>(nb::type<Buffer>().ptr());
     array_type =
         reinterpret_cast<PyTypeObject*>(nb::object(nb::module_::import_("numpy").attr("ndarray")).release().ptr());
-    buffer_name = PyUnicode_InternFromString("_buffer");
-    node_name = PyUnicode_InternFromString("_node");
     nb::class_<Dispatcher>(m, "Dispatcher", nb::type_slots(slots), nb::is_weak_referenceable(), doc)
-        .def(nb::init<nb::object, nb::object, nb::object, std::vector<nb::object>>(), nb::arg("slow"),
-             nb::arg("tensor_type"), nb::arg("make"), nb::arg("bypass") = std::vector<nb::object>())
+        .def(nb::init<nb::object, nb::object, std::vector<nb::object>>(), nb::arg("slow"), nb::arg("tensor_type"),
+             nb::arg("bypass") = std::vector<nb::object>())
         .def("add", &Dispatcher::add, nb::arg("arguments"), nb::arg("executable"),
              nb::arg("captured") = nb::tuple(), nb::arg("wrap") = nb::none(),
              nb::arg("writes") = std::vector<std::pair<size_t, size_t>>(), nb::arg("guard") = nb::none(),
@@ -390,7 +335,7 @@ void bind_dispatcher(nb::module_& m) {
              "anew in every call: tensors, or places (\"cell\" | \"global\" | \"object\", holder, key, path), where "
              "path is\n"
              "((\"attr\" | \"item\", name), ...) and holder the cell, dict or object that it starts from.\n"
-             "Outputs go through `make`; `wrap(tuple of them)` is the result; None: the only one, or the tuple.\n"
+             "`wrap(tuple of the outputs as tensors)` is the result; None: the only one, or the tuple.\n"
              "writes   (number of a captured tensor, number of an output) pairs: the tensor's `_buffer` becomes the "
              "output, its `_node` None;\n"
              "         in the old one's memory where the plan allows that (`updates`) and nobody else holds it\n"

@@ -28,12 +28,6 @@ class Tensor:
     def __init__(self, values):
         self._buffer = Buffer.from_numpy(np.asarray(values, np.float32)) if values is not None else None
 
-    @staticmethod
-    def make(buffer):
-        result = Tensor.__new__(Tensor)
-        result._buffer = buffer
-        return result
-
     @property
     def values(self):
         return self._buffer.numpy().tolist()
@@ -43,7 +37,7 @@ class Jit(Dispatcher):
     """Notes the calls that take the slow path."""
 
     def __init__(self, bypass=()):
-        super().__init__(self.slow, Tensor, Tensor.make, list(bypass))
+        super().__init__(self.slow, Tensor, list(bypass))
         self.calls = []
 
     def slow(self, args, kwargs):
@@ -187,6 +181,56 @@ def test_a_set_context_variable_bypasses(executables):
         Jit(["not a variable"])
 
 
+def test_places_that_begin_alike_are_looked_up_anew(executables):
+    class Layer:
+        def __init__(self, w, b):
+            self.w, self.b = Tensor(w), Tensor(b)
+
+    class Hidden(Layer):
+        w = property(lambda self: Tensor([7, 7]), lambda self, value: None)      # past the object's own dict
+
+    class Plain:
+        __slots__ = ("w", "b")
+
+    jit, net = Jit(), {"layer": Layer([1, 2], [10, 20])}
+    places = [("object", net, None, (("item", "layer"), ("attr", name))) for name in ("w", "b")]
+    jit.add([], executables[2], places)
+    assert jit().values == [11, 22]
+    net["layer"].w = Tensor([3, 4])
+    assert jit().values == [13, 24]
+    net["layer"] = Layer([5, 6], [0, 0])
+    assert jit().values == [5, 6]
+    net["layer"] = Hidden([0, 0], [1, 1])
+    net["layer"].__dict__["w"] = Tensor([0, 0])
+    assert jit().values == [8, 8]
+    net["layer"] = Plain()
+    net["layer"].w, net["layer"].b = Tensor([1, 1]), Tensor([2, 2])
+    assert jit().values == [3, 3]
+    del net["layer"].b
+    assert jit() == "slow"
+    net.clear()
+    assert jit() == "slow"
+
+
+def test_a_property_that_hides_an_attribute_is_asked(executables):
+    class Hidden:
+        w = property(lambda self: Tensor([7, 7]))
+
+    jit, net = Jit(), Hidden()
+    net.__dict__["w"] = Tensor([0, 0])
+    jit.add([("tensor",)], executables[2], [("object", net, None, (("attr", "w"),))])
+    assert jit(Tensor([1, 2])).values == [8, 9]
+
+
+def test_the_class_of_tensors_has_slots(executables):
+    class Loose:
+        def __init__(self):
+            self._buffer = self._node = None
+
+    with pytest.raises(TypeError, match="no slots _buffer and _node"):
+        Dispatcher(lambda args, kwargs: None, Loose)
+
+
 def test_it_binds_like_a_function(executables):
     class Model:
         forward = Jit()
@@ -205,7 +249,7 @@ def test_errors_of_the_slow_path_pass_through():
         raise ZeroDivisionError("in the slow path")
 
     with pytest.raises(ZeroDivisionError, match="in the slow path"):
-        Dispatcher(slow, Tensor, Tensor.make)(1)
+        Dispatcher(slow, Tensor)(1)
 
 
 def test_wrong_registrations(executables):

@@ -1,0 +1,37 @@
+// Tensors as the front end defines them.
+#pragma once
+#include <utility>
+
+#include "python.h"
+
+namespace jtc {
+
+// The class of tensors, whose slots are read and written where they lie in an object.
+class TensorClass {
+public:
+    explicit TensorClass(nb::object type);
+
+    bool has(PyObject* object) const { return PyObject_TypeCheck(object, type()); }
+    bool is_exactly(PyObject* object) const { return Py_TYPE(object) == type(); }
+    // What a tensor holds in `_buffer`; borrowed, null where there is nothing.
+    PyObject* buffer(PyObject* tensor) const { return *slot(tensor, buffer_); }
+    void store(PyObject* tensor, const Buffer& value) const;
+    nb::object make(Buffer value) const;
+
+    nb::object object;
+
+private:
+    PyTypeObject* type() const { return reinterpret_cast<PyTypeObject*>(object.ptr()); }
+    static PyObject** slot(PyObject* tensor, Py_ssize_t offset) {
+        return reinterpret_cast<PyObject**>(reinterpret_cast<char*>(tensor) + offset);
+    }
+    static void set(PyObject* tensor, Py_ssize_t offset, PyObject* value) {  // takes over `value`
+        PyObject* old = std::exchange(*slot(tensor, offset), value);
+        Py_XDECREF(old);
+    }
+
+    Py_ssize_t buffer_ = 0, node_ = 0;
+    std::vector<Py_ssize_t> slots_;
+};
+
+}  // namespace jtc
