@@ -19,7 +19,9 @@ from jtc.passes.kernel.rules.common import View
 LATENCY = 4.0                  # cycles of one fused multiply-add: a step of the reduction takes at least these
 SCALAR = 0.12                  # cycles per broadcast that do not overlap with the arithmetic
 FROM_L2 = 0.8                  # the same per cache line of a panel that does not stay in the first-level cache
-L1_SHARE = 0.6                 # of the first-level cache: the largest panel that stays there
+CROWDED = 0.1                  # the same where the panel fills most of that cache
+L1_SHARE, L1_MOST = 0.6, 0.8   # of the first-level cache: the largest panel that stays there; that does not fit beside
+                               # all else, but is not fetched again for every tile
 PAGE = 1024                    # bytes; rows this far apart crowd the first-level cache and its address cache
 PAGES = 64                     # entries of the address cache
 FAR_LOAD, FAR_STEP = 1.0, 8.0  # cycles per vector load, per step with broadcasts, where rows are so far apart
@@ -100,7 +102,8 @@ def _tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: int, blo
     straight, turned = write[tile.vector] == 1, bool(axes) and write[axes[-1]] == 1
     in_narrow = [a in view.read_axes[narrow] for a in axes]
     in_wide = [a in view.read_axes[wide] for a in axes]
-    near = depth * min(tile.vectors * lanes, view.free[tile.vector]) * 4 <= view.target.l1 * L1_SHARE
+    panel = depth * min(tile.vectors * lanes, view.free[tile.vector]) * 4 / view.target.l1
+    line = 0.0 if panel <= L1_SHARE else CROWDED if panel <= L1_MOST else FROM_L2
 
     after = {i for tail in view.stage.tails for i in reads_of(tail)}
     far = [1 for stride in (write[tile.vector], *(view.strides[i][tile.vector] for i in after))
@@ -116,8 +119,7 @@ def _tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: int, blo
         extents = (outer, inner) if len(axes) > 1 else (inner,)
         scalars = prod(n for n, used in zip(extents, in_narrow) if used)
         loads = vectors * prod(n for n, used in zip(extents, in_wide) if used)
-        step = max(count / 2, (scalars + loads) / 2, LATENCY) + SCALAR * scalars + \
-            (0.0 if near else FROM_L2 * loads * lines)
+        step = max(count / 2, (scalars + loads) / 2, LATENCY) + SCALAR * scalars + line * loads * lines
         store = (STORE if straight else scattered) * count
         reload = (RELOAD_TURNED if turned and not straight else RELOAD) * count
         finished = count
@@ -303,7 +305,8 @@ class Nest:
                 panels = max(0.0, moved - total) if self.wide.pack and not alone else moved
                 waiting = self._seen if self.ahead else WAITING if total > size and not alone else 1.0
                 moved += panels * (waiting - 1.0)
-            elif form is forms[1] and self._rows_apart:
+            elif form is forms[1] and (self._rows_apart or self.narrow.pack and total > size):
+                # nothing hides the way from the shared cache: not the arithmetic of a tile, and a pack has none
                 moved *= min(WAITING, MEMORY_BYTE / cost)
             cycles += moved * cost
         return cycles
