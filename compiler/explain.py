@@ -42,6 +42,7 @@ class KernelReport:
     writes: also over what a value is written, where it replaces that.
     reasons: (value or op, why the kernel ends there) pairs.  copies: launches that the schedule put before this one, to
     bring an operand into the order or padding that it reads; they hold none of the user's operations.
+    shared: "axis:size by block" of the axes around all stages.
     """
 
     name: str
@@ -55,6 +56,7 @@ class KernelReport:
     units: int = 0
     workspace_bytes: int = 0
     copies: list[KernelReport] = field(default_factory=list)
+    shared: list[str] = field(default_factory=list)
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> KernelReport:
@@ -183,7 +185,7 @@ def _kernel(kernel: Kernel, program: Program, function: Function | None) -> Kern
     made = KernelReport(kernel.name, [_stage(s) for s in kernel.stages], flops, moved,
                         [_buffer(n, program) for n in kernel.read],
                         [_buffer(n, program) + (f" over {over[n]}" if n in over else "") for n in kernel.written],
-                        list(kernel.reasons))
+                        list(kernel.reasons), shared=[f"{axis} by {block}" for axis, block in kernel.shared])
     if function is not None:
         made.symbol, made.units, made.workspace_bytes = function.symbol, function.units, function.workspace_bytes
     return made
@@ -207,6 +209,8 @@ def _show(number: int, k: KernelReport) -> str:
         lines.append(f"    copies   {', '.join(copy.reads)} to {', '.join(copy.writes)}, {_size(copy.bytes)} moved")
         lines += [f"        schedule: {s.schedule}" for s in copy.stages]
     lines += [f"    reads    {text}" for text in k.reads] + [f"    writes   {text}" for text in k.writes]
+    if k.shared:
+        lines.append(f"    shares   {', '.join(k.shared)}")
     for s in k.stages:
         lines.append(f"    stage {s.name} [{s.axes}]: {_runs(s.ops)}")
         lines.append(f"        schedule: {s.schedule}")

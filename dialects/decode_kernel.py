@@ -137,18 +137,23 @@ def _stage(op: Any) -> Stage:
     writes = [_access(fields.inner(attr, f"more {i}: "), gathered) for i, attr in enumerate(fields.items("more"))]
     plain = bool(writes) and reduce is None
     tails = _region(op, 1, types, None if plain else body.dtype, "epilogue")
-    first = len(tails) - len(writes)        # values before those of the further results
-    if first not in ((0,) if plain else (1,) if writes else (0, 1)):
-        raise DecodeError(f"the epilogue yields {len(tails)} values for {len(writes)} further results", op)
+    rescale = fields.flag("rescale")
+    before = fields.dictionary("before", optional=True)
+    first = len(tails) - len(writes) - rescale      # values before those of the further results
+    if first not in ((0,) if plain else (1,) if writes or rescale else (0, 1)):
+        raise DecodeError(f"the epilogue yields {len(tails)} values for {len(writes)} further results"
+                          f"{' and `rescale`' * rescale}", op)
     epilogue = tails[:first]
-    if writes and epilogue and epilogue[0].fn == "acc":
+    if (writes or rescale) and epilogue and epilogue[0].fn == "acc":
         epilogue = []
     schedule = fields.dictionary("schedule", optional=True)
     result = Stage(
         name, axes, tuple(_access(f, gathered, type) for f, type in zip(reads, types, strict=True)), body, write,
         reduce=reduce, epilogue=epilogue[0] if epilogue else None,
         keep=None if keep is None else _access(keep, gathered),
-        more=tuple(Result(write, value) for write, value in zip(writes, tails[first:], strict=True)),
+        more=tuple(Result(write, value) for write, value in zip(writes, tails[first:first + len(writes)],
+                                                                      strict=True)),
+        before=None if before is None else _access(before, gathered), rescale=tails[-1] if rescale else None,
         accumulate=fields.flag("accumulate"), scan=scan, schedule=None if schedule is None else _schedule(schedule),
         locs=locations(op.location), ops=tuple(fields.strings("ops")))
     fields.finish()

@@ -16,6 +16,14 @@ expression of the reads and, after a reduction, of `acc`; all values of a point 
     acc = identity(reduce)
     for every point of the reduction axis, in order:   acc = body(acc, reads);  write[...] = epilogue(acc, reads)
 
+A reduction over a shared axis of the kernel goes on from block to block of that axis.  With `rescale`, an expression
+of the reads, what earlier blocks have left is multiplied by it before a block is added.  With `before`, the reduction
+so far is written after every block, not only after the last one, and what it was before that block as well:
+
+    acc = identity(reduce)
+    for every block:   old = acc;  acc = old * rescale;  for every point of the block:   acc = reduce(acc, body)
+                       before[...] = old;  write[...] = acc
+
 With `accumulate` the write is `write[...] = reduce(write[...], body)`, in the order of the axes, once per point of
 *all* axes: a scatter (its write index may hold reduction axes or `gather`).
 
@@ -160,6 +168,8 @@ class Stage:
     epilogue: Expr | None = None
     keep: Access | None = None
     more: tuple[Result, ...] = ()
+    before: Access | None = None
+    rescale: Expr | None = None
     accumulate: bool = False
     scan: bool = False
     schedule: Schedule | None = None
@@ -180,10 +190,16 @@ class Stage:
 
     @property
     def writes(self) -> list[Access]:
-        return [self.write, *([self.keep] if self.keep is not None else []), *(r.write for r in self.more)]
+        kept = [a for a in (self.keep, self.before) if a is not None]
+        return [self.write, *kept, *(r.write for r in self.more)]
 
     @property
     def tails(self) -> list[Expr]:
+        """What is computed once at each point, outside of its reduction: the epilogue, further results, `rescale`."""
+        return [*self.ends, *([self.rescale] if self.rescale is not None else [])]
+
+    @property
+    def ends(self) -> list[Expr]:
         """What is computed once at each point, when its reduction is finished: the epilogue, further results."""
         return [*([self.epilogue] if self.epilogue is not None else []), *(r.value for r in self.more)]
 
@@ -240,8 +256,8 @@ class Kernel:
 
     shared  (axis, block) outer to inner: the stages run one after the other for each block of these axes.  Where a
             shared axis is a reduction of a stage, its result is there after the last block: only epilogues of stages
-            that reduce the axis too may read it.  A buffer in `locals` is indexed by the other axes and by the place
-            inside the block of a shared axis with block > 1.
+            that reduce the axis too may read it (all stages after one with `before` may).  A buffer in `locals` is
+            indexed by the other axes and by the place inside the block of a shared axis with block > 1.
     reasons why this kernel ends where it does: (buffer or op, text) pairs that `explain` prints
     in_place (written, read) pairs of global buffers: the memory of the first may be that of the second (`in_place.py`)
     """

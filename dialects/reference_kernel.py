@@ -121,7 +121,9 @@ class _Run:
         spans = {a.name: self.block.get(a.name, range(a.size)) for a in stage.axes}
         parallel, reductions = stage.parallel, stage.reductions
         for outer in _boxes(parallel, spans):
-            acc = self._finished_before(outer)
+            before = acc = self._finished_before(outer)
+            if stage.rescale is not None and not self._is_first_block():
+                acc = acc * _Points(self, parallel, outer).value(stage.rescale)
             for inner in _boxes(reductions, spans):
                 points = _Points(self, [*parallel, *reductions], {**outer, **inner})
                 value = np.broadcast_to(points.value(stage.body), points.shape)
@@ -133,6 +135,10 @@ class _Run:
                     over = tuple(range(len(parallel), len(points.shape)))
                     part = reduce_axes(stage.reduce, value, over, stage.body.dtype, self.precise)
                     acc = combine(stage.reduce, acc, part, stage.body.dtype, self.precise)
+            if stage.before is not None:
+                points = _Points(self, parallel, outer)
+                points.store(stage.before, before)
+                points.store(stage.write, acc)
             if self._is_last_block():
                 points = _Points(self, parallel, outer)
                 results = [(stage.write, points.value(stage.epilogue, acc) if stage.epilogue is not None else acc),
@@ -163,6 +169,10 @@ class _Run:
                 points = _Points(self, [*stage.parallel, axis], {**outer, axis: range(step, step + 1)})
                 acc = np.broadcast_to(points.value(stage.body, acc), points.shape)
                 points.store(stage.write, acc if stage.epilogue is None else points.value(stage.epilogue, acc))
+
+    def _is_first_block(self) -> bool:
+        """Whether no earlier block has added to the reductions that this one works on."""
+        return all(span.start == 0 for axis, span in self.block.items() if axis in self.stage.reductions)
 
     def _is_last_block(self) -> bool:
         """Whether no later block adds to the reductions that this one has worked on."""

@@ -115,12 +115,15 @@ def _kernel(kernel: Kernel, buffers: Mapping[str, TensorType]) -> Iterator[Probl
                 yield Problem(f"the shared axis {axis.name} has size {axis.size}, here {found.size}", stage=stage.name)
             if found is not None and found.kind == REDUCTION and stage.scan:
                 yield Problem(f"scans the shared axis {axis.name}", stage=stage.name)
-            elif found is not None and found.kind == REDUCTION:
+            elif found is not None and found.kind == REDUCTION and stage.before is None:
                 for reader in kernel.stages[number + 1:]:
                     if axis.name not in reader.reductions and stage.write.buffer in _read(reader, finished=True) \
                             or stage.write.buffer in _read(reader, finished=False):
                         yield Problem(f"reads {stage.write.buffer} before the reduction over the shared axis "
                                       f"{axis.name} is finished", stage=reader.name)
+        shared = {axis.name for axis, _ in kernel.shared}
+        if (stage.before is not None or stage.rescale is not None) and not shared & set(stage.reductions):
+            yield Problem("`before` and `rescale` need a reduction over a shared axis", stage=stage.name)
         blocks = {axis.name: min(block, axis.size) for axis, block in kernel.shared}
         for what, access in _accesses(stage):
             where = f"{what} {access.buffer}"
@@ -138,7 +141,9 @@ def _kernel(kernel: Kernel, buffers: Mapping[str, TensorType]) -> Iterator[Probl
 
 def _read(stage: Stage, finished: bool) -> set[str]:
     """The buffers that a stage reads: those of its epilogue, once its reduction is finished, or all others."""
-    roots = stage.tails if finished else [stage.body, *(e for a in stage.accesses for _, e in a.gather)]
+    early = [stage.body, *([stage.rescale] if stage.rescale is not None else []),
+             *(e for a in stage.accesses for _, e in a.gather)]
+    roots = stage.ends if finished else early
     return {stage.reads[n].buffer for root in roots for n in reads_of(root) if 0 <= n < len(stage.reads)}
 
 
@@ -147,6 +152,8 @@ def _accesses(stage: Stage) -> Iterator[tuple[str, Access]]:
     yield "the write to", stage.write
     if stage.keep is not None:
         yield "keep in", stage.keep
+    if stage.before is not None:
+        yield "before in", stage.before
     yield from (("the further write to", r.write) for r in stage.more)
 
 
@@ -172,6 +179,7 @@ def _stage(stage: Stage) -> Iterator[str]:
         yield "a stage that accumulates or scans has one result"
     if stage.scan:
         yield from _scan(stage)
+    yield from _resumed(stage)
     if stage.epilogue is not None and stage.reduce is None:
         yield "an epilogue needs `reduce`; without one it belongs into the body"
     yield from _expression(stage.body, stage, "the body", set(names))
@@ -184,7 +192,7 @@ def _stage(stage: Stage) -> Iterator[str]:
                    f"{result.write.dtype.name}")
         for axis in sorted(result.write.axes & set(stage.reductions)):
             yield f"the write to {result.write.buffer} names the reduction axis {axis!r}"
-    if stage.more and len({a.buffer for a in stage.writes}) < len(stage.writes):
+    if (stage.more or stage.before is not None) and len({a.buffer for a in stage.writes}) < len(stage.writes):
         yield "two results are written into one buffer"
     value = stage.body if stage.epilogue is None else stage.epilogue
     if value.dtype is not stage.write.dtype:
@@ -202,6 +210,25 @@ def _stage(stage: Stage) -> Iterator[str]:
             if not e.dtype.is_integer:
                 yield f"{what} {access.buffer}: gathers with {e.dtype.name} values, not integers"
     yield from _circular(stage)
+
+
+def _resumed(stage: Stage) -> Iterator[str]:
+    """Rules of reductions that look at what earlier blocks of a shared axis have left."""
+    if (stage.before is not None or stage.rescale is not None) and (stage.accumulate or stage.scan):
+        yield "a stage that accumulates or scans has neither `before` nor `rescale`"
+    if stage.before is not None:
+        if stage.ends:
+            yield "a stage with `before` has neither an epilogue nor further results"
+        if stage.before.dtype is not stage.body.dtype:
+            yield f"keeps {stage.body.dtype.name} values in {stage.before.buffer}, which is {stage.before.dtype.name}"
+        for axis in sorted(stage.before.axes & set(stage.reductions)):
+            yield f"the write to {stage.before.buffer} names the reduction axis {axis!r}"
+    if stage.rescale is not None:
+        if stage.reduce != "add" or not stage.body.dtype.is_float:
+            yield "`rescale` needs a sum of floats"
+        if stage.rescale.dtype is not stage.body.dtype:
+            yield f"rescales sums of {stage.body.dtype.name} by {stage.rescale.dtype.name}"
+        yield from _expression(stage.rescale, stage, "`rescale`", set(stage.parallel))
 
 
 def _scan(stage: Stage) -> Iterator[str]:
@@ -226,7 +253,7 @@ def _expression(root: Expr, stage: Stage, what: str, axes: set[str]) -> Iterator
             if read.dtype is not e.dtype:
                 yield f"{what} takes {e.dtype.name} from {read.buffer}, which is {read.dtype.name}"
         elif e.fn == "acc":
-            finished = stage.reduce is not None and any(root is tail for tail in stage.tails)
+            finished = stage.reduce is not None and any(root is end for end in stage.ends)
             if not finished and not (stage.scan and root is stage.body):
                 yield f"{what} takes the accumulator, which only an epilogue has"
             elif e.dtype is not stage.body.dtype:

@@ -224,7 +224,7 @@ def _stage_lines(stage: Stage, locations: bool) -> list[str]:
     lines = ['"jtc.stage"() ({']
     lines += _block(arguments, stage.body.dtype if stage.scan else None, stage.body)
     tails = stage.tails
-    if stage.more and stage.reduce is not None and stage.epilogue is None:
+    if (stage.more or stage.rescale is not None) and stage.reduce is not None and stage.epilogue is None:
         tails = [acc(stage.body.dtype), *tails]
     lines.append("}, {" if tails or gathers else "}, {}, {}) {")
     if tails:
@@ -243,6 +243,10 @@ def _stage_lines(stage: Stage, locations: bool) -> list[str]:
         attrs["reduce"] = string(stage.reduce)
     if stage.keep is not None:
         attrs["keep"] = _access(stage.keep, count)
+    if stage.before is not None:
+        attrs["before"] = _access(stage.before, count)
+    if stage.rescale is not None:
+        attrs["rescale"] = ""
     if stage.more:
         attrs["more"] = "[" + ",".join(f"\n    {_access(r.write, count)}" for r in stage.more) + "]"
     if stage.accumulate:

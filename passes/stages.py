@@ -40,6 +40,7 @@ def renumber(stage: Stage, numbers: Mapping[int, int]) -> Stage:
 def map_accesses(stage: Stage, change: Callable[[Access], Access]) -> Stage:
     return replace(stage, reads=tuple(map(change, stage.reads)), write=change(stage.write),
                    keep=change(stage.keep) if stage.keep is not None else None,
+                   before=change(stage.before) if stage.before is not None else None,
                    more=tuple(replace(r, write=change(r.write)) for r in stage.more))
 
 
@@ -50,4 +51,5 @@ def map_expressions(stage: Stage, change: Callable[[Expr], Expr]) -> Stage:
 
     return replace(map_accesses(stage, access), body=change(stage.body),
                    epilogue=change(stage.epilogue) if stage.epilogue is not None else None,
+                   rescale=change(stage.rescale) if stage.rescale is not None else None,
                    more=tuple(Result(access(r.write), change(r.value)) for r in stage.more))

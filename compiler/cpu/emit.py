@@ -82,6 +82,8 @@ def _registers(kernel: Kernel) -> frozenset[str]:
     single = {b.name for b in kernel.locals if b.type.size == 1}
     for stage in kernel.stages:
         single -= {r.write.buffer for r in stage.more}
+        if stage.before is not None:
+            single -= {stage.before.buffer, stage.write.buffer}
         for access in stage.accesses:
             if access.guards or access.gather or access is stage.keep or access is stage.write and stage.accumulate:
                 single.discard(access.buffer)

@@ -102,6 +102,7 @@ class Nest:
         self.write = self._operand(stage.write)
         self.keep = self._operand(stage.keep) if stage.keep is not None else None
         self.more = [self._operand(result.write) for result in stage.more]
+        self.before = self._operand(stage.before) if stage.before is not None else None
         self.partial = self._partial()
         self.split = self._affordable_cuts()
 
@@ -233,8 +234,8 @@ class Nest:
     # -------------------------------------------------------------------------------------------- tile
     def _tile(self, places: Places, flags: Flags) -> None:
         self._check_panels(places)
-        tile = Tile(self.code, self.stage, self.values, self.write, self.keep, self.more, places,
-                    self.context.target.masks, self.context.workspace, self.context.in_place)
+        tile = Tile(self.code, self.stage, self.values, self.write, self.keep, self.more, self.before,
+                    places, self.context.target.masks, self.context.workspace, self.context.in_place)
         partial = self.partial or self.write        # nothing waits where no loop runs over blocks of a reduction
         stage, frame = self.stage, tile.frame(partial.forms())
         first, last = self._all(flags.first), self._all(flags.last)
@@ -273,7 +274,12 @@ class Nest:
             and self._untouched()
         if stage.reduce is None or stage.accumulate or not blocked or fits:
             return self.write
-        return self._waiting(stage.sizes, {}) if self.flags.first else None
+        if not self.flags.first:
+            return None
+        order = list(self.outer)        # shared axes, outer to inner
+        within = order[:next(i for i, a in enumerate(order) if a in stage.reductions)]
+        whole = {a: n if a not in within else self.outer[a].extent for a, n in stage.sizes.items()}
+        return self._waiting(whole, {a: self.outer[a] for a in within})
 
     def _untouched(self) -> bool:
         """Whether the stage reads nothing from the memory that it writes, which may hold something else first then."""

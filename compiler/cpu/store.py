@@ -11,13 +11,8 @@ from jtc.compiler.cpu.code import Code, type_of
 from jtc.compiler.cpu.loops import Flag
 from jtc.compiler.cpu.operands import Operand, Spot
 from jtc.compiler.cpu.places import Frame
-from jtc.compiler.cpu.tile import Tile
+from jtc.compiler.cpu.tile import TOGETHER, Tile, is_long
 from jtc.dialects.dtypes import BOOL
-from jtc.dialects.expr import walk
-from jtc.dialects.optable import SCALAR_FUNCTIONS
-
-TOGETHER = 4        # vectors whose long epilogues are computed side by side
-LONG = 16           # instructions of an epilogue from which on that pays
 
 Results = list[tuple[str, Spot]]
 
@@ -63,8 +58,10 @@ def _with_partials(tile: Tile, frame: Frame, results: Results, how: Finish) -> N
     stream = _aligned(tile, frame) if how.stream and how.first is True and how.last is True else None
 
     def added() -> list[str]:
-        return [tile.combine(x, tile.values.memory.load(frame, how.partial, spot), spot.width) for x, spot in results]
+        return [tile.resumed(frame, spot, x, how.partial) for x, spot in results]
 
+    if tile.before is not None:
+        _keep_before(tile, frame, results, how)
     values = [x for x, _ in results]
     if how.first is False:
         values = added()
@@ -82,12 +79,30 @@ def _with_partials(tile: Tile, frame: Frame, results: Results, how: Finish) -> N
         _final(tile, frame, results, how, stream)
         return []
 
-    if how.last is True or not tile.stage.tails and how.partial is tile.write:
+    if how.last is True or not tile.stage.ends and how.partial is tile.write:
         final()
     elif how.last is False:
         wait()
     else:
         code.branch(how.last, lambda: _scoped(frame, final), lambda: _scoped(frame, wait))
+
+
+def _keep_before(tile: Tile, frame: Frame, results: Results, how: Finish) -> None:
+    """Store what the reduction was before this block."""
+    assert tile.before is not None
+    for _, spot in results:
+        def nothing(spot: Spot = spot) -> list[str]:
+            return [tile.identity(spot.width)]
+
+        def waiting(spot: Spot = spot) -> list[str]:
+            return [tile.values.memory.load(frame, how.partial, spot)]
+
+        if isinstance(how.first, bool):
+            value, = nothing() if how.first else waiting()
+        else:
+            value, = tile.code.branch(how.first, nothing, lambda: _scoped(frame, waiting),
+                                      [type_of(tile.dtype, spot.width)])
+        tile.values.memory.store(frame, tile.before, spot, value)
 
 
 def _scoped(frame: Frame, body: Callable[[], list[str]]) -> list[str]:
@@ -101,7 +116,8 @@ def _scoped(frame: Frame, body: Callable[[], list[str]]) -> list[str]:
 def _final(tile: Tile, frame: Frame, results: Results, how: Finish, stream: str | None) -> None:
     """Epilogue and store."""
     memory = tile.values.memory
-    if len(results) >= TOGETHER and stream is None and _is_long(tile) and _can_wait(tile, how):
+    if len(results) >= TOGETHER and stream is None and is_long(tile.stage.ends) and _can_wait(tile, how):
+        # stored first, which frees the registers to compute several vectors side by side
         for x, spot in results:
             memory.store(frame, tile.write, spot, x)
 
@@ -111,9 +127,7 @@ def _final(tile: Tile, frame: Frame, results: Results, how: Finish, stream: str 
             memory.store(frame, tile.write, spot, tile.final(frame, spot, x))
             for operand, y in further:
                 memory.store(frame, operand, spot, y)
-        spots = [spot for _, spot in results]
-        for at in range(0, len(spots), TOGETHER):
-            tile.code.interleave([partial(one, spot) for spot in spots[at:at + TOGETHER]])
+        tile.together([partial(one, spot) for _, spot in results], tile.stage.ends)
         return
     for x, spot in results:
         further, x = tile.further(frame, spot, x), tile.final(frame, spot, x)
@@ -124,15 +138,6 @@ def _final(tile: Tile, frame: Frame, results: Results, how: Finish, stream: str 
         else:
             fits = stream and spot.width and not (tile.write.form.offset(spot.offsets) + spot.start) % spot.width
             memory.store(frame, tile.write, spot, x, stream if fits else None)
-
-
-def _is_long(tile: Tile) -> bool:
-    """Whether the epilogue is a chain so long that a processor cannot look past it to the next vector's.
-
-    Then the results are stored first, which frees the registers to compute several vectors side by side.
-    """
-    return sum(SCALAR_FUNCTIONS[e.fn].cost for root in tile.stage.tails for e in walk(root)
-               if e.fn in SCALAR_FUNCTIONS) >= LONG
 
 
 def _can_wait(tile: Tile, how: Finish) -> bool:

@@ -8,9 +8,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 from jtc.compiler.cpu.code import Code, type_of
 from jtc.compiler.cpu.evaluate import Evaluator
@@ -20,10 +20,19 @@ from jtc.compiler.cpu.prefetch import Prefetches, sources
 from jtc.compiler.cpu.tree import reduce_in_pairs
 from jtc.compiler.cpu.workspace import Workspace
 from jtc.dialects.dtypes import DType
+from jtc.dialects.expr import Expr, walk
 from jtc.dialects.kernel import Schedule, Stage
-from jtc.dialects.optable import REDUCTIONS, Reduction
+from jtc.dialects.optable import REDUCTIONS, SCALAR_FUNCTIONS, Reduction
+
+TOGETHER = 4        # vectors whose long expressions are computed side by side
+LONG = 16           # instructions of an expression from which on that pays
 
 Accumulators = list[str | None]
+
+
+def is_long(roots: Iterable[Expr]) -> bool:
+    """Whether expressions take so many instructions that a processor cannot look past one vector's to the next."""
+    return sum(SCALAR_FUNCTIONS[e.fn].cost for root in roots for e in walk(root) if e.fn in SCALAR_FUNCTIONS) >= LONG
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +49,7 @@ class Tile:
 
     places  where every axis stands; their extents are the tile's
     masks   whether the target has lane masks; without them tails are narrower vectors
-    more    what the stage's further results are written to
+    more    what the stage's further results are written to;  before: what its reduction was before this block
     in_place  the buffers written whose memory may be that of a read at the same elements
     workspace  where results wait for others that they meet in pairs
     """
@@ -51,6 +60,7 @@ class Tile:
     write: Operand
     keep: Operand | None
     more: Sequence[Operand]
+    before: Operand | None
     places: Mapping[str, Place]
     masks: bool
     workspace: Workspace
@@ -142,7 +152,7 @@ class Tile:
     def forms(self) -> list[Form]:
         found = self.values.forms() + self.write.forms() + [source.form for source in sources(self).values()]
         found += [form for operand in self.more for form in operand.forms()]
-        return found + (self.keep.forms() if self.keep is not None else [])
+        return found + [form for kept in (self.keep, self.before) if kept is not None for form in kept.forms()]
 
     def frame(self, extra: Sequence[Form]) -> Frame:
         """The values of all forms at the tile's start."""
@@ -244,29 +254,39 @@ class Tile:
         whole = extent // step * step
         per_point = streams + len(self._narrow)
 
-        def add(frame: Frame, accs: Accumulators, start: int, lanes: int, slot: int, width: int | None) -> Accumulators:
+        def add(frame: Frame, accs: Accumulators, pieces: Sequence[tuple[int, int, int, int | None]]) -> Accumulators:
+            """pieces: (start, lanes, slot, width)"""
             accs = list(accs)
-            for q, point in enumerate(self.points):
-                spot = self.spot({**point, **offsets}, start, lanes, width)
-                accs[q * per_point + slot] = self._accumulate(frame, spot, accs[q * per_point + slot])
+
+            def one(spot: Spot, slot: int) -> None:
+                accs[slot] = self._accumulate(frame, spot, accs[slot])
+
+            self.together([partial(one, self.spot({**point, **offsets}, start, lanes, width), q * per_point + slot)
+                           for start, lanes, slot, width in pieces for q, point in enumerate(self.points)],
+                          [self.stage.body])
             return accs
 
+        side_by_side = [(u * width, width, u, width) for u in range(streams)]
+
         def body(value: str, carried: Accumulators) -> Accumulators:
-            inner = frame.moved(self.vector, value, max(whole - step, 0))
-            for u in range(streams):
-                carried = add(inner, carried, u * width, width, u, width)
-            return carried
+            return add(frame.moved(self.vector, value, max(whole - step, 0)), carried, side_by_side)
         if whole > step:
             accs = self._loop(whole, step, body, accs)
         elif whole:
-            for u in range(streams):
-                accs = add(frame, accs, u * width, width, u, width)
+            accs = add(frame, accs, side_by_side)
         rest = [p for p in self.pieces(extent - whole, whole) if p[2] == width]
         for i, (start, lanes, _) in enumerate(rest):
-            accs = add(frame, accs, start, lanes, i % streams, width)
+            accs = add(frame, accs, [(start, lanes, i % streams, width)])
         for i, (start, lanes, narrow) in enumerate(self._narrow):
-            accs = add(frame, accs, start, lanes, streams + i, narrow)
+            accs = add(frame, accs, [(start, lanes, streams + i, narrow)])
         return accs
+
+    def together(self, bodies: Sequence[Callable[[], None]], roots: Iterable[Expr]) -> None:
+        """Append bodies that compute `roots`, some side by side where these are chains so long that a processor cannot
+        look past one to the next."""
+        count = TOGETHER if is_long(roots) else 1
+        for at in range(0, len(bodies), count):
+            self.code.interleave(bodies[at:at + count])
 
     def _scan_lanes(self, frame: Frame, accs: Accumulators) -> Accumulators:
         """A scan along the lanes' axis: `streams` vectors in each iteration, then the rest."""
@@ -341,6 +361,14 @@ class Tile:
         if epilogue is not None:
             value, dtype = self.values.value(frame, epilogue, spot, value), epilogue.dtype
         return self.code.convert(value, dtype, self.stage.write.dtype, spot.width)
+
+    def resumed(self, frame: Frame, spot: Spot, value: str, partial: Operand) -> str:
+        """The reduction of a block, `value`, with what earlier blocks have left in `partial`."""
+        earlier, rescale = self.values.memory.load(frame, partial, spot), self.stage.rescale
+        if rescale is None:
+            return self.combine(value, earlier, spot.width)
+        factor = self.values.value(frame, rescale, spot)
+        return self.code.multiply_add(earlier, factor, value, self.dtype, spot.width)
 
     def further(self, frame: Frame, spot: Spot, value: str) -> list[tuple[Operand, str]]:
         """What else is written where the reduction gave `value`."""

@@ -10,6 +10,7 @@ from jtc.dialects.kernel import Program
 from jtc.passes.base import Pass, PassError, need_graph
 from jtc.passes.graph.fusion.assemble import assemble
 from jtc.passes.graph.fusion.build import Built, build
+from jtc.passes.graph.fusion.chain import CHAINS
 from jtc.passes.graph.fusion.plan import Plan, is_source, make_plan
 from jtc.passes.graph.fusion.values import Cut
 from jtc.passes.graph.graph_expand import DEFINITIONS
@@ -24,17 +25,25 @@ class GraphFuse(Pass):
 
     fusion  full; elementwise: stages are not grouped, so every reduction ends a kernel; none: every operation is a
             kernel of its own; where data only moves it is read in place, a sum of outer products is one operation
+    chains  two products with what reduces the rows of the first between them, as attention, are one kernel: online, as
+            blocks of columns come by, with running maxima and sums; rows: whole rows at a time, which leaves the
+            arithmetic as it is; off: kernels of their own.  Only with full fusion
+    strict  keep the arithmetic as written: rows in place of online
     Assumes a graph without composite ops (graph-expand) and without unknown dimensions.  Kernels come in launch order;
     `Kernel.reasons` says why each ends where it does.
     """
 
     name: ClassVar[str] = "graph-fuse"
     fusion: str = "full"
+    chains: str = "online"
+    strict: bool = False
 
     def run(self, module: Graph | Program) -> Program:
         graph = need_graph(module, self.name)
         if self.fusion not in FUSION:
             raise UsageError(f"{self.name}: fusion={self.fusion!r} is not one of {', '.join(FUSION)}")
+        if self.chains not in CHAINS:
+            raise UsageError(f"{self.name}: chains={self.chains!r} is not one of {', '.join(CHAINS)}")
         for node in graph.nodes():
             if DYNAMIC in node.shape:
                 raise PassError(f"{self.name} needs known dimensions, got {node.type}", node.loc,
@@ -45,7 +54,8 @@ class GraphFuse(Pass):
         graph = rebuild(graph, lambda node: node.args[0] if node.op == "recompute" else node)
         outputs = copies(graph.outputs)
         plan, built, names = build_all(graph, outputs, self.fusion == "none")
-        return assemble(graph, outputs, plan, built, names, self.fusion == "full")
+        chains = "rows" if self.strict and self.chains == "online" else self.chains
+        return assemble(graph, outputs, plan, built, names, self.fusion == "full", chains)
 
 
 def copies(outputs: list[Node]) -> list[Node]:

@@ -106,7 +106,7 @@ def _refusal(kernel: Kernel, axis: str) -> str:
     results = {s.write.buffer for s in ends}
     local = {b.name for b in kernel.locals}
     for s in kernel.stages:
-        if s.accumulate or s.scan or s.more:
+        if s.accumulate or s.scan or s.more or s.before is not None or s.rescale is not None:
             return f"stage {s.name} is no plain reduction"
         if any(axis_of(t) == axis != t for a in s.accesses for form in a.index for t in form.terms):
             return f"stage {s.name} reads a packed operand"

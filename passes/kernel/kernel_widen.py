@@ -70,7 +70,10 @@ class _Widen:
             epilogue = write(old.epilogue)
         elif old.write.dtype.is_half and old.write.buffer not in self.wide:
             epilogue = cast(acc(F32), old.write.dtype)
-        return replace(new, body=body, epilogue=epilogue)
+        rescale = old.rescale
+        if rescale is not None:
+            rescale = self.widened.get(rescale, self.narrowed[rescale])
+        return replace(new, body=body, epilogue=epilogue, rescale=rescale)
 
     def _access(self, access: Access) -> Access:
         dtype = F32 if access.buffer in self.wide else access.dtype

@@ -17,6 +17,7 @@
   one more term with an associative function
 * a scatter (`accumulate`) is vectorised only over an axis whose points write different elements, and reordered only
   when its function is commutative
+* a reduction with `before` or `rescale` meets what earlier blocks have left once: it has no loops of its own
 * local buffers fit the workspace
 """
 from __future__ import annotations
@@ -144,6 +145,8 @@ def _loops(stage: Stage, kernel: Kernel, schedule: Schedule) -> Iterator[str]:
         last[axis] = step
     reductions = set(stage.reductions)
     blocked = [a for a, _ in schedule.loops if a in reductions]
+    if blocked and (stage.before is not None or stage.rescale is not None):
+        yield f"loop over the reduction axis {blocked[0]}: what earlier blocks have left is to be met once"
     if blocked and not stage.accumulate and not _associative(stage):
         yield f"loop over the reduction axis {blocked[0]}: {stage.reduce} is not associative"
     loose = [a for a in stage.parallel if a not in last and a not in blocks]

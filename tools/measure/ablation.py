@@ -39,6 +39,8 @@ OPTIMISATIONS = (
                  {"fusion": "none"}),
     Optimisation("fusion across reductions", "every reduction ends a kernel: softmax and norms are several",
                  {"fusion": "elementwise"}),
+    Optimisation("chains of products", "attention is three kernels: products, and the softmax between them",
+                 {"chains": "off"}),
     Optimisation("packing", "contractions read their operands where they lie: no panels, no padded copies",
                  {"packing": False}),
     Optimisation("Winograd", "3 x 3 convolutions are sums of products as they were written", {"winograd": "off"}),

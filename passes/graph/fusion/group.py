@@ -4,7 +4,8 @@ Two stages can stand in one kernel when the second reads, in each iteration of t
 first wrote in that iteration (layout.py says which axes those are).  A value that nobody else reads then lives for one
 iteration (or one block of iterations) and never reaches memory: softmax, layer_norm and batch_norm are one kernel each.
 
-Contractions, scatters and scans stay alone: they need loops of their own.  A group needs buffers that fit into the
+Scatters and scans stay alone: they need loops of their own.  So do contractions, but for two with what reduces the rows
+of the first between them (chain.py).  A group needs buffers that fit into the
 second-level cache, and either no more than SMALL points in all, or MIN_ITERATIONS shared iterations.  Without a
 reduction only stages of equal size are joined, and large ones only where they share all axes: an optimiser's state and
 parameter are then read once for the update of all.
@@ -23,6 +24,7 @@ from types import MappingProxyType
 
 from jtc.dialects.graph import TensorType
 from jtc.dialects.kernel import Stage
+from jtc.passes.graph.fusion.chain import chain
 from jtc.passes.graph.fusion.layout import MAX_OPS, SMALL, Refused, StageFacts, lay_out
 from jtc.passes.graph.fusion.order import replaced
 from jtc.passes.graph.fusion.results import join_results
@@ -30,33 +32,73 @@ from jtc.passes.graph.fusion.rows import keep_rows
 from jtc.passes.graph.fusion.units import Unit, Units
 
 
-def group(units: Sequence[Unit], outputs: Iterable[str], types: Mapping[str, TensorType],
-          updates: Mapping[str, str] = MappingProxyType({})) -> list[Unit]:
+def group(units: Sequence[Unit], outputs: Iterable[str], types: dict[str, TensorType],
+          updates: Mapping[str, str] = MappingProxyType({}), chains: str = "off") -> list[Unit]:
     """The units with as many as possible joined, in an order in which they can run.
 
-    units: producers before readers; outputs: buffers that are read outside; types: of every buffer;
-    updates: output -> the input whose next value it is.
+    units: producers before readers; outputs: buffers that are read outside; types: of every buffer, to which
+    those that chains add are added; updates: output -> the input whose next value it is; chains: see chain.CHAINS.
     """
     wanted = set(outputs)
     units = keep_rows(units, wanted)
     lasting = wanted | {link.new for link in replaced(units, types, updates)}
-    return _Grouping(join_results(units, lasting, wanted), wanted, types, lasting).run()
+    return _Grouping(join_results(units, lasting, wanted), wanted, types, lasting).run(chains)
 
 
 class _Grouping:
-    def __init__(self, units: Sequence[Unit], outputs: set[str], types: Mapping[str, TensorType], lasting: set[str]):
+    def __init__(self, units: Sequence[Unit], outputs: set[str], types: dict[str, TensorType], lasting: set[str]):
         self.held, self.outputs, self.types, self.lasting = Units(units), outputs, types, lasting
         self.facts = {id(s): StageFacts(s) for u in self.held.units.values() for s in u.stages}
         self.alone = {n: "many tensors are written into one" if u.apart else _alone(u.stages)
                       for n, u in self.held.units.items()}
 
-    def run(self) -> list[Unit]:
+    def run(self, chains: str) -> list[Unit]:
         for n in range(len(self.held.units)):
             self.held.enter(n)
             self.with_producers(n)
             self.with_siblings(n)
+        if chains != "off":
+            self.join_chains(chains)
         self.side_by_side()
         return self.held.in_order()
+
+    def join_chains(self, how: str) -> None:
+        """Join a product, what reduces its rows, and the product that this is a factor of."""
+        held = self.held
+        for n in sorted(held.units):
+            for p in held.producers(n) if n in held.units and _is_product(held.units[n]) else ():
+                first = next((q for q in held.producers(p) if _is_product(held.units[q])), None)
+                if first is None or self.alone[p] or len({held.units[x].fixed for x in (first, p, n)}) > 1:
+                    continue
+                try:
+                    unit = self.chained((first, p, n), how)
+                except Refused as reason:
+                    _refuse(held.units[first], held.units[p], reason)
+                    _refuse(held.units[p], held.units[n], reason)
+                    continue
+                held.merge(first, p, unit)
+                held.merge(p, n, unit)
+                break
+
+    def chained(self, members: tuple[int, int, int], how: str) -> Unit:
+        """One unit of two products and what is between them.  Raises Refused."""
+        held, units = self.held, [self.held.units[n] for n in members]
+        stages = [s for u in units for s in u.stages]
+        if sum(len(s.ops) for s in stages) > MAX_OPS:
+            raise Refused(f"a kernel has at most {MAX_OPS} ops")
+        first, middle, last = members
+        if held.between(first, middle) or held.between(middle, last) or held.between(first, last, but=middle):
+            raise Refused("another kernel runs between them")
+        facts = in_order([self.facts[id(s)] for s in stages])
+        outside = {b for u in units for b in u.written
+                   if b in self.outputs or held.readers.get(b, set()) - set(members)}
+        found = chain(facts, outside, self.types, how)
+        self.facts |= {id(s): StageFacts(s) for s in found.stages}
+        written = {a.buffer for s in found.stages for a in s.writes}
+        refused = [r for u in units for r in u.refused if r[0] in written]
+        if found.note:
+            refused.append((found.stages[-1].write.buffer, found.note))
+        return Unit(found.stages, units[-1].fixed, refused, found.layout)
 
     def side_by_side(self) -> None:
         """Put small units that share no axes, and of which nothing is read, into one kernel after the other."""
@@ -128,6 +170,17 @@ class _Grouping:
         if elementwise and facts[0].points > SMALL and len(layout.shared) < len(facts[0].stage.axes):
             raise Refused("neither reduces, and they share only some axes")
         return Unit([f.stage for f in facts], one.fixed, one.refused + two.refused, layout)
+
+
+def _is_product(unit: Unit) -> bool:
+    return len(unit.stages) == 1 and not unit.apart and unit.stages[0].factors() is not None
+
+
+def _refuse(maker: Unit, reader: Unit, reason: Refused) -> None:
+    """Note why two units are not one, in place of what was noted before."""
+    for b in set(maker.written) & set(reader.read):
+        maker.refused = [r for r in maker.refused if r[0] != b]
+        maker.refused.append((b, f"{reader.stages[-1].write.buffer} does not join: {reason}"))
 
 
 def _alone(stages: Sequence[Stage]) -> str:

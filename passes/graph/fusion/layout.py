@@ -26,6 +26,7 @@ MAX_LOCALS = 512 << 10      # bytes: half of a second-level cache of 1 MB
 BLOCK = 64                  # iterations of a block where lanes run along a shared axis: four vectors of f32
 WIDE = 256                  # at least, where no stage reads again what another has read: long runs of memory
 ROWS = 16                   # rows that stages reduce in turn while they are in the cache: as many as are prefetched
+LINE, CROWDED = 64, 512     # bytes: of a cache line; rows a multiple of this apart share a few sets of the first level
 SHORT = 8                   # points of an iteration that leave most lanes empty (measured: rows of 10 are best alone)
 
 Match = tuple[str, str]     # axis of the first stage, axis of the second one
@@ -39,12 +40,14 @@ class Refused(Exception):
 class Layout:
     """How the stages of a unit share axes.
 
-    shared  for each shared axis its name in every stage, its size and its block
+    shared  for each shared axis its name in every stage ("" in one that does not have it), its size and its block
     locals  buffers that live for one block
+    spread  whether rows of a local lie so that they do not crowd a few cache sets
     """
 
     shared: tuple[tuple[tuple[str, ...], int, int], ...] = ()
     locals: tuple[str, ...] = ()
+    spread: bool = False
 
 
 class StageFacts:
@@ -110,6 +113,13 @@ def _classes(widest: int, stages: Sequence[StageFacts]) -> list[tuple[str, ...]]
             classes.append(c)
             points *= sizes[c[widest]]
     return classes
+
+
+def shared_rows(widest: int, stages: Sequence[StageFacts]) -> list[tuple[str, ...]]:
+    """The axes that are parallel in all stages, by their names in each, outer to inner as the widest has them."""
+    edges = _edges(stages)
+    found = [_spread(widest, axis, len(stages), edges) for axis in stages[widest].sizes]
+    return [c for c in found if c is not None and not _reduced(c, stages)]
 
 
 def _edges(stages: Sequence[StageFacts]) -> list[tuple[int, int, set[Match]]]:
@@ -289,12 +299,19 @@ def local_shape(stage: Stage, number: int, buffer: str, layout: Layout) -> list[
     shrunk = {names[number]: block for names, _, block in layout.shared}
     shape = []
     for form, size in zip(access.index, access.shape):
-        block = shrunk.get(form.as_axis() or "")
+        axis = form.as_axis()
+        block = shrunk.get(axis) if axis is not None else None
         if block is None:
             shape.append(size)
         elif block > 1:
             shape.append(block)
-    return shape
+    return _spread_rows(shape, access, layout)
+
+
+def _spread_rows(shape: list[int], access: Access, layout: Layout) -> list[int]:
+    """The shape of a local with one cache line more in every row where rows are so far apart that they crowd."""
+    row, line = shape[-1] * access.dtype.bytes if len(shape) > 1 else 0, LINE // access.dtype.bytes
+    return [*shape[:-1], shape[-1] + line] if layout.spread and row and row % CROWDED == 0 else shape
 
 
 def finish(stages: Sequence[Stage], layout: Layout, types: Mapping[str, TensorType]
@@ -326,7 +343,7 @@ def _in_local(access: Access, stage: Stage, writer: int, write: Access, layout: 
                 gone[d] = block
     kept = [d for d in range(len(seen.shape)) if gone.get(d, 2) > 1]
     renumbered = {d: i for i, d in enumerate(kept)}
-    return replace(seen, shape=tuple(gone.get(d, seen.shape[d]) for d in kept),
+    return replace(seen, shape=tuple(_spread_rows([gone.get(d, seen.shape[d]) for d in kept], access, layout)),
                    index=tuple(seen.index[d] for d in kept), gather=tuple((renumbered[d], e) for d, e in seen.gather))
 
 
@@ -337,12 +354,12 @@ def _canonical(stage: Stage, shared: Sequence[str]) -> Stage:
         return rename(stage, names)
     rest = [a for a in stage.axes if a.name not in shared]
     own = {a.name: a for a in stage.axes}
-    ordered = [*(own[n] for n in shared), *(a for a in rest if a.kind == PARALLEL),
+    ordered = [*(own[n] for n in shared if n), *(a for a in rest if a.kind == PARALLEL),
                *(a for a in rest if a.kind == REDUCTION)]
     names, parallel, reduced = {}, len(shared), 0
-    for position, axis in enumerate(ordered):
-        if position < len(shared):
-            names[axis.name] = f"i{position}"
+    for axis in ordered:
+        if axis.name in shared:
+            names[axis.name] = f"i{shared.index(axis.name)}"
         elif axis.kind == PARALLEL:
             names[axis.name], parallel = f"i{parallel}", parallel + 1
         else:

@@ -31,7 +31,7 @@ def launch_order(units: Sequence[Unit], outputs: Iterable[str], types: Mapping[s
     for first, then in _readers_first(units, state):
         missing[then] |= set(units[first].written)
     pending, result = list(range(len(units))), []
-    places = [min(recorded[b] for b in unit.written) for unit in units]
+    places = [min(recorded[b] for b in unit.written if b in recorded) for unit in units]
 
     def growth(n: int) -> int:
         """Bytes that are alive after the unit, and not before."""

@@ -62,9 +62,9 @@ class Units:
         """The units that write what unit n reads, by number."""
         return sorted({self.owner[b] for b in self.units[n].read if b in self.owner and self.owner[b] != n})
 
-    def between(self, first: int, second: int) -> bool:
-        """Whether something must run after the first and before the second."""
-        return any(p != first and self.before[p] >> first & 1 for p in self.producers(second))
+    def between(self, first: int, second: int, but: int = -1) -> bool:
+        """Whether something, `but` for one unit, must run after the first and before the second."""
+        return any(p not in (first, but) and self.before[p] >> first & 1 for p in self.producers(second))
 
     def independent(self, one: int, two: int) -> bool:
         return not self.before[one] >> two & 1 and not self.before[two] >> one & 1

@@ -138,6 +138,11 @@ class View:
         return sum(any(a == read and all(s.sizes[x] == sizes[x] for x in read.flat.axes)
                        for s in kernel.stages for a in s.reads) for kernel in self.program.kernels)
 
+    def repeats(self, number: int) -> int:
+        """How many blocks of the shared axes read the same elements of a read: they share a copy made before."""
+        return prod(-(-axis.size // block) for axis, block in self.kernel.shared
+                    if axis.name not in self.stage.reads[number].axes)
+
     def is_local(self, access: Access) -> bool:
         return any(b.name == access.buffer for b in self.kernel.locals)
 

@@ -184,9 +184,10 @@ def volume(view: View, number: int) -> float:
     return float(prod(view.free.get(a, 1) for a in view.strides[number].axes))
 
 
-def copying(view: View, volume: float, each: float) -> float:
-    """Cycles of a kernel that copies `volume` elements, which the threads share; `each`: of one element."""
-    return LAUNCH + volume * (each + far_copy(view, volume))
+def copying(view: View, number: int, volume: float, each: float) -> float:
+    """Cycles of a kernel that copies `volume` elements of a read, which the threads share; `each`: of one element."""
+    launch = LAUNCH / prod(-(-axis.size // block) for axis, block in view.kernel.shared)
+    return launch + volume * (each + far_copy(view, volume)) / view.repeats(number)
 
 
 def _turned_whole(view: View, number: int, vector: str) -> Iterator[tuple[tuple[str, ...], float]]:
@@ -202,7 +203,7 @@ def _turned_whole(view: View, number: int, vector: str) -> Iterator[tuple[tuple[
     if box_copied(view.program, view.kernel, view.stage, number, order):
         yield order, 0.0
     elif readers > 1:
-        yield order, copying(view, read.size, KERNEL_TURNED) / readers
+        yield order, copying(view, number, read.size, KERNEL_TURNED) / readers
 
 
 def _vector_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...]) -> Iterator[Operand]:
@@ -226,7 +227,7 @@ def _vector_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
         sharers = view.sharers(number)
         if (view.target.threads > 1 or not contiguous or sharers > 1) and _can_hoist(view, number) and not read.guards:
             each = COPY_KERNEL if contiguous else KERNEL_TURNED if 1 in strides.terms.values() else KERNEL_APART
-            cost = copying(view, volume(view, number), each) / sharers
+            cost = copying(view, number, volume(view, number), each) / sharers
             yield Operand(number, cost=cost, copy=order, packed=True)
         if not contiguous:
             for box, cost in _turned_whole(view, number, tile.vector):
@@ -264,7 +265,7 @@ def _scalar_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
         sharers = view.sharers(number)
         if (view.target.threads > 1 or sharers > 1) and _can_hoist(view, number):
             turned = KERNEL_ROWS if 1 in strides.terms.values() else KERNEL_APART
-            cost = copying(view, volume(view, number), COPY_KERNEL if strides[order[-1]] == 1 else turned)
+            cost = copying(view, number, volume(view, number), COPY_KERNEL if strides[order[-1]] == 1 else turned)
             yield Operand(number, cost=cost / sharers, copy=order, pad=view.lanes, packed=True)
 
 

@@ -41,7 +41,7 @@ def _way(view: View, candidate: Candidate, number: int) -> Operand:
     if copy is None:
         return Operand(number) if pack is None else Operand(number, pack=pack.order, pad=pack.pad, packed=True)
     if panels := not copy.order[0].isdecimal():
-        cost = 0.0 if is_fixed(view, number) else copying(view, volume(view, number), COPY_KERNEL)
+        cost = 0.0 if is_fixed(view, number) else copying(view, number, volume(view, number), COPY_KERNEL)
     else:
         box = prod(high - low + 1 for low, high in (f.range(view.stage.sizes) for f in view.stage.reads[number].index))
         cost = box * (COPY if list(copy.order) == sorted(copy.order, key=int) else COPY_KERNEL)

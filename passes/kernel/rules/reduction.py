@@ -33,6 +33,7 @@ COLUMN_BLOCK = 8 << 10     # bytes of partial results kept in the first-level ca
 WINDOW = 16                # reach of a window that need not overlap the next one
 WINDOW_CODE = 400          # steps of an unrolled window in one tile
 PAGE = 4.0                 # cycles for each row of a narrow column whose rows are in pages of their own
+LONG_BLOCK = 4             # vectors of a shared block from which on lanes may lie along it
 LONG = 512                 # terms that one accumulator takes before blocks meet in a tree
 TREE_BLOCK = 64            # terms that it takes in a block of the tree
 
@@ -62,9 +63,9 @@ def kind(stage: Stage, schedule: Schedule) -> str:
 
 
 def _plain(view: View) -> Iterator[Candidate]:
-    shared = {axis.name for axis, _ in view.kernel.shared}
+    short = {axis.name for axis, block in view.kernel.shared if block < LONG_BLOCK * view.lanes}
     for vector in view.reductions:
-        if vector not in shared:
+        if vector not in short:
             yield _row(view, vector)
     for vector in view.parallel:
         yield from _column(view, vector)
