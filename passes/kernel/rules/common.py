@@ -131,12 +131,15 @@ class View:
         """What parts of candidates cost, by what that depends on: many candidates share them."""
         return {}
 
-    def sharers(self, number: int) -> int:
-        """How many kernels of the program read the same elements in the same way, as the steps of a loop read its
-        weights: they share a copy that is made outside of all loops."""
-        read, sizes = self.stage.reads[number], self.stage.sizes
-        return sum(any(a == read and all(s.sizes[x] == sizes[x] for x in read.flat.axes)
-                       for s in kernel.stages for a in s.reads) for kernel in self.program.kernels)
+    @cached_property
+    def sharers(self) -> list[int]:
+        """For each read, how many kernels of the program read the same elements in the same way, as the steps of a loop
+        read its weights: they share a copy that is made outside of all loops."""
+        sizes, mine = self.stage.sizes, {read.buffer for read in self.stage.reads}
+        found = [(k.name, s.sizes, a) for k in self.program.kernels for s in k.stages for a in s.reads
+                 if a.buffer in mine]
+        return [len({name for name, others, access in found if access == read
+                     and all(others[x] == sizes[x] for x in read.flat.axes)}) for read in self.stage.reads]
 
     def repeats(self, number: int) -> int:
         """How many blocks of the shared axes read the same elements of a read: they share a copy made before."""

@@ -224,7 +224,7 @@ def _vector_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
             yield Operand(number, cost=size * COPY, copy=tuple(map(str, range(len(read.index)))))
     if not window and not (_outside(read) and read.guards):
         yield Operand(number, pack=order, packed=True)
-        sharers = view.sharers(number)
+        sharers = view.sharers[number]
         if (view.target.threads > 1 or not contiguous or sharers > 1) and _can_hoist(view, number) and not read.guards:
             each = COPY_KERNEL if contiguous else KERNEL_TURNED if 1 in strides.terms.values() else KERNEL_APART
             cost = copying(view, number, volume(view, number), each) / sharers
@@ -262,7 +262,7 @@ def _scalar_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
         outer = [a for a in view.stage.parallel if a in strides.axes]
         order = (*outer, *(r for r in reductions if r in strides.axes))
         yield Operand(number, pack=order, pad=view.lanes, packed=True)
-        sharers = view.sharers(number)
+        sharers = view.sharers[number]
         if (view.target.threads > 1 or sharers > 1) and _can_hoist(view, number):
             turned = KERNEL_ROWS if 1 in strides.terms.values() else KERNEL_APART
             cost = copying(view, number, volume(view, number), COPY_KERNEL if strides[order[-1]] == 1 else turned)
