@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -155,6 +157,7 @@ def test_a_worker_answers_with_the_reason(tmp_path):
         answer = worker.ask(60, do="build", name="gemv_40", tiny=True, reference=str(tmp_path / "wrong.npz"))
         assert not answer["ok"] and "ValueError: an error of" in answer["why"]
         assert not worker.ask(60, do="time", name="gemv_40", seconds=0.01)["ok"]
+        os.kill(worker.process.pid, signal.SIGSTOP)         # so that it does not answer, however slow this process is
         assert worker.ask(0.0, do="hello")["why"] == "no answer in 0 s" and not worker.alive
     finally:
         worker.close()
