@@ -32,6 +32,7 @@ GRAPH = (
     Step("graph-canonicalize", "before folding: constant chains and double transposes hide scales from it"),
     Step("graph-factor-sums", "before folding, which puts such factors into weights", strict=False),
     Step("graph-canonicalize", "sums that differed in factors only are equal now", strict=False),
+    Step("graph-join-products", "terms are plain sums of products; their factors stay apart", strict=False),
     Step("graph-fold-scale", "while convolutions and matmuls are still separate from their scales", strict=False),
     Step("graph-canonicalize", "folding leaves dead nodes, and constants to combine", strict=False),
     Step("graph-winograd", "after folding, which looks for convolutions as they were written", strict=False),
