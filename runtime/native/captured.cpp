@@ -4,8 +4,19 @@
 
 namespace jtc {
 
+namespace {
+
+// Whether a class has a `__getattribute__` of its own, that need not look into the objects' dicts.
+bool finds_otherwise(nb::handle type) {
+    const nb::handle object(reinterpret_cast<PyObject*>(&PyBaseObject_Type));
+    return !type.attr("__getattribute__").is(object.attr("__getattribute__"));
+}
+
+}  // namespace
+
 Step::Step(bool attribute, nb::object key, nb::handle holder) : attribute(attribute), key(std::move(key)) {
     if (!attribute || !holder.is_valid() || !PyUnicode_CheckExact(this->key.ptr())) return;
+    if (finds_otherwise(holder.type())) return;
     nb::object dict = nb::steal(PyObject_GenericGetDict(holder.ptr(), nullptr));
     PyErr_Clear();
     if (dict.is_valid() && PyDict_GetItem(dict.ptr(), this->key.ptr()) && !nb::hasattr(holder.type(), this->key))

@@ -222,6 +222,17 @@ def test_a_property_that_hides_an_attribute_is_asked(executables):
     assert jit(Tensor([1, 2])).values == [8, 9]
 
 
+def test_a_class_that_finds_attributes_itself_is_asked(executables):
+    class Renaming:
+        def __getattribute__(self, name):
+            return object.__getattribute__(self, "other" if name == "w" else name)
+
+    jit, net = Jit(), Renaming()
+    net.w, net.other = Tensor([0, 0]), Tensor([7, 7])
+    jit.add([("tensor",)], executables[2], [("object", net, None, (("attr", "w"),))])
+    assert jit(Tensor([1, 2])).values == [8, 9]
+
+
 def test_the_class_of_tensors_has_slots(executables):
     class Loose:
         def __init__(self):
