@@ -151,8 +151,7 @@ def _stage(op: Any) -> Stage:
         name, axes, tuple(_access(f, gathered, type) for f, type in zip(reads, types, strict=True)), body, write,
         reduce=reduce, epilogue=epilogue[0] if epilogue else None,
         keep=None if keep is None else _access(keep, gathered),
-        more=tuple(Result(write, value) for write, value in zip(writes, tails[first:first + len(writes)],
-                                                                      strict=True)),
+        more=tuple(Result(write, value) for write, value in zip(writes, tails[first:])),
         before=None if before is None else _access(before, gathered), rescale=tails[-1] if rescale else None,
         accumulate=fields.flag("accumulate"), scan=scan, schedule=None if schedule is None else _schedule(schedule),
         locs=locations(op.location), ops=tuple(fields.strings("ops")))

@@ -5,10 +5,10 @@ first wrote in that iteration (layout.py says which axes those are).  A value th
 iteration (or one block of iterations) and never reaches memory: softmax, layer_norm and batch_norm are one kernel each.
 
 Scatters and scans stay alone: they need loops of their own.  So do contractions, but for two with what reduces the rows
-of the first between them (chain.py).  A group needs buffers that fit into the
-second-level cache, and either no more than SMALL points in all, or MIN_ITERATIONS shared iterations.  Without a
-reduction only stages of equal size are joined, and large ones only where they share all axes: an optimiser's state and
-parameter are then read once for the update of all.
+of the first between them (chain.py).  A group needs buffers that fit into the second-level cache, and either no more
+than SMALL points in all, or MIN_ITERATIONS shared iterations.  Without a reduction only stages of equal size are
+joined, and large ones only where they share all axes: an optimiser's state and parameter are then read once for the
+update of all.
 
 Where an update is made of a result element by element, both are results of one stage (results.py) before that.
 

@@ -24,6 +24,9 @@ from jtc.dialects.graph import TensorType
 from jtc.dialects.kernel import PARALLEL, Access, Result, Stage
 from jtc.passes.graph.fusion.layout import Refused, in_view
 
+COLUMNS = 128       # of a block
+WHOLE = 256         # columns up to which rows are not cut into blocks
+
 
 @dataclass(frozen=True)
 class Part:
@@ -107,16 +110,14 @@ def _moved(access: Access, forms: dict[str, Affine]) -> Access:
 
 
 # ------------------------------------------------------------------------------------------------ blocks of columns
-def by_blocks(parts: list[Part], outside: set[str], types: dict[str, TensorType], whole: int
-              ) -> tuple[list[Part], int]:
+def by_blocks(parts: list[Part], outside: set[str], types: dict[str, TensorType]) -> tuple[list[Part], int]:
     """The parts with running reductions over a shared axis of columns, and that axis's block; as they are, and 0, where
-    rows have no more than `whole` columns.
+    rows have no more than WHOLE columns.
 
     types: of all buffers; those of the new ones are added.  Raises Refused.
     """
-    from jtc.passes.graph.fusion.chain import COLUMNS
     parts = _with_columns(parts, outside)
-    if max(p.stage.sizes[p.columns] for p in parts if p.columns) <= whole:
+    if max(p.stage.sizes[p.columns] for p in parts if p.columns) <= WHOLE:
         return parts, 0
     running = _Running(types)
     return [new for part in parts for new in running.parts(part, parts)], COLUMNS
