@@ -66,11 +66,17 @@ def layout(pack: Pack, tile: Mapping[str, int], limits: Mapping[str, int]) -> La
 
 def copies(read: Access, pack: Pack, tile: Mapping[str, int], places: Mapping[str, Place], write: Access, panel: Layout,
            target: CpuTarget) -> Iterator[Stage]:
-    """The stages that make the copy: `read` seen from the blocks in `places`, into `write` laid out as `panel`."""
+    """The stages that make the copy: `read` seen from the blocks in `places`, into `write` laid out as `panel`.
+
+    The last panel is filled up to whole vectors, which tiles load: what an earlier kernel left there would be
+    multiplied as well, and where that happens to be denormal numbers, a hundred times as slowly.
+    """
+    lanes = min(target.lanes(read.dtype), target.lanes(write.dtype))
     tiled = [_axis(item) for item in pack.order if item.endswith("//")]
     for edges in itertools.product((False, True), repeat=len(tiled)):
         edge = dict(zip(tiled, edges))
         axes: dict[str, int] = {}
+        filled: list[Guard] = []
         values: dict[str, Affine] = {a: Affine.axis(a) for a in panel.axes}      # `a` stands for the start of the block
         target_index = Affine()
         for item, stride in panel.items:
@@ -87,14 +93,16 @@ def copies(read: Access, pack: Pack, tile: Mapping[str, int], places: Mapping[st
                 values[axis] = values[axis] + Affine({name: width})
             elif item.endswith("%"):
                 name = f"{axis}.place"
-                axes[name] = rest if edge[axis] else width
+                axes[name] = min(-(-rest // lanes) * lanes, width) if edge[axis] else width
+                if edge[axis] and axes[name] > rest > 0:
+                    filled.append(Guard(Affine.axis(name), rest))
                 values[axis] = values[axis] + Affine.axis(name)
             else:
                 axes[name] = extent
                 values[axis] = values[axis] + Affine.axis(name)
             target_index = target_index + Affine({name: stride})
         if all(axes.values()):
-            guards = tuple(Guard(g.index.substitute(values), g.size) for g in read.guards)
+            guards = (*filled, *(Guard(g.index.substitute(values), g.size) for g in read.guards))
             source = Access(read.buffer, read.dtype, (read.size,), (read.flat.substitute(values),), guards, read.fill)
             sink = Access(write.buffer, write.dtype, write.shape, (target_index,))
             yield from _boxes(axes, source, sink, places, target)

@@ -21,6 +21,9 @@ UNITS = 16              # with fewer, parts are made: threads of different speed
 PARTS = 32              # units to make
 LARGE = 1 << 18         # instructions that are worth a second kernel, and the threads' waking up
 PART = 1 << 14          # of one part
+LANES = 16              # multiply-adds of a contraction in one instruction
+TILE = 448              # results of its register tile
+TILES = 4               # with more, its threads have enough to share
 ROUND = 1024            # steps of an axis from which on parts begin at multiples of a few cache lines
 LINES = 64
 
@@ -128,6 +131,7 @@ def _associative(stage: Stage) -> bool:
 def _wanted(kernel: Kernel, always: bool) -> tuple[str, int] | None:
     """(axis, parts) where threads cannot share the kernel otherwise and it is large; always: wherever it can be cut."""
     work = sum(prod(s.sizes.values()) * max(1.0, instructions(s.body)) for s in kernel.stages)
+    product = len(kernel.stages) == 1 and kernel.stages[0].factors() is not None
     blocks = dict(_blocks(kernel))
     if kernel.shared:
         leading = _leading(kernel)
@@ -135,10 +139,14 @@ def _wanted(kernel: Kernel, always: bool) -> tuple[str, int] | None:
         units = prod(-(-a.size // block) for a, block in kernel.shared[:leading])
     else:
         stage = kernel.stages[0]
-        if len(kernel.stages) > 1 or stage.factors() is not None or _window(stage):
+        if len(kernel.stages) > 1 or _window(stage):
             return None
         axes = sorted((a for a in stage.axes if a.kind == REDUCTION), key=lambda a: -_stride(stage, a.name))
         units = _units(stage)
+    if product:
+        if always or units > TILES:
+            return None
+        work /= LANES
     if always:
         most = PARTS
     elif units >= UNITS or work < LARGE:
@@ -154,14 +162,19 @@ def _wanted(kernel: Kernel, always: bool) -> tuple[str, int] | None:
 
 
 def _units(stage: Stage) -> int:
-    """About how many pieces the default schedule of a reduction offers to threads: rows, or blocks of columns."""
+    """About how many pieces the default schedule of a reduction offers to threads: rows, or blocks of columns; of a
+    contraction: register tiles."""
     results = prod(a.size for a in stage.axes if a.kind == PARALLEL)
+    if stage.factors() is not None:
+        return max(1, results // TILE)
     return max(1, results // (ROWS if _along_rows(stage) else COLUMN_BLOCK // stage.body.dtype.bytes))
 
 
 def _parts(kernel: Kernel, units: int) -> int:
     """Parts for PARTS units, of which one takes the parts of several rows at once."""
     stage = kernel.stages[0]
+    if stage.factors() is not None:
+        return 1 << (PARTS // units).bit_length() - 1       # which divides more sizes
     if kernel.shared or not _along_rows(stage):
         return PARTS // units
     return PARTS * ROWS // prod(a.size for a in stage.axes if a.kind == PARALLEL)
@@ -174,7 +187,7 @@ def _along_rows(stage: Stage) -> bool:
 def _accurate(kernel: Kernel, axis: Axis) -> int:
     """Parts of a long sum down columns: their blocks of rows, which are added up one by one, are to be few."""
     stage = kernel.stages[0]
-    if kernel.shared or _along_rows(stage) or not rounds(stage):
+    if kernel.shared or stage.factors() is not None or _along_rows(stage) or not rounds(stage):
         return 0
     return -(-axis.size // (LONG * COLUMN_ROWS))
 

@@ -20,7 +20,9 @@ from emitting import (
 import jtc
 import jtc.nn.functional as F
 from jtc.compiler.cpu import lower, machine
+from jtc.compiler.cpu.copies import copies, layout
 from jtc.compiler.cpu.emit import emit
+from jtc.compiler.cpu.places import Place
 from jtc.compiler.driver import settings_for
 from jtc.compiler.phases import advance
 from jtc.dialects.dtypes import F32
@@ -77,6 +79,21 @@ def test_the_tiles_of_one_panel_share_the_prefetches_of_the_next(rows, tiles, ea
     assert sum("prefetcht0" in line for line in loop) == 1, "the lines of the results take turns"
     lines = {int(n) // 16 for n in re.findall(r"\.quad\t(\d+)", text)}
     assert lines == {row * 30 + n for row in range(8) for n in range(3)}
+
+
+@pytest.mark.parametrize("columns", [8, 16, 21, 32, 40])
+def test_panels_are_filled_up_to_whole_vectors(columns):
+    """Tiles load whole vectors: what an earlier kernel left in a panel would be multiplied as well."""
+    source = access("b", F32, (30, columns), "k, j")
+    tile, limits = {"j": 32}, {"j": columns, "k": 30}
+    pack = Pack(0, ("j", 32), ("j//", "k", "j%"))
+    panel = layout(pack, tile, limits)
+    places = {axis: Place.whole(size) for axis, size in limits.items()}
+    made = copies(source, pack, tile, places, access("p", F32, (panel.count,), ""), panel, machine.named("x86-64-v4"))
+    written = [stage.write.flat.evaluate(dict(zip(stage.sizes, point)))
+               for stage in made for point in np.ndindex(*stage.sizes.values())]
+    loaded = {j // 32 * 30 * 32 + k * 32 + j % 32 for k in range(30) for j in range(-(-columns // 16) * 16)}
+    assert len(written) == len(set(written)) and set(written) == loaded
 
 
 def test_long_epilogues_run_side_by_side():

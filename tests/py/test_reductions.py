@@ -147,6 +147,24 @@ def test_the_knob_forces_the_kind():
     assert len(kinds((3000,), None, "two_pass")) == 3                       # with what is left over
 
 
+def test_products_with_few_results_are_cut():
+    """Threads share the steps of a sum of products where they have too few results to share."""
+    def kernels(*shapes: tuple[int, int]) -> list[str]:
+        graph = trace(lambda a, b: jtc.relu(a @ b), [jtc.zeros(shape) for shape in shapes], name="f").graph
+        return [k.name for k in advance(graph, "graph", "schedule", settings_for("cpu:x86-64-v4")).kernels]
+
+    assert [name.endswith("_parts") for name in kernels((8, 65536), (65536, 8))] == [True, False]
+    assert len(kernels((16, 20000), (20000, 16))) == 2                      # 20000 = 32 * 625
+    assert len(kernels((64, 8192), (8192, 64))) == 1                        # results enough
+    assert len(kernels((16, 3000), (3000, 16))) == 1                        # little work
+    for m, k, n in ((8, 65536, 8), (3, 40_001, 20), (30, 20_000, 30)):
+        a, b = rng.standard_normal((m, k)).astype(np.float32), rng.standard_normal((k, n)).astype(np.float32)
+        one, two = (run(lambda a, b: jtc.relu(a @ b), a, b, threads=threads) for threads in (1, 2))
+        np.testing.assert_array_equal(one, two)
+        want = np.maximum(a.astype(np.float64) @ b, 0)
+        assert np.abs(one - want).max() <= 1e-5 * np.sqrt(k)
+
+
 def test_threads_do_not_change_a_result():
     x = rng.standard_normal((1000, 2000)).astype(np.float32)
     functions = (jtc.sum, lambda t: jtc.sum(t, axis=0), lambda t: jtc.mean(jtc.logsumexp(t, axis=-1)),
