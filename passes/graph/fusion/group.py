@@ -41,13 +41,16 @@ def group(units: Sequence[Unit], outputs: Iterable[str], types: dict[str, Tensor
     """
     wanted = set(outputs)
     units = keep_rows(units, wanted)
-    lasting = wanted | {link.new for link in replaced(units, types, updates)}
-    return _Grouping(join_results(units, lasting, wanted), wanted, types, lasting).run(chains)
+    before = {link.new: link.old for link in replaced(units, types, updates)}
+    return _Grouping(join_results(units, wanted | before.keys(), wanted), wanted, types, before).run(chains)
 
 
 class _Grouping:
-    def __init__(self, units: Sequence[Unit], outputs: set[str], types: dict[str, TensorType], lasting: set[str]):
-        self.held, self.outputs, self.types, self.lasting = Units(units), outputs, types, lasting
+    """before: new value of state -> the one that it replaces, in its memory where nothing else reads that."""
+
+    def __init__(self, units: Sequence[Unit], outputs: set[str], types: dict[str, TensorType], before: dict[str, str]):
+        self.held, self.outputs, self.types, self.before = Units(units), outputs, types, before
+        self.lasting = outputs | before.keys()
         self.facts = {id(s): StageFacts(s) for u in self.held.units.values() for s in u.stages}
         self.alone = {n: "many tensors are written into one" if u.apart else _alone(u.stages)
                       for n, u in self.held.units.items()}
@@ -89,6 +92,10 @@ class _Grouping:
         first, middle, last = members
         if held.between(first, middle) or held.between(middle, last) or held.between(first, last, but=middle):
             raise Refused("another kernel runs between them")
+        for unit in units:
+            for old in {self.before[b] for b in unit.written if b in self.before}:
+                if any(old in other.read for other in units if other is not unit):
+                    raise Refused(f"{old} is read by a stage before the one that replaces it in its memory")
         facts = in_order([self.facts[id(s)] for s in stages])
         outside = {b for u in units for b in u.written
                    if b in self.outputs or held.readers.get(b, set()) - set(members)}
