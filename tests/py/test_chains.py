@@ -215,7 +215,7 @@ REFUSED = {
     "centred weights": (lambda q, k, v: ((s := q @ k.mT) - jtc.mean(s, axis=-1, keepdims=True)) ** 2 @ v,
                         ((2, S, D), (2, T, D), (2, T, D)), "a sum of whole rows that is needed at every column"),
     "wide layers": (lambda q, k, v: jtc.softmax(q @ k.mT, axis=-1) @ v,
-                    ((256, 2048), (600, 2048), (600, 2048)), "would pass by"),
+                    ((512, 1024), (600, 1024), (600, 1024)), "would pass by"),
 }
 
 

@@ -31,7 +31,8 @@ def workloads(tiny: bool) -> Iterator[Workload]:
     yield batch_norm("batchnorm_4x6x8" if tiny else "batchnorm_train_32x64x56", *((4, 6, 8) if tiny else (32, 64, 56)))
     yield gelu_linear("gelu_linear_8x24x32" if tiny else "gelu_linear_512x1024x4096",
                       *((8, 24, 32) if tiny else (512, 1024, 4096)))
-    yield attention("attention_2x16x8" if tiny else "attention_8x512x64", *((2, 16, 8) if tiny else (8, 512, 64)))
+    for shape in ((2, 16, 8), (2, 300, 8)) if tiny else ((8, 512, 64), (8, 4096, 64)):
+        yield attention(f"attention_{'x'.join(map(str, shape))}", *shape)
     for batch in (1, 2) if tiny else (1, 8):
         for name, (channels, outputs, size, window, stride) in CONVOLUTIONS.items():
             if tiny:

@@ -6,8 +6,8 @@ All stages share the rows i, in blocks: what lies between the products stays in 
 reaches memory, while k and v pass by once for each block.  Where the stages allow it (online.py), they share the
 columns j, too, and a block of columns is all that is ever there of x and p, however long their rows are.
 
-How many rows and columns make a block was measured: 84 rows fill register tiles of 6 and of 14; 128 columns (COLUMNS in
-online.py) are two panels of k, and 84 times 128 numbers stay close to the first-level cache.
+How many rows and columns make a block was measured: about 84 rows, in equal shares, are enough that k and v pass by
+seldom; 128 columns are two panels of k, and 84 times 128 numbers stay close to the first-level cache.
 """
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ from jtc.passes.graph.fusion.layout import (
 from jtc.passes.graph.fusion.online import Part, by_blocks, normalised_last
 
 CHAINS = ("online", "rows", "off")
-ROWS = (84, 42, 28, 14)     # rows of a block: the most of these that leave threads enough blocks and fit the cache
+ROWS = (84, 42, 28, 14)     # rows of a block, about: the most that leave threads enough blocks and fit the cache
 FEW = 4                     # blocks that are enough where no number of rows leaves MIN_ITERATIONS of them
+COLUMNS = 128               # of a block; shorter rows are not cut
 PASSING = 2.0               # bytes of k and v that may pass by again for each byte that stays out of memory: they come
                             # from a cache, and while products run
 
@@ -65,7 +66,7 @@ def chain(facts: Sequence[StageFacts], outside: set[str], types: dict[str, Tenso
     if how == "online":
         parts = normalised_last(parts, outside)
         try:
-            parts, columns = by_blocks(parts, outside, types)
+            parts, columns = by_blocks(parts, outside, types, COLUMNS)
         except Refused as reason:
             note = f"whole rows lie between its products: {reason}"
     sizes = [facts[widest].sizes[c[widest]] for c in classes]
@@ -93,7 +94,7 @@ def _layout(parts: Sequence[Part], sizes: Sequence[int], reused: Sequence[bool],
     blocks, left = [1] * len(sizes), rows
     for number in reversed(range(len(sizes))):
         if reused[number]:
-            blocks[number] = min(sizes[number], left)
+            blocks[number] = -(-sizes[number] // max(1, round(sizes[number] / max(1, left))))
             left //= blocks[number]
     iterations = prod(-(-n // block) for n, block in zip(sizes, blocks))
     points = max(prod(p.stage.sizes.values()) for p in parts)

@@ -24,9 +24,6 @@ from jtc.dialects.graph import TensorType
 from jtc.dialects.kernel import PARALLEL, Access, Result, Stage
 from jtc.passes.graph.fusion.layout import Refused, in_view
 
-COLUMNS = 128       # of a block
-WHOLE = 256         # columns up to which rows are not cut into blocks
-
 
 @dataclass(frozen=True)
 class Part:
@@ -110,17 +107,18 @@ def _moved(access: Access, forms: dict[str, Affine]) -> Access:
 
 
 # ------------------------------------------------------------------------------------------------ blocks of columns
-def by_blocks(parts: list[Part], outside: set[str], types: dict[str, TensorType]) -> tuple[list[Part], int]:
+def by_blocks(parts: list[Part], outside: set[str], types: dict[str, TensorType], block: int
+              ) -> tuple[list[Part], int]:
     """The parts with running reductions over a shared axis of columns, and that axis's block; as they are, and 0, where
-    rows have no more than WHOLE columns.
+    rows have no more columns than that.
 
     types: of all buffers; those of the new ones are added.  Raises Refused.
     """
     parts = _with_columns(parts, outside)
-    if max(p.stage.sizes[p.columns] for p in parts if p.columns) <= WHOLE:
+    if max(p.stage.sizes[p.columns] for p in parts if p.columns) <= block:
         return parts, 0
     running = _Running(types)
-    return [new for part in parts for new in running.parts(part, parts)], COLUMNS
+    return [new for part in parts for new in running.parts(part)], block
 
 
 def _with_columns(parts: Sequence[Part], outside: set[str]) -> list[Part]:
@@ -175,7 +173,7 @@ class _Running:
         self.scales: dict[str, str] = {}
         self.sums: set[str] = set()
 
-    def parts(self, part: Part, every: Sequence[Part]) -> list[Part]:
+    def parts(self, part: Part) -> list[Part]:
         stage = part.stage
         early = [stage.body] if stage.reduce is not None else [stage.body, *stage.tails]
         for buffer in {stage.reads[n].buffer for root in early for n in reads_of(root)} & self.sums:

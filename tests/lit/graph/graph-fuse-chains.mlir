@@ -9,32 +9,32 @@
 // CHECK-LABEL: "jtc.program"
 // CHECK-COUNT-1: "jtc.kernel"
 // CHECK: axes = ["i0:8", "i1:512", "i2:512", "r0:64r"]
-// CHECK: write = {buffer = "[[X:t[0-9]+]]", view = tensor<84x144xf32>, index = ["i1", "i2"]}
+// CHECK: write = {buffer = "[[X:t[0-9]+]]", view = tensor<86x144xf32>, index = ["i1", "i2"]}
 // CHECK: axes = ["i0:8", "i1:512", "i2:512r"]
-// CHECK: write = {buffer = "[[M:t[0-9]+]]", view = tensor<84xf32>, index = ["i1"]}
+// CHECK: write = {buffer = "[[M:t[0-9]+]]", view = tensor<86xf32>, index = ["i1"]}
 // CHECK: reduce = "max",
-// CHECK: before = {buffer = "[[M]]_before", view = tensor<84xf32>, index = ["i1"]}
+// CHECK: before = {buffer = "[[M]]_before", view = tensor<86xf32>, index = ["i1"]}
 // CHECK: "jtc.where"
 // CHECK: "jtc.exp"
-// CHECK: write = {buffer = "[[M]]_finite", view = tensor<84xf32>, index = ["i1"]}
+// CHECK: write = {buffer = "[[M]]_finite", view = tensor<86xf32>, index = ["i1"]}
 // CHECK: more = [
-// CHECK-NEXT: {buffer = "[[M]]_shrink", view = tensor<84xf32>, index = ["i1"]}]
+// CHECK-NEXT: {buffer = "[[M]]_shrink", view = tensor<86xf32>, index = ["i1"]}]
 // CHECK: "jtc.yield"(%acc, %[[M]]_shrink)
 // CHECK: axes = ["i0:8", "i1:512", "i2:512r"]
-// CHECK: keep = {buffer = "[[E:t[0-9]+]]", view = tensor<84x144xf32>, index = ["i1", "i2"]}
+// CHECK: keep = {buffer = "[[E:t[0-9]+]]", view = tensor<86x144xf32>, index = ["i1", "i2"]}
 // CHECK: rescale
 // CHECK: "jtc.div"(%acc, %[[L:t[0-9]+]])
 // CHECK: axes = ["i0:8", "i1:512", "i2:512r", "i3:64"]
-// CHECK: {buffer = "[[E]]", view = tensor<84x144xf32>, index = ["i1", "i2"]}
+// CHECK: {buffer = "[[E]]", view = tensor<86x144xf32>, index = ["i1", "i2"]}
 // CHECK: rescale
-// CHECK: shared = ["i0:8 by 1", "i1:512 by 84", "i2:512 by 128"]
+// CHECK: shared = ["i0:8 by 1", "i1:512 by 86", "i2:512 by 128"]
 // CHECK-NOT: "jtc.kernel"
 // ROWS-LABEL: "jtc.program"
 // ROWS-NOT: before =
 // ROWS-NOT: rescale
-// ROWS: view = tensor<42x528xf32>
+// ROWS: view = tensor<43x528xf32>
 // ROWS: "jtc.div"(%t{{[0-9]+}}, %t{{[0-9]+}})
-// ROWS: shared = ["i0:8 by 1", "i1:512 by 42"]
+// ROWS: shared = ["i0:8 by 1", "i1:512 by 43"]
 // ROWS-NOT: "jtc.kernel"
 // OFF-LABEL: "jtc.program"
 // OFF-COUNT-3: "jtc.kernel"
