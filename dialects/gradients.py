@@ -144,6 +144,7 @@ _SCALARS: dict[str, Callable[..., Sequence[Term | None]]] = {
     "sinh": lambda g, y, a: (g * a.of("cosh"),),
     "cosh": lambda g, y, a: (g * a.of("sinh"),),
     "tanh": lambda g, y, a: (g * (1 - y * y),),
+    "sigmoid": lambda g, y, a: (g * (y * (1 - y)),),
     "asinh": lambda g, y, a: (g * (a * a + 1).of("rsqrt"),),
     "acosh": lambda g, y, a: (g * ((a - 1) * (a + 1)).of("rsqrt"),),
     "atanh": lambda g, y, a: (g / ((1 - a) * (a + 1)),),

@@ -62,6 +62,11 @@ def _erf(x: np.ndarray) -> np.ndarray:
     return np.vectorize(math.erf, otypes=[np.float64])(x).astype(np.asarray(x).dtype)
 
 
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    e = np.exp(-np.abs(x))                             # never overflows
+    return np.where(x < 0, e, 1) / (1 + e)
+
+
 def philox_4x32(counter: np.ndarray, key: np.ndarray) -> np.ndarray:
     """Word `counter % 4` of Philox-4x32-10 block `counter // 4` under the 64-bit `key`, as int32.
 
@@ -130,6 +135,7 @@ def _rows() -> list[ScalarFunction]:
         f("sinh", 1, _FLOAT, np.sinh, "hyperbolic sine", facts=zero, cost=34),
         f("cosh", 1, _FLOAT, np.cosh, "hyperbolic cosine", cost=34),
         f("tanh", 1, _FLOAT, np.tanh, "hyperbolic tangent", facts=zero, cost=18),
+        f("sigmoid", 1, _FLOAT, _sigmoid, "1 / (1 + exp(-a))", cost=24),
         f("asinh", 1, _FLOAT, np.arcsinh, "inverse hyperbolic sine", facts=zero, cost=34),
         f("acosh", 1, _FLOAT, np.arccosh, "inverse hyperbolic cosine", cost=34),
         f("atanh", 1, _FLOAT, np.arctanh, "inverse hyperbolic tangent", facts=zero, cost=34),

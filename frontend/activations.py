@@ -99,21 +99,15 @@ def prelu(x: Any, weight: Any, /) -> Tensor:
     return Tensor.of(record("where", [with_number("gt", node, 0), node, low]))
 
 
-def _sigmoid(node: Node) -> Node:
-    """1 / (1 + exp(-x)); where exp overflows, 1 / inf is the right 0."""
-    one = splat(1, node.dtype, node.shape)
-    return record("div", [one, record("add", [one, record("exp", [record("neg", [node])])])])
-
-
 def sigmoid(x: Any, /) -> Tensor:
     """1 / (1 + exp(-x))."""
-    return Tensor.of(_sigmoid(float_node(x)))
+    return Tensor.of(record("sigmoid", [float_node(x)]))
 
 
 def silu(x: Any, /) -> Tensor:
     """x * sigmoid(x)."""
     node = float_node(x)
-    return Tensor.of(record("mul", [node, _sigmoid(node)]))
+    return Tensor.of(record("mul", [node, record("sigmoid", [node])]))
 
 
 def softplus(x: Any, /, beta: float = 1.0) -> Tensor:
@@ -199,4 +193,4 @@ def glu(x: Any, /, axis: int = -1) -> Tensor:
     """a * sigmoid(b), a and b the two halves of x along `axis`."""
     from jtc.frontend.manipulation import split
     a, b = split(Tensor.of(float_node(x)), 2, axis=axis)
-    return Tensor.of(record("mul", [a.node(), _sigmoid(b.node())]))
+    return Tensor.of(record("mul", [a.node(), record("sigmoid", [b.node()])]))

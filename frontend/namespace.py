@@ -36,7 +36,7 @@ _LAZY: dict[str, tuple[str, str]] = {
 } | {name: ("jtc.frontend.transforms", name) for name in (
     "grad", "value_and_grad", "vjp", "jvp", "stop_gradient", "custom_grad")
 } | {name: ("jtc.frontend.jacobians", name) for name in ("jacrev", "jacfwd", "hessian")
-} | {name: ("jtc.frontend.activations", name) for name in ("relu", "gelu", "sigmoid", "silu", "softmax", "log_softmax")}
+} | {name: ("jtc.frontend.activations", name) for name in ("relu", "gelu", "silu", "softmax", "log_softmax")}
 
 # Modules under their public names: `import jtc.nn` and `from jtc.nn import functional` find these.
 _MODULES = {"nn": "jtc.frontend.nn", "optim": "jtc.frontend.optim", "data": "jtc.frontend.data",

@@ -47,6 +47,7 @@ ULP: dict[str, Accuracy] = {
     "sinh": Accuracy(2.4, 2.6, "(e + e / (e + 1)) / 2 with e = expm1 x", _CEPHES_TAYLOR),
     "cosh": Accuracy(1.6, 1.6, "h + 1 / 4h with h = exp(x) / 2", _CEPHES_TAYLOR),
     "tanh": Accuracy(2.8, 2.8, "-e / (2 + e) with e = expm1(-2x)", _CEPHES_TAYLOR),
+    "sigmoid": Accuracy(2.2, 2.2, "1 / (1 + e) with e = exp(-x); e / (1 + e) with e = exp x below 0", _CEPHES_TAYLOR),
     "asinh": Accuracy(2.4, 2.4, "log1p(x + x^2 / (1 + sqrt(x^2 + 1)))", _CEPHES_FDLIBM),
     "acosh": Accuracy(2.2, 2.2, "log1p(t + sqrt(2t + t^2)), t = x - 1", _CEPHES_FDLIBM),
     "atanh": Accuracy(2.5, 2.5, "log1p(2x / (1 - x)) / 2", _CEPHES_FDLIBM),

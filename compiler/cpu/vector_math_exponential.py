@@ -212,6 +212,12 @@ def tanh(x: Value) -> Value:
     return (-e / (e + 2.0)).copysign(x)
 
 
+def sigmoid(x: Value) -> Value:
+    """1 / (1 + e), below 0 e / (1 + e), with e = exp(-|x|), which never overflows."""
+    e = exp(-x.abs())
+    return (x < 0.0).select(e, 1.0) / (e + 1.0)
+
+
 def sinh(x: Value) -> Value:
     a = x.abs()
     e = expm1(a)
@@ -248,4 +254,4 @@ def atanh(x: Value) -> Value:
 
 FUNCTIONS: dict[str, Callable[..., Value]] = {
     "exp": exp, "exp2": exp2, "expm1": expm1, "log": log, "log2": log2, "log10": log10, "log1p": log1p,
-    "tanh": tanh, "sinh": sinh, "cosh": cosh, "asinh": asinh, "acosh": acosh, "atanh": atanh}
+    "tanh": tanh, "sigmoid": sigmoid, "sinh": sinh, "cosh": cosh, "asinh": asinh, "acosh": acosh, "atanh": atanh}

@@ -11,7 +11,8 @@ SHAPES = [(), (1,), (5,), (0,), (3, 4), (2, 0, 3), (2, 1, 7)]
 UNARY = {"exp": np.exp, "exp2": np.exp2, "expm1": np.expm1, "sin": np.sin, "cos": np.cos, "tan": np.tan,
          "atan": np.arctan, "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, "asinh": np.arcsinh, "floor": np.floor,
          "ceil": np.ceil, "trunc": np.trunc, "round": np.round, "abs": np.abs, "sign": np.sign, "negative": np.negative,
-         "square": np.square, "isnan": np.isnan, "isinf": np.isinf, "isfinite": np.isfinite, "positive": np.positive}
+         "square": np.square, "isnan": np.isnan, "isinf": np.isinf, "isfinite": np.isfinite, "positive": np.positive,
+         "sigmoid": lambda x: 1 / (1 + np.exp(-x))}
 POSITIVE = {"log": np.log, "log2": np.log2, "log10": np.log10, "log1p": np.log1p, "sqrt": np.sqrt,
             "reciprocal": np.reciprocal, "rsqrt": lambda x: 1 / np.sqrt(x)}
 BOUNDED = {"asin": np.arcsin, "acos": np.arccos, "atanh": np.arctanh}

@@ -240,3 +240,13 @@ def test_dropout_and_random_numbers():
     y = F.dropout(np.ones(4000, np.float32), 0.25).numpy()
     assert abs((y == 0).mean() - 0.25) < 0.04 and np.allclose(y[y != 0], 1 / 0.75)
     same(F.dropout(first, 0.25, training=False), first.numpy())
+
+
+def test_sigmoid_far_from_0():
+    """Values underflow gradually, and gradients are those of y (1 - y): no infinity on the way."""
+    x = np.array([-1000, -100, -80, 0, 80, 1000], np.float32)
+    y = 1 / (1 + np.exp(-x.astype(np.float64)).clip(max=1e300))
+    np.testing.assert_allclose(jtc.sigmoid(x).numpy(), y, rtol=1e-2, atol=1e-44)
+    for function, wanted in ((jtc.sigmoid, y * (1 - y)), (F.silu, y * (1 + x * (1 - y)))):
+        gradient = jtc.vmap(jtc.grad(function))(jtc.array(x))
+        np.testing.assert_allclose(gradient.numpy(), wanted, rtol=1e-5, atol=1e-35)

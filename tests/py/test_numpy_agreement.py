@@ -84,7 +84,7 @@ def compare(cases: list[tuple[Callable[[Any], Any], tuple[np.ndarray, ...]]], wh
 # ----------------------------------------------------------------------------------------------------- elementwise
 REFERENCES: dict[str, Callable[..., Any]] = {
     "rsqrt": lambda x: 1 / np.sqrt(x), "reciprocal": lambda x: 1 / x, "erf": np.vectorize(math.erf, otypes="d"),
-    "positive": lambda x: x}
+    "positive": lambda x: x, "sigmoid": lambda x: 1 / (1 + np.exp(-np.asarray(x, np.float64)))}
 # Not in the table of scalar functions: the rule by which operands are converted, and the kinds that are taken.
 COMPOSED = {"pow": ("promote", "f"), "square": ("promote", "if"), "reciprocal": ("float", "bif"),
             "positive": ("promote", "bif"), "isfinite": ("test", "bif"), "logaddexp": ("float", "bif"),
