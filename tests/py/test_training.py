@@ -140,6 +140,26 @@ def test_a_value_that_was_read_keeps_its_history():
 
 
 @pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("jitted, programs", [(False, 2), (True, 1)])
+def test_programs_of_two_optimisers(jitted, programs):
+    """Outside of jit each starts its step, as nothing says where an iteration ends; none is compiled again."""
+    generator, critic = nn.Linear(2, 3), nn.Linear(3, 1)
+    first, second = optim.SGD(generator.parameters(), lr=0.1), optim.Adam(critic.parameters(), lr=0.1)
+
+    def step(z, x):
+        fake = generator(z)
+        first.step(jtc.mean((critic(fake) - 1) ** 2))
+        loss = jtc.mean((critic(x) - 1) ** 2) + jtc.mean(critic(jtc.stop_gradient(fake)) ** 2)
+        second.step(loss)
+        return loss
+
+    run = jtc.jit(step) if jitted else step
+    before = statistics.compiled
+    for k in range(3):
+        run(jtc.array(normal(4, 2, seed=k)), jtc.array(normal(4, 3, seed=k))).item()
+        assert statistics.compiled - before == programs
+
+
 def test_the_history_of_state_ends_with_each_step():
     """A loop that keeps all of its losses keeps no batch and no old weights."""
     net, _, step = regression(False)
