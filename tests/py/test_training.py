@@ -60,6 +60,15 @@ def test_steps_of_a_residual_network(monkeypatch, capsys, arguments):
     assert "MB beyond the" in told and ("kernels, " in told) == ("--explain" in arguments)
 
 
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_steps_of_a_recurrent_layer(monkeypatch, capsys, kind):
+    monkeypatch.setenv("JTC_THREADS", "1")                 # which the program sets
+    sizes = ["--steps", "3", "--batch", "2", "--inputs", "3", "--units", "4", "--rounds", "2"]
+    losses = example("train_recurrent").main([kind, *sizes])
+    assert sorted(losses, reverse=True) == losses and losses[0] != losses[-1]
+    assert "jtc: least " in capsys.readouterr().out
+
+
 @pytest.mark.usefixtures("backend")
 def test_a_transformer_writes(monkeypatch, tmp_path):
     writer = example("transformer")
