@@ -81,7 +81,7 @@ def _panels(stage: Stage, read: Access, order: tuple[str, ...], pad: int, dtype:
         problems.append(f"kernel-pack: the guard {missing[0]} lies on axes that the copy does not hold")
     if problems:
         raise PassError("; ".join(problems))
-    values: dict[str, Affine] = {name: Affine() for name in names}
+    values: dict[str, Affine] = {axis: Affine() for axis in sizes}      # others cancel out of the address
     axes: list[Axis] = []
     forms: list[Affine] = []
     shape: list[int] = []

@@ -7,6 +7,8 @@ import pytest
 from schedule_cases import (
     AVX512,
     A,
+    access,
+    axes,
     conv,
     elementwise,
     gather,
@@ -20,7 +22,7 @@ from schedule_cases import (
     softmax,
 )
 
-from jtc.dialects.kernel import Axis, Guard, Kernel, Pack, Program, Schedule
+from jtc.dialects.kernel import Axis, Guard, Kernel, Pack, Program, Schedule, Stage
 from jtc.dialects.target import CpuTarget
 from jtc.passes.base import Pass, PassError, parse_pass
 from jtc.passes.kernel import legality
@@ -79,6 +81,13 @@ def test_pack_ahead_reads_panels():
     assert main.reads[1].shape == (3, 24, 16) and p.buffers["b_packed"].shape == (3, 24, 16)
     assert [str(i) for i in main.reads[1].index] == ["n//16", "k", "n%16"]
     assert [str(g) for g in copy.reads[0].guards] == ["0 <= 16*n_tile + n_place < 40"]
+
+
+def test_a_copy_lacks_the_axes_that_cancel_out_of_the_address():
+    stage = Stage("s", axes("b:1 i:23"), (access("x", (23, 1, 1), A("i"), -A("b"), A("b")),), read(0),
+                  access("y", (1, 23), A("b"), A("i")))
+    copy, _ = (k.stages[0] for k in KernelPack(read=0, order=("i",)).run(program(stage)).kernels)
+    assert copy.sizes == {"i": 23} and [str(i) for i in copy.reads[0].index] == ["i", "0", "0"]
 
 
 def test_pack_ahead_pads_and_permutes():
