@@ -60,8 +60,8 @@ half[: S // 2, :200] = False                    # the first blocks of columns of
 empty = rng.random((S, T)) < 0.7
 empty[::7] = False                              # these rows have nothing at all
 
-MASKS = {"none": None, "causal": np.tri(S, T, dtype=bool), "random": rng.random((S, T)) < 0.5, "late": half,
-         "empty rows": empty, "added": normal(S, T), "added -inf": np.where(half, 0.5, -np.inf).astype(np.float32),
+MASKS = {"none": None, "causal": np.tri(S, T, dtype=bool),
+         "late": half, "empty rows": empty, "added -inf": np.where(half, 0.5, -np.inf).astype(np.float32),
          "one for each head": rng.random((3, S, T)) < 0.8}
 
 
@@ -152,12 +152,13 @@ def test_forms(name: str):
         np.testing.assert_allclose(run(function, *wide, chains="rows"), want, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("dtype, tolerance", ((jtc.bfloat16, 2e-2), (jtc.float16, 2e-3)))
-def test_half_types(dtype, tolerance: float):
-    arrays = [jtc.astype(jtc.array(normal(2, n, 32)), dtype) for n in (40, 300, 300)]
+def test_bfloat16():
+    """Scores, weights and sums are float32 between the products."""
+    arrays = [jtc.astype(jtc.array(normal(4, n, 32)), jtc.bfloat16) for n in (40, 300, 300)]
+    assert is_online(program(attend, *arrays))
     want = expected(*(np.asarray(jtc.astype(a, jtc.float32)) for a in arrays))
     got = jtc.jit(lambda q, k, v: jtc.astype(attend(q, k, v), jtc.float32))(*arrays)
-    np.testing.assert_allclose(np.asarray(got), want, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(np.asarray(got), want, rtol=1e-2, atol=2e-3)
 
 
 @pytest.mark.parametrize("function", (attend, grouped, without_maximum))
@@ -200,13 +201,12 @@ def test_gradients():
         return jtc.sum(attend(q, k, v) ** 2)
 
     got = {}
-    for chains in ("online", "rows", "off"):
+    for chains in ("online", "off"):
         with knobs.use(chains=chains):
             value, gradients = jtc.jit(jtc.value_and_grad(loss, argnums=(0, 1, 2)))(*arrays)
             got[chains] = [np.asarray(x) for x in (value, *gradients)]
-    for chains in ("online", "rows"):
-        for one, two in zip(got[chains], got["off"], strict=True):
-            np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-4)
+    for one, two in zip(got["online"], got["off"], strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-4)
 
 
 REFUSED = {

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 from jtc.dialects.affine import Affine
 from jtc.dialects.dtypes import BOOL
-from jtc.dialects.expr import Expr, acc, const, expr, read, reads_of, rewrite, walk
+from jtc.dialects.expr import Expr, acc, cast, const, expr, read, reads_of, rewrite, walk
 from jtc.dialects.graph import TensorType
 from jtc.dialects.kernel import PARALLEL, Access, Result, Stage
 from jtc.passes.graph.fusion.layout import Refused, in_view
@@ -38,6 +38,8 @@ def normalised_last(parts: list[Part], outside: set[str]) -> list[Part]:
     """The parts with a factor of whole rows outside of the last product, if there is one:
 
     p[i, j] = e[i, j] * c[i];  y[i, d] = sum_j p[i, j] * v[j, d]   ->   y[i, d] = (sum_j e[i, j] * v[j, d]) * c[i]
+
+    Where p is e * c converted to 16 bits, the product takes e as it is, and is converted at its end.
     """
     last = parts[-1].stage
     for number in last.factors() or ():
@@ -47,11 +49,13 @@ def normalised_last(parts: list[Part], outside: set[str]) -> list[Part]:
             reads = list(last.reads)
             reads[number] = whole
             reads.append(factor)
-            dtype = last.body.dtype
-            scaled = expr(fn, (acc(dtype), read(len(reads) - 1, factor.dtype)), dtype)
-            end = _with_acc(last.epilogue or acc(dtype), scaled)
-            merged = replace(last, reads=tuple(reads), epilogue=end, ops=maker.ops + last.ops,
-                             locs=tuple(dict.fromkeys(maker.locs + last.locs)))
+            dtype = whole.dtype
+            sides = tuple(read(number, dtype) if number in reads_of(side) else cast(side, dtype)
+                          for side in last.body.args)
+            scaled = cast(expr(fn, (acc(dtype), read(len(reads) - 1, factor.dtype)), dtype), last.body.dtype)
+            end = _with_acc(last.epilogue or acc(last.body.dtype), scaled)
+            merged = replace(last, reads=tuple(reads), body=expr("mul", sides, dtype), epilogue=end,
+                             ops=maker.ops + last.ops, locs=tuple(dict.fromkeys(maker.locs + last.locs)))
             return [*(p for p in parts[:-1] if p.stage is not maker), replace(parts[-1], stage=merged)]
     return parts
 
@@ -62,16 +66,18 @@ def _scaled(parts: Sequence[Part], last: Stage, number: int, outside: set[str]
     would read them; and the function that does it."""
     used = last.reads[number]
     maker = next((p.stage for p in parts if p.stage.write.buffer == used.buffer), None)
-    if maker is None or maker.reduce is not None or maker.more or maker.accumulate or used.buffer in outside \
-            or maker.body.fn not in ("mul", "div") or any(a.fn != "read" for a in maker.body.args) \
-            or maker.body.dtype is not last.body.dtype \
+    if maker is None or maker.reduce is not None or maker.more or maker.accumulate or used.buffer in outside:
+        return None
+    value = maker.body.args[0] if maker.body.fn == "cast" else maker.body
+    if value.fn not in ("mul", "div") or any(a.fn != "read" for a in value.args) or not value.dtype.is_float \
+            or value.dtype.bytes < last.body.dtype.bytes \
             or sum(a.buffer == used.buffer for p in parts for a in p.stage.reads) > 1:
         return None
     names = _axes_at(maker.write, used, last)
     if names is None or names.keys() != maker.sizes.keys():
         return None
-    sides = [maker.reads[a.attr] for a in maker.body.args]
-    wholes = sides if maker.body.fn == "mul" else sides[:1]
+    sides = [maker.reads[a.attr] for a in value.args]
+    wholes = sides if value.fn == "mul" else sides[:1]
     whole = next((s for s in wholes if s.axes == names.keys()), None)
     factor = next((s for s in sides if s is not whole), None)
     reduced = set(last.reductions)
@@ -79,7 +85,7 @@ def _scaled(parts: Sequence[Part], last: Stage, number: int, outside: set[str]
             or factor.guards or factor.gather:
         return None
     moved = {old: Affine.axis(new) for old, new in names.items()}
-    return maker, _moved(whole, moved), _moved(factor, moved), maker.body.fn
+    return maker, _moved(whole, moved), _moved(factor, moved), value.fn
 
 
 def _with_acc(root: Expr, value: Expr) -> Expr:
