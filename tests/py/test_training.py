@@ -60,6 +60,7 @@ def test_steps_of_a_residual_network(monkeypatch, capsys, arguments):
     assert "MB beyond the" in told and ("kernels, " in told) == ("--explain" in arguments)
 
 
+@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
 def test_steps_of_a_recurrent_layer(monkeypatch, capsys, kind):
     monkeypatch.setenv("JTC_THREADS", "1")                 # which the program sets
