@@ -47,8 +47,8 @@ class Settings:
     """What compilation depends on besides the program.
 
     optimize  LLVM's effort, 0 to 3; strict: keep the arithmetic as written; verify: check the IR after every pass
-    fusion, chains, winograd, packing, reuse  the knobs of these names: what is merged, which products with others,
-              computed in transformed tiles, copied into panels, and kept in shared memory
+    fusion, chains, carry, winograd, packing, reuse  the knobs of these names: what is merged, which products with
+              others, computed in transformed tiles, copied into panels, and kept in shared memory
     reduction  the kind that reductions take where they can, or auto
     tuned     identity of a kernel -> schedules that were measured to be better than the default ones
     watch     called as watch(kind, name, seconds, value) after every pass ("pass") and every kernel's step ("kernel")
@@ -61,6 +61,7 @@ class Settings:
     verify: bool = True
     fusion: str = "full"
     chains: str = "online"
+    carry: bool = False
     winograd: str = "auto"
     packing: bool = True
     reduction: str = "auto"

@@ -12,8 +12,8 @@ kinds of reads:
 * by kernels after this one: there are none, which `kernel-update-in-place` makes sure of
 * by this kernel: `old` is read only by the stage that writes `new`, at the element that it writes, once the reduction
   at that point is finished.  Every point of a stage is computed once, by one thread, and loads before it stores any of
-  its results; points write different elements; so no other point reads what this one has written.  `refusal` checks
-  this.
+  its results; points write different elements; so no other point reads what this one has written.  Stages after it that
+  read `new` find there what they would find anywhere else.  `refusal` checks this.
 
 The emitter has two duties where a kernel is in place: partial results of a reduction do not wait in the buffer that is
 written, and the two pointers are not said to be distinct.
@@ -31,9 +31,10 @@ def refusal(kernel: Kernel, new: str, old: str) -> str:
         return "one of them lives inside of the kernel"
     if new not in kernel.written or old not in kernel.read:
         return f"it does not read {old} and write {new}"
-    stages = [s for s in kernel.stages if any(a.buffer in (new, old) for a in s.accesses)]
+    stages = [s for s in kernel.stages
+              if old in {a.buffer for a in s.reads} or new in {a.buffer for a in s.writes}]
     if len(stages) > 1:
-        return "several stages touch them"
+        return f"several stages read {old} or write {new}"
     stage, = stages
     if stage.accumulate or stage.scan:
         return "a scatter and a scan write while they read"

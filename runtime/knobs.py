@@ -162,6 +162,9 @@ KNOBS: dict[str, Knob] = {
         Knob("chains", _choice("online", "rows", "off"), "online", "online, rows or off",
              "two products and what reduces rows between them (attention) as one kernel: as blocks of columns come by, "
              "with whole rows, or as kernels of their own; strict takes rows for online", cache_key=True),
+        Knob("carry", _boolean, False, _FLAG,
+             "the update of a weight and the product of the next step that reads it as one kernel, in programs of "
+             "several steps (`unroll`)", cache_key=True),
         Knob("winograd", _choice("auto", "off", "2", "4"), "auto", "auto, off, 2 or 4",
              "3 x 3 convolutions by Winograd's algorithm: where it is estimated to gain, never, or all in tiles of "
              "2 x 2 or 4 x 4 (larger rounding errors)", cache_key=True),

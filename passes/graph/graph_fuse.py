@@ -28,6 +28,8 @@ class GraphFuse(Pass):
     chains  two products with what reduces the rows of the first between them, as attention, are one kernel: online, as
             blocks of columns come by, with running maxima and sums; rows: whole rows at a time, which leaves the
             arithmetic as it is; off: kernels of their own.  Only with full fusion
+    carry   a product that replaces state, and one that reads the new value, are one kernel where that is possible: the
+            update of a weight and the next step.  Only with full fusion
     strict  keep the arithmetic as written: rows in place of online
     Assumes a graph without composite ops (graph-expand) and without unknown dimensions.  Kernels come in launch order;
     `Kernel.reasons` says why each ends where it does.
@@ -36,6 +38,7 @@ class GraphFuse(Pass):
     name: ClassVar[str] = "graph-fuse"
     fusion: str = "full"
     chains: str = "online"
+    carry: bool = False
     strict: bool = False
 
     def run(self, module: Graph | Program) -> Program:
@@ -55,7 +58,7 @@ class GraphFuse(Pass):
         outputs = copies(graph.outputs)
         plan, built, names = build_all(graph, outputs, self.fusion == "none")
         chains = "rows" if self.strict and self.chains == "online" else self.chains
-        return assemble(graph, outputs, plan, built, names, self.fusion == "full", chains)
+        return assemble(graph, outputs, plan, built, names, self.fusion == "full", chains, self.carry)
 
 
 def copies(outputs: list[Node]) -> list[Node]:

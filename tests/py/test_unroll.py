@@ -73,3 +73,30 @@ def test_a_step_and_the_next_are_one_program():
     updated = [w for k in report.kernels for w in k.writes if "16x16" in w]
     assert len(updated) == 4 and all(" over " in w for w in updated)        # all in the place of the parameter
     assert [w for k in report.kernels for w in k.writes if w.startswith("out")] and report.memory > 0
+
+
+def test_an_update_and_the_next_step_share_a_kernel():
+    """Where that is asked for; then the same numbers, bit for bit, and parameters in the same place."""
+    def steps(**options):
+        jtc.random.seed(0)
+        net = nn.Sequential(nn.Linear(40, 456), nn.ReLU(), nn.Linear(456, 3))
+        opt = optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+
+        def step(x, t):
+            loss = nn.functional.mse_loss(net(x), t)
+            opt.step(loss)
+            return loss
+
+        return net, jtc.jit(step, unroll=3, **options)
+
+    batches = normal(3, 24, 40), normal(3, 24, 3, seed=1)
+    (net, apart), (other, joined) = steps(carry=False), steps(carry=True)
+    for _ in range(2):
+        np.testing.assert_array_equal(apart(*batches).numpy(), joined(*batches).numpy())
+    for one, two in zip(net.parameters(), other.parameters(), strict=True):
+        np.testing.assert_array_equal(one.numpy(), two.numpy())
+    with knobs.use(carry=True):
+        report = jtc.explain(steps()[1], *batches)
+    both = [k for k in report.kernels if sum(" over " in w and "456x40" in w for w in k.writes) and len(k.stages) == 2]
+    assert len(both) == 2 and "i0:456 by 56" in str(report)
+    assert not [w for k in report.kernels for w in k.writes if "456x40" in w and " over " not in w]

@@ -21,9 +21,9 @@ _SILENT = frozenset({"read", "const", "acc", "index", "inbounds", "cast", "where
 
 
 def assemble(graph: Graph, outputs: Sequence[Node], plan: Plan, built: Mapping[int, Built], names: Mapping[int, str],
-             grouped: bool, chains: str) -> Program:
+             grouped: bool, chains: str, carry: bool) -> Program:
     """The program of all stages.  grouped: whether stages are; chains: how products with reduced rows between them are
-    (see chain.CHAINS)."""
+    (see chain.CHAINS); carry: whether those that replace state are joined with those that read it."""
     fixed = weight_only(plan.order)
     types: dict[str, TensorType] = {names[id(n)]: n.type for n in plan.order if plan.has_buffer(n)}
     written = [names[id(n)] for n in outputs]
@@ -31,7 +31,7 @@ def assemble(graph: Graph, outputs: Sequence[Node], plan: Plan, built: Mapping[i
                          for n in plan.roots()], written)
     updates = {written[new]: names[id(graph.inputs[old])] for new, old in graph.updates.items()}
     if grouped:
-        units = group(units, written, types, updates, chains)
+        units = group(units, written, types, updates, chains, carry)
     recorded = {names[id(n)]: n.order for n in plan.order if plan.has_buffer(n)}
     units = launch_order(units, written, types, recorded, updates)
     reasons = {names[key]: text for key, text in plan.reasons.items()}

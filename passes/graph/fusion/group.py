@@ -5,10 +5,10 @@ first wrote in that iteration (layout.py says which axes those are).  A value th
 iteration (or one block of iterations) and never reaches memory: softmax, layer_norm and batch_norm are one kernel each.
 
 Scatters and scans stay alone: they need loops of their own.  So do contractions, but for two with what reduces the rows
-of the first between them (chain.py).  A group needs buffers that fit into the second-level cache, and either no more
-than SMALL points in all, or MIN_ITERATIONS shared iterations.  Without a reduction only stages of equal size are
-joined, and large ones only where they share all axes: an optimiser's state and parameter are then read once for the
-update of all.
+of the first between them (chain.py), and for one that replaces state with one that reads the new value (update.py).
+A group needs buffers that fit into the second-level cache, and either no more than SMALL points in all, or
+MIN_ITERATIONS shared iterations.  Without a reduction only stages of equal size are joined, and large ones only where
+they share all axes: an optimiser's state and parameter are then read once for the update of all.
 
 Where an update is made of a result element by element, both are results of one stage (results.py) before that.
 
@@ -30,19 +30,22 @@ from jtc.passes.graph.fusion.order import replaced
 from jtc.passes.graph.fusion.results import join_results
 from jtc.passes.graph.fusion.rows import keep_rows
 from jtc.passes.graph.fusion.units import Unit, Units
+from jtc.passes.graph.fusion.update import updated
 
 
 def group(units: Sequence[Unit], outputs: Iterable[str], types: dict[str, TensorType],
-          updates: Mapping[str, str] = MappingProxyType({}), chains: str = "off") -> list[Unit]:
+          updates: Mapping[str, str] = MappingProxyType({}), chains: str = "off", carry: bool = False
+          ) -> list[Unit]:
     """The units with as many as possible joined, in an order in which they can run.
 
     units: producers before readers; outputs: buffers that are read outside; types: of every buffer, to which
-    those that chains add are added; updates: output -> the input whose next value it is; chains: see chain.CHAINS.
+    those that chains add are added; updates: output -> the input whose next value it is; chains: see chain.CHAINS;
+    carry: whether an update of state may be joined with the product that reads the new value.
     """
     wanted = set(outputs)
     units = keep_rows(units, wanted)
     before = {link.new: link.old for link in replaced(units, types, updates)}
-    return _Grouping(join_results(units, wanted | before.keys(), wanted), wanted, types, before).run(chains)
+    return _Grouping(join_results(units, wanted | before.keys(), wanted), wanted, types, before).run(chains, carry)
 
 
 class _Grouping:
@@ -55,13 +58,15 @@ class _Grouping:
         self.alone = {n: "many tensors are written into one" if u.apart else _alone(u.stages)
                       for n, u in self.held.units.items()}
 
-    def run(self, chains: str) -> list[Unit]:
+    def run(self, chains: str, carry: bool) -> list[Unit]:
         for n in range(len(self.held.units)):
             self.held.enter(n)
             self.with_producers(n)
             self.with_siblings(n)
         if chains != "off":
             self.join_chains(chains)
+        if carry:
+            self.join_updates()
         self.side_by_side()
         return self.held.in_order()
 
@@ -83,6 +88,28 @@ class _Grouping:
                 held.merge(p, n, unit)
                 break
 
+    def join_updates(self) -> None:
+        """Join a product that replaces state, as the update of a weight does, and a product that reads the new value.
+        """
+        held = self.held
+        for n in sorted(held.units):
+            for p in held.producers(n) if n in held.units and _is_product(held.units[n]) else ():
+                one, two = held.units[p], held.units[n]
+                state = set(one.written) & set(two.read) & self.before.keys()
+                if not _is_product(one) or one.fixed != two.fixed or not state:
+                    continue
+                try:
+                    if held.between(p, n):
+                        raise Refused("another kernel runs between them")
+                    self.check_state((one, two))
+                    layout = updated(self.facts[id(one.stages[0])], self.facts[id(two.stages[0])])
+                except Refused as reason:
+                    _refuse(one, two, reason)
+                    continue
+                refused = [r for r in one.refused if not r[1].startswith(f"{two.stages[0].write.buffer} ")]
+                held.merge(p, n, Unit([*one.stages, *two.stages], one.fixed, refused + two.refused, layout))
+                break
+
     def chained(self, members: tuple[int, int, int], how: str) -> Unit:
         """One unit of two products and what is between them.  Raises Refused."""
         held, units = self.held, [self.held.units[n] for n in members]
@@ -92,10 +119,7 @@ class _Grouping:
         first, middle, last = members
         if held.between(first, middle) or held.between(middle, last) or held.between(first, last, but=middle):
             raise Refused("another kernel runs between them")
-        for unit in units:
-            for old in {self.before[b] for b in unit.written if b in self.before}:
-                if any(old in other.read for other in units if other is not unit):
-                    raise Refused(f"{old} is read by a stage before the one that replaces it in its memory")
+        self.check_state(units)
         facts = in_order([self.facts[id(s)] for s in stages])
         outside = {b for u in units for b in u.written
                    if b in self.outputs or held.readers.get(b, set()) - set(members)}
@@ -106,6 +130,13 @@ class _Grouping:
         if found.note:
             refused.append((found.stages[-1].write.buffer, found.note))
         return Unit(found.stages, units[-1].fixed, refused, found.layout)
+
+    def check_state(self, units: Sequence[Unit]) -> None:
+        """Raise Refused where one of the units replaces in its memory what another one reads."""
+        for unit in units:
+            for old in {self.before[b] for b in unit.written if b in self.before}:
+                if any(old in other.read for other in units if other is not unit):
+                    raise Refused(f"{old} is read by a stage before the one that replaces it in its memory")
 
     def side_by_side(self) -> None:
         """Put small units that share no axes, and of which nothing is read, into one kernel after the other."""

@@ -300,6 +300,8 @@ class Nest:
                 changed = changed or trips > 1 and axis in form
                 times *= trips if changed else 1
             total = each * _elements(form, view.free)
+            if form is forms[1] and view.stage.reads[self.narrow.number].buffer in view.kernel.written and not changed:
+                continue                # an earlier stage has left it in the second-level cache
             moved, cost = part * times, L3_BYTE if total <= L3 else MEMORY_BYTE
             if form is forms[0]:        # the inner loop waits for panels: for all, or for those of a pack that return
                 panels = max(0.0, moved - total) if self.wide.pack and not alone else moved
