@@ -245,7 +245,7 @@ def test_dropout_and_random_numbers():
 def test_sigmoid_far_from_0():
     """Values underflow gradually, and gradients are those of y (1 - y): no infinity on the way."""
     x = np.array([-1000, -100, -80, 0, 80, 1000], np.float32)
-    y = 1 / (1 + np.exp(-x.astype(np.float64)).clip(max=1e300))
+    y = 1 / (1 + np.exp(np.minimum(-x.astype(np.float64), 700)))
     np.testing.assert_allclose(jtc.sigmoid(x).numpy(), y, rtol=1e-2, atol=1e-44)
     for function, wanted in ((jtc.sigmoid, y * (1 - y)), (F.silu, y * (1 + x * (1 - y)))):
         gradient = jtc.vmap(jtc.grad(function))(jtc.array(x))
