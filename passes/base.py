@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from abc import ABC, abstractmethod
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, ClassVar
 
@@ -34,13 +35,14 @@ def need_program(module: Graph | Program, name: str) -> Program:
 
 
 @dataclass(frozen=True)
-class Pass:
+class Pass(ABC):
     """Base class.  Subclasses set `name` ("level-verb") and implement `run`."""
 
     name: ClassVar[str]
 
+    @abstractmethod
     def run(self, module: Graph | Program) -> Graph | Program:
-        raise NotImplementedError(f"{type(self).__name__} does not define run")
+        """The new module.  Raises PassError where the pass is not legal there."""
 
     @classmethod
     def summary(cls) -> str:
@@ -54,8 +56,9 @@ class StagePass(Pass):
     kernel: str = ""
     stage: str = ""
 
+    @abstractmethod
     def run_stage(self, stage: Stage, kernel: Kernel, program: Program) -> Stage:
-        raise NotImplementedError(f"{type(self).__name__} does not define run_stage")
+        """The new stage.  Raises PassError."""
 
     def run(self, module: Graph | Program) -> Program:
         program, kernels = need_program(module, self.name), []

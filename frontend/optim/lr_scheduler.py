@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,8 +11,8 @@ from jtc.frontend.optim.optimizer import Optimizer
 from jtc.frontend.trace import input_error
 
 
-class LRScheduler:
-    """Base class: a subclass defines `rate`, or `rate_of` where groups differ in more than their first rate.
+class LRScheduler(ABC):
+    """Base class: a subclass defines `rate_of`.
 
     last_epoch  steps so far
     base_lrs    the learning rates of the groups at the start
@@ -24,9 +25,9 @@ class LRScheduler:
         self.base_lrs = [float(group["lr"]) for group in optimizer.param_groups]
         self._set()
 
-    def rate(self, base: float, epoch: int) -> float:
-        """The learning rate after `epoch` steps, where it was `base` at the start."""
-        raise NotImplementedError(f"{type(self).__name__} defines neither rate nor rate_of")
+    @abstractmethod
+    def rate_of(self, number: int, base: float, epoch: int) -> float:
+        """The learning rate of the group `number` after `epoch` steps, where it was `base` at the start."""
 
     def step(self) -> None:
         """Set the learning rates of the next epoch (or batch, as the schedule counts)."""
@@ -36,10 +37,6 @@ class LRScheduler:
     def _set(self) -> None:
         for number, (group, base) in enumerate(zip(self.optimizer.param_groups, self.base_lrs)):
             group["lr"] = self.rate_of(number, base, self.last_epoch)
-
-    def rate_of(self, number: int, base: float, epoch: int) -> float:
-        """`rate` for the group `number`."""
-        return self.rate(base, epoch)
 
     def get_last_lr(self) -> list[float]:
         """The learning rates of the groups now."""
@@ -69,7 +66,18 @@ class LambdaLR(LRScheduler):
         return base * self.lr_lambdas[number](epoch)
 
 
-class StepLR(LRScheduler):
+class _OneForAll(LRScheduler):
+    """A schedule whose groups differ in their first rate only."""
+
+    @abstractmethod
+    def rate(self, base: float, epoch: int) -> float:
+        """The learning rate after `epoch` steps, where it was `base` at the start."""
+
+    def rate_of(self, number: int, base: float, epoch: int) -> float:
+        return self.rate(base, epoch)
+
+
+class StepLR(_OneForAll):
     """base * gamma ** (epoch // step_size)."""
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1):
@@ -81,7 +89,7 @@ class StepLR(LRScheduler):
         return base * self.gamma ** (epoch // self.step_size)
 
 
-class MultiStepLR(LRScheduler):
+class MultiStepLR(_OneForAll):
     """base * gamma ** (number of milestones reached)."""
 
     def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1):
@@ -92,7 +100,7 @@ class MultiStepLR(LRScheduler):
         return base * self.gamma ** sum(m <= epoch for m in self.milestones)
 
 
-class ExponentialLR(LRScheduler):
+class ExponentialLR(_OneForAll):
     """base * gamma ** epoch."""
 
     def __init__(self, optimizer: Optimizer, gamma: float):
@@ -103,7 +111,7 @@ class ExponentialLR(LRScheduler):
         return base * self.gamma ** epoch
 
 
-class ConstantLR(LRScheduler):
+class ConstantLR(_OneForAll):
     """base * factor for total_iters steps, then base."""
 
     def __init__(self, optimizer: Optimizer, factor: float = 1 / 3, total_iters: int = 5):
@@ -114,7 +122,7 @@ class ConstantLR(LRScheduler):
         return base * (self.factor if epoch < self.total_iters else 1.0)
 
 
-class LinearLR(LRScheduler):
+class LinearLR(_OneForAll):
     """base times a factor that goes in a straight line from start_factor to end_factor in total_iters steps."""
 
     def __init__(self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0,
@@ -130,7 +138,7 @@ class LinearLR(LRScheduler):
         return base * (self.start_factor + (self.end_factor - self.start_factor) * done)
 
 
-class PolynomialLR(LRScheduler):
+class PolynomialLR(_OneForAll):
     """base * (1 - epoch / total_iters) ** power, 0 after total_iters steps."""
 
     def __init__(self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0):
@@ -142,7 +150,7 @@ class PolynomialLR(LRScheduler):
         return base * (1 - min(epoch, self.total_iters) / self.total_iters) ** self.power
 
 
-class CosineAnnealingLR(LRScheduler):
+class CosineAnnealingLR(_OneForAll):
     """From base to eta_min along half a cosine of T_max steps, and back.
 
     Source: Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", 2017.

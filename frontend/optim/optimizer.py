@@ -1,6 +1,7 @@
 """`Optimizer`: what all optimisers share."""
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ from jtc.frontend.tensor import Tensor
 from jtc.frontend.trace import changed, current_tracer, input_error, trace_error
 
 
-class Optimizer:
+class Optimizer(ABC):
     """Base class.  A subclass gives its options to __init__, and defines `slots` and `update_parameter`.
 
     param_groups   dicts with "params" and options; assigning to an option takes effect in the next step
@@ -55,10 +56,10 @@ class Optimizer:
         """Whether the rule needs the number of the step."""
         return self.saves_step
 
+    @abstractmethod
     def update_parameter(self, parameter: Parameter, gradient: Tensor, state: Mapping[str, Tensor],
                          group: ParamGroup, step: Tensor) -> None:
         """Assign the parameter's next value and that of its state; `step` counts from 1."""
-        raise NotImplementedError(f"{type(self).__name__} does not define update_parameter")
 
     # ------------------------------------------------------------------------------------------------------ the public
     def add_param_group(self, group: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """What the passes that edit one schedule share: the scalar schedule they start from, and the check after the edit."""
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, replace
 
 from jtc.dialects.kernel import Kernel, Program, Schedule, Stage
@@ -18,9 +19,9 @@ def scalar_schedule(stage: Stage) -> Schedule:
 class SchedulePass(StagePass):
     """A pass that changes the schedule of a stage and nothing else; a result that is not legal is refused."""
 
+    @abstractmethod
     def edit(self, schedule: Schedule, stage: Stage, kernel: Kernel) -> Schedule:
         """The schedule after the pass; legality is checked afterwards."""
-        raise NotImplementedError(f"{type(self).__name__} does not define edit")
 
     def run_stage(self, stage: Stage, kernel: Kernel, program: Program) -> Stage:
         edited = replace(stage, schedule=self.edit(stage.schedule or scalar_schedule(stage), stage, kernel))

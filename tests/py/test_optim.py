@@ -115,9 +115,9 @@ def test_what_is_refused():
 
 def test_base_classes_say_what_is_missing():
     p = nn.Parameter(np.zeros(2, np.float32))
-    with pytest.raises(NotImplementedError, match="Optimizer does not define update_parameter"):
-        optim.Optimizer([p], {}).step(jtc.sum(p))
-    with pytest.raises(NotImplementedError, match="LRScheduler defines neither rate nor rate_of"):
+    with pytest.raises(TypeError, match="Optimizer .*update_parameter"):
+        optim.Optimizer([p], {})
+    with pytest.raises(TypeError, match="LRScheduler .*rate_of"):
         optim.lr_scheduler.LRScheduler(optim.SGD([p]))
 
 
