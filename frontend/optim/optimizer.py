@@ -45,7 +45,7 @@ class Optimizer(ABC):
             self.add_param_group(group)
 
     # ------------------------------------------------------------------------------------------- what a rule defines
-    def check_options(self, group: ParamGroup) -> None:
+    def check_options(self, group: ParamGroup) -> None:  # noqa: B027  most rules refuse nothing
         """Raise InputError for options that make no sense."""
 
     def slots(self, group: ParamGroup) -> Mapping[str, float]:
