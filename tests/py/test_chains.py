@@ -65,6 +65,21 @@ MASKS = {"none": None, "causal": np.tri(S, T, dtype=bool),
          "one for each head": rng.random((3, S, T)) < 0.8}
 
 
+def test_a_maximum_of_other_values_bounds_no_terms():
+    """Where the first columns have none, exp(s - 0) would be infinite, and NaN once it is masked."""
+    q, k, v = np.full((2, S, D), 2.5, np.float32), 2.5 + 0.01 * normal(2, T, D), normal(2, T, D)
+    mask = np.arange(T) >= 200
+
+    def late(q, k, v, mask):
+        s = q @ k.mT
+        e = jtc.exp(s - jtc.max(jtc.where(mask, s, -np.inf), axis=-1, keepdims=True)) * mask.astype("float32")
+        return e / jtc.sum(e, axis=-1, keepdims=True) @ v
+
+    assert not is_online(program(late, q, k, v, mask))
+    found = run(late, q, k, v, mask)
+    np.testing.assert_allclose(found, run(late, q, k, v, mask, chains="off"), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", MASKS)
 def test_masks(name: str):
     q, k, v, mask = normal(3, S, D), normal(3, T, D), normal(3, T, D + 3), MASKS[name]

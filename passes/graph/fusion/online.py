@@ -8,8 +8,9 @@ calculation for softmax", 2018; T. Dao and others, "FlashAttention", 2022.
 
 It is found by what the stages compute, not by what they are called.  The terms of every sum over columns either do not
 depend on a maximum over columns, or scale with exp(-m).  Maxima and sums themselves are what other stages read at the
-end of a row only.  A row whose maximum is -inf so far has only terms exp(-inf) = 0; with exp(x - 0) in place of
-exp(x - m) they are just that, and a row that ends so is 0 / 0 = NaN, as it is when computed at once.
+end of a row only.  Maxima are taken of just what they are subtracted from, so that no term is above 1.  A row whose
+maximum is -inf so far has only terms exp(-inf) = 0; with exp(x - 0) in place of exp(x - m) they are just that, and a
+row that ends so is 0 / 0 = NaN, as it is when computed at once.
 """
 from __future__ import annotations
 
@@ -108,6 +109,20 @@ def _axes_at(write: Access, used: Access, reader: Stage) -> dict[str, str] | Non
     return names if len(set(names.values())) == len(names) else None
 
 
+def _same(a: Expr, one: Stage, b: Expr, two: Stage, names: dict[str, Affine]) -> bool:
+    """Whether expressions of two stages have the same value, where `names` gives the axes of the second for those of
+    the first."""
+    if a.fn != b.fn or a.dtype is not b.dtype:
+        return False
+    if a.fn == "read":
+        x, y = one.reads[a.attr], two.reads[b.attr]
+        guards = {(g.index.substitute(names), g.size) for g in x.guards}
+        return x.buffer == y.buffer and x.flat.substitute(names) == y.flat and x.fill == y.fill \
+            and guards == {(g.index, g.size) for g in y.guards} and not x.gather and not y.gather
+    mine = a.attr.substitute(names) if isinstance(a.attr, Affine) else a.attr
+    return mine == b.attr and all(_same(x, one, y, two, names) for x, y in zip(a.args, b.args, strict=True))
+
+
 def _moved(access: Access, forms: dict[str, Affine]) -> Access:
     return replace(access, index=tuple(form.substitute(forms) for form in access.index))
 
@@ -198,7 +213,7 @@ class _Running:
     def maximum(self, part: Part) -> list[Part]:
         """A running maximum, and a stage that makes of it what sums need."""
         stage, m = part.stage, part.stage.write
-        if self.scale_of(stage, stage.body):
+        if self.scale_of(part, stage.body):
             raise Refused("a maximum is taken of what depends on another one")
         old, finite, shrink = (self.local(m, what) for what in ("before", "finite", "shrink"))
         self.maxima[m.buffer], self.finite[m.buffer], self.shrink[m.buffer] = part, finite.buffer, shrink.buffer
@@ -220,7 +235,7 @@ class _Running:
     def scaled(self, part: Part, reduced: bool) -> Part:
         """The part with finite maxima, whose sums shrink with them."""
         stage = part.stage
-        scale = self.scale_of(stage, stage.body)
+        scale = self.scale_of(part, stage.body)
         for access in stage.writes:
             if part.columns in access.axes and scale:
                 self.scales[access.buffer] = scale
@@ -243,8 +258,16 @@ class _Running:
             stage = replace(stage, reads=tuple(reads), rescale=read(len(reads) - 1, write.dtype))
         return replace(part, stage=stage)
 
-    def scale_of(self, stage: Stage, root: Expr) -> str:
+    def bounds(self, buffer: str, part: Part, value: Expr) -> bool:
+        """Whether a maximum is that of `value`: else exp(value - m) may overflow where m is still small."""
+        maximum = self.maxima[buffer]
+        axes = zip((*maximum.rows, maximum.columns), (*part.rows, part.columns))
+        names = {old: Affine.axis(new) for old, new in axes}
+        return _same(maximum.stage.body, maximum.stage, value, part.stage, names)
+
+    def scale_of(self, part: Part, root: Expr) -> str:
         """The maximum m with whose exp(-m) a value scales; "" where it does not depend on one.  Raises Refused."""
+        stage = part.stage
         found: dict[Expr, str] = {}
         for e in walk(root):
             inner = [found[a] for a in e.args]
@@ -253,6 +276,8 @@ class _Running:
                 found[e] = f"={buffer}" if buffer in self.maxima else self.scales.get(buffer, "")
             elif e.fn == "sub" and inner[0] == "" and inner[1].startswith("="):
                 found[e] = f"-{inner[1][1:]}"
+                if not self.bounds(inner[1][1:], part, e.args[0]):
+                    raise Refused("a maximum is subtracted from other values than it is taken of")
             elif e.fn == "exp" and inner[0].startswith("-"):
                 found[e] = inner[0][1:]
             elif not any(inner):
