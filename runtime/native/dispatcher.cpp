@@ -25,6 +25,9 @@ struct Signature {
     size_t results;                                 // outputs that the caller sees
     nb::object wrap;
 
+    // Note whose memory the executable lets their next values take.
+    void find_replaced();
+
     bool blocked() const {  // by its guard
         return held.is_valid() && PyList_GET_ITEM(held.ptr(), 0) != PyList_GET_ITEM(current.ptr(), 0);
     }
@@ -40,6 +43,7 @@ public:
 
     void add(nb::sequence arguments, std::shared_ptr<Executable> executable, nb::sequence captured, nb::object wrap,
              std::vector<std::pair<size_t, size_t>> writes, nb::object guard, nb::object results);
+    void replace(const std::shared_ptr<Executable>& old, const std::shared_ptr<Executable>& made);
     PyObject* call(PyObject* args, PyObject* kwargs);
 
     nb::object slow;
@@ -94,6 +98,14 @@ bool same_value(PyObject* a, PyObject* b) {
     return PyObject_RichCompareBool(a, b, Py_EQ) == 1;
 }
 
+void Signature::find_replaced() {
+    replaced.assign(captured.size(), false);
+    for (const auto& [target, output] : writes)
+        for (const auto& [place, input] : executable->updates)
+            if (place == output && input + captured.size() == executable->inputs.size() + target)
+                replaced[target] = true;
+}
+
 void Dispatcher::add(nb::sequence arguments, std::shared_ptr<Executable> executable, nb::sequence captured,
                      nb::object wrap, std::vector<std::pair<size_t, size_t>> writes, nb::object guard,
                      nb::object results) {
@@ -107,11 +119,6 @@ void Dispatcher::add(nb::sequence arguments, std::shared_ptr<Executable> executa
         if (target >= signature->captured.size() || output >= executable->outputs.size())
             throw nb::value_error("a write names a captured tensor or an output that is not there");
     signature->writes = std::move(writes);
-    signature->replaced.resize(signature->captured.size());
-    for (const auto& [target, output] : signature->writes)
-        for (const auto& [place, input] : executable->updates)
-            if (place == output && input + signature->captured.size() == executable->inputs.size() + target)
-                signature->replaced[target] = true;
     signature->results = results.is_none() ? executable->outputs.size() : nb::cast<size_t>(results);
     if (signature->results > executable->outputs.size()) throw nb::value_error("more results than outputs");
     if (!guard.is_none()) {
@@ -139,8 +146,28 @@ void Dispatcher::add(nb::sequence arguments, std::shared_ptr<Executable> executa
         throw InputError(executable->name + " takes " + std::to_string(executable->inputs.size()) +
                          " inputs, the signature has " + std::to_string(tensors));
     signature->executable = std::move(executable);
+    signature->find_replaced();
     signature->wrap = std::move(wrap);
     signatures.insert(signatures.begin(), std::move(signature));
+}
+
+// Calls under way keep the signature that they have found.
+void Dispatcher::replace(const std::shared_ptr<Executable>& old, const std::shared_ptr<Executable>& made) {
+    const auto types = [](const Executable& e, const std::vector<int>& numbers) {
+        std::vector<const TensorType*> found;
+        for (int i : numbers) found.push_back(e.buffers[size_t(i)].type);
+        return found;
+    };
+    if (types(*old, old->inputs) != types(*made, made->inputs) ||
+        types(*old, old->outputs) != types(*made, made->outputs))
+        throw InputError(made->name + " takes or gives other types than " + old->name);
+    for (auto& signature : signatures)
+        if (signature->executable == old) {
+            auto changed = std::make_shared<Signature>(*signature);
+            changed->executable = made;
+            changed->find_replaced();
+            signature = std::move(changed);
+        }
 }
 
 bool Dispatcher::bypassed() const {
@@ -341,6 +368,8 @@ void bind_dispatcher(nb::module_& m) {
              "         in the old one's memory where the plan allows that (`updates`) and nobody else holds it\n"
              "guard    two lists of one item; while their items are different objects the signature fits nothing\n"
              "results  how many of the outputs, from the first, are results (None: all)")
+        .def("replace", &Dispatcher::replace, nb::arg("old"), nb::arg("new"),
+             "From the next call on, run `new` where `old` was run: a program with the same inputs and outputs.")
         .def(
             "clear",
             [](Dispatcher& self) {

@@ -18,6 +18,7 @@ pytestmark = needs_compiler
 
 SOURCE = """
 KERNEL(add) { for (int64_t i = begin; i < end; i++) F(2)[i] = F(0)[i] + F(1)[i]; }
+KERNEL(subtract) { for (int64_t i = begin; i < end; i++) F(2)[i] = F(0)[i] - F(1)[i]; }
 KERNEL(both) { for (int64_t i = begin; i < end; i++) { F(1)[i] = F(0)[i] + 1; F(2)[i] = F(0)[i] - 1; } }
 """
 
@@ -52,11 +53,11 @@ def executables(tmp_path_factory):
     def load(name, buffers, launches):
         return load_module(shared_object(folder / f"{name}.so", SOURCE, plan(name, buffers, launches))).executable
 
-    def add(n):
-        return load(f"add{n}", [buffer("a", [n], "input"), buffer("b", [n], "input", 1), buffer("c", [n], "output")],
-                    [launch("add", [0, 1, 2], n)])
+    def add(n, kernel="add"):
+        return load(f"{kernel}{n}", [buffer("a", [n], "input"), buffer("b", [n], "input", 1),
+                                     buffer("c", [n], "output")], [launch(kernel, [0, 1, 2], n)])
 
-    return {2: add(2), 3: add(3), "both": load("both", [buffer("a", [2], "input"), buffer("b", [2], "output"),
+    return {2: add(2), 3: add(3), "subtract": add(2, "subtract"), "both": load("both", [buffer("a", [2], "input"), buffer("b", [2], "output"),
                                                         buffer("c", [2], "output", 1)], [launch("both", [0, 1, 2], 2)])}
 
 
@@ -124,6 +125,22 @@ def test_several_signatures(executables):
         assert jit(Tensor([1, 2, 3]), Tensor([3, 4, 5])).values == [4, 6, 8]
     jit.clear()
     assert jit(Tensor([1, 2]), Tensor([3, 4])) == "slow"
+
+
+def test_an_executable_takes_the_place_of_another(executables):
+    """Signatures keep what they are otherwise: here the tensor that they capture, and what is stored into it."""
+    jit, state = Jit(), {"w": Tensor([1, 1])}
+    jit.add([("tensor",), ("tensor",)], executables[2])
+    jit.add([("tensor",)], executables[2], captured=[("global", state, "w", ())], writes=[(0, 0)], results=0)
+    x = Tensor([3, 5])
+    assert jit(x) == () and state["w"].values == [4, 6]
+    jit.replace(executables[2], executables["subtract"])
+    assert jit(x) == () and state["w"].values == [-1, -1]
+    assert jit(x, x).values == [0, 0]
+    jit.replace(executables[2], executables["subtract"])          # is not there any more
+    with pytest.raises(InputError, match="add3 takes or gives other types than subtract2"):
+        jit.replace(executables["subtract"], executables[3])
+    assert jit(x, x).values == [0, 0] and not jit.calls
 
 
 def test_values_and_identities_are_part_of_the_signature(executables):
