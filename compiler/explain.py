@@ -174,6 +174,8 @@ def schedule_text(schedule: Schedule | None) -> str:
         parts.append("guards split on " + " ".join(schedule.split))
     if schedule.threads:
         parts.append(f"threads over {schedule.threads} loop{'s' * (schedule.threads != 1)}")
+    parts += [f"fetches access {f.access} of stage {f.stage}" + " of the next block" * bool(f.blocks)
+              for f in schedule.fetches]
     if schedule.stream:
         parts.append("stores past the caches")
     return ", ".join(parts)

@@ -16,6 +16,7 @@ from jtc.dialects.kernel import (
     REDUCTION,
     Access,
     Axis,
+    Fetch,
     Guard,
     Kernel,
     Local,
@@ -31,6 +32,7 @@ _AXIS = re.compile(r"([A-Za-z_][\w.$]*):(\d+)(r?)")
 _GUARD = re.compile(r"0 <= (.+) < (\d+)")
 _SHARED = re.compile(r"(.+) by ([1-9]\d*)")
 _STEP = re.compile(r"([A-Za-z_][\w.$]*):([1-9]\d*)")
+_FETCH = re.compile(r"(\d+)\.(\d+) \+ (\d+)")
 _GATHER = re.compile(r"dim (\d+): offset (\d+)")
 
 
@@ -54,6 +56,11 @@ def _guard(text: str) -> Guard:
 def _shared(text: str) -> tuple[Axis, int]:
     axis, block = _match(_SHARED, text)
     return _axis(axis), int(block)
+
+
+def _fetch(text: str) -> Fetch:
+    stage, access, blocks = _match(_FETCH, text)
+    return Fetch(int(stage), int(access), int(blocks))
 
 
 def _step(text: str) -> tuple[str, int]:
@@ -197,7 +204,7 @@ def _schedule(fields: Fields) -> Schedule:
         tuple(fields.strings("reduction")), fields.parsed("unroll", _step, "k:4"), tuple(packs),
         tuple(fields.strings("split")), fields.integer("threads", 0), fields.flag("stream"),
         tuple(fields.integers("prefetch")), fields.real("gain", 0.0),
-        fields.parsed("tree", _step, "k:2048"))
+        fields.parsed("tree", _step, "k:2048"), fields.parsed("fetches", _fetch, "2.1 + 0"))
     fields.finish()
     return result
 

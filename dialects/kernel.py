@@ -113,6 +113,22 @@ class Pack:
 
 
 @dataclass(frozen=True, slots=True)
+class Fetch:
+    """Memory that another stage of the kernel will move, asked for while this stage works on what the caches hold.
+
+    stage   number of the other stage;  access: number of the access among its reads, then its writes
+    blocks  how many blocks of the innermost shared axis later it will be moved
+    """
+
+    stage: int
+    access: int
+    blocks: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.stage}.{self.access} + {self.blocks}"
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
     """How a stage is run.  Data only: loops become real in the emitter.
 
@@ -130,6 +146,7 @@ class Schedule:
     threads    this many outermost loops may be spread over threads (0: the kernel runs on one)
     stream     the write bypasses the caches (non-temporal stores)
     prefetch   reads in panels along the vector axis, whose next panel is fetched while the tiles of one run
+    fetches    what other stages will move, fetched at the same place of the axes that are not shared
     gain       how many times as fast as by default its kernel was measured to be, where the tuner chose it; else 0
     """
 
@@ -145,6 +162,7 @@ class Schedule:
     prefetch: tuple[int, ...] = ()
     gain: float = 0.0
     tree: tuple[tuple[str, int], ...] = ()
+    fetches: tuple[Fetch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

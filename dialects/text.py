@@ -291,6 +291,8 @@ def _schedule(s: Schedule) -> str:
         attrs["stream"] = ""
     if s.prefetch:
         attrs["prefetch"] = f"[{', '.join(map(str, s.prefetch))}]"
+    if s.fetches:
+        attrs["fetches"] = _strings(s.fetches)
     if s.gain:
         attrs["gain"] = number(s.gain, F64)
     return _dictionary(attrs)

@@ -11,7 +11,7 @@ accesses and scalar bodies.  The way down:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -23,8 +23,9 @@ from jtc.compiler.cpu.places import Place
 from jtc.compiler.cpu.workspace import Workspace
 from jtc.dialects.errors import InternalError
 from jtc.dialects.graph import TensorType
-from jtc.dialects.kernel import PARALLEL, Kernel
+from jtc.dialects.kernel import PARALLEL, Access, Kernel, Stage
 from jtc.dialects.target import CpuTarget
+from jtc.passes.kernel.fetching import fetched
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def emit(kernel: Kernel, buffers: Mapping[str, TensorType], target: CpuTarget) -
     for local in kernel.locals:
         memories[local.name] = workspace.memory(local.name, local.type.size, local.type.dtype)
     context = Context(code, target, workspace, memories, frozenset(b.name for b in kernel.locals), _registers(kernel),
-                      frozenset(new for new, _ in kernel.in_place))
+                      frozenset(new for new, _ in kernel.in_place),
+                      {stage.name: list(_fetches(stage, kernel)) for stage in kernel.stages})
     units = _Units(kernel, context).emit()
     fence = target.family.fence
     if fence and any(schedule_of(s).stream for s in kernel.stages):     # they are done before another thread reads
@@ -89,6 +91,12 @@ def _registers(kernel: Kernel) -> frozenset[str]:
                 single.discard(access.buffer)
         single -= {stage.reads[pack.read].buffer for pack in schedule_of(stage).packs}
     return frozenset(single)
+
+
+def _fetches(stage: Stage, kernel: Kernel) -> Iterator[tuple[Access, bool]]:
+    for fetch in schedule_of(stage).fetches:
+        other = kernel.stages[fetch.stage]
+        yield fetched(fetch, stage, kernel), fetch.access >= len(other.reads)
 
 
 class _Units:

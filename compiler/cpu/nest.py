@@ -35,6 +35,7 @@ class Context:
     scalars    local buffer -> SSA name of its element, where it is known in the current block
     registers  locals of one element that every stage uses plainly, so that they need no memory
     in_place   buffers whose memory may be that of one that their stage reads
+    fetches    stage name -> what it fetches for other stages, and whether it will be written
     """
 
     code: Code
@@ -44,6 +45,7 @@ class Context:
     locals: frozenset[str] = frozenset()
     registers: frozenset[str] = frozenset()
     in_place: frozenset[str] = frozenset()
+    fetches: Mapping[str, Sequence[tuple[Access, bool]]] = field(default_factory=dict)
     scalars: dict[str, str] = field(default_factory=dict)
 
 
@@ -103,6 +105,7 @@ class Nest:
         self.keep = self._operand(stage.keep) if stage.keep is not None else None
         self.more = [self._operand(result.write) for result in stage.more]
         self.before = self._operand(stage.before) if stage.before is not None else None
+        self.fetches = [(self._operand(access), written) for access, written in context.fetches.get(stage.name, ())]
         self.partial = self._partial()
         self.split = self._affordable_cuts()
 
@@ -235,7 +238,8 @@ class Nest:
     def _tile(self, places: Places, flags: Flags) -> None:
         self._check_panels(places)
         tile = Tile(self.code, self.stage, self.values, self.write, self.keep, self.more, self.before,
-                    places, self.context.target.masks, self.context.workspace, self.context.in_place)
+                    places, self.context.target.masks, self.context.workspace, self.context.in_place,
+                    self.fetches)
         partial = self.partial or self.write        # nothing waits where no loop runs over blocks of a reduction
         stage, frame = self.stage, tile.frame(partial.forms())
         first, last = self._all(flags.first), self._all(flags.last)

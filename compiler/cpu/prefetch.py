@@ -3,6 +3,7 @@
     results   the cache lines that the tile updates or writes at its end, and what its epilogue reads
     panels    the next panel of a packed operand (`Schedule.prefetch`), or, where panels are packed one by one, what
               the next one is made of: each tile of the current panel fetches a share
+    others    what other stages will move (`Schedule.fetches`), vector by vector
 
 Hardware does neither: a tile's results are a few lines in each of many rows, and its streams stop where a page ends.
 Where panels are fetched, the results' lines take turns too, one in an iteration: all at once would occupy the buffers
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from math import gcd, prod
 from typing import TYPE_CHECKING
 
-from jtc.compiler.cpu.operands import Operand
+from jtc.compiler.cpu.operands import Operand, Spot
 from jtc.compiler.cpu.places import Frame
 from jtc.dialects.affine import axis_of, split_term
 from jtc.dialects.expr import reads_of
@@ -94,6 +95,14 @@ class Prefetches:
                 at = code.offset(code.product(number, turns.each), line)
                 away = code.op(f"memref.load {turns.table}[{at}] : memref<{turns.count}xindex>")
                 _fetch(tile, turns.operand, code.op(f"arith.addi {turns.start}, {away} : index"), FIRST_LEVEL)
+
+
+def fetch_for_others(tile: Tile, frame: Frame, spot: Spot) -> None:
+    """Append the prefetches of one vector for other stages (`Schedule.fetches`)."""
+    for operand, write in tile.fetches:
+        if spot.start % _line_size(operand) == 0:
+            address = frame.address(operand.form, operand.form.offset(spot.offsets) + spot.start)
+            _fetch(tile, operand, address, SECOND_LEVEL, write)
 
 
 # ------------------------------------------------------------------------------------------------ results
@@ -250,6 +259,6 @@ def _line_size(operand: Operand) -> int:
     return max(1, LINE // operand.memory.dtype.bytes)
 
 
-def _fetch(tile: Tile, operand: Operand, address: str, level: int) -> None:
-    memory = operand.memory
-    tile.code.line(f"memref.prefetch {memory.ssa}[{address}], read, locality<{level}>, data : {memory.type}")
+def _fetch(tile: Tile, operand: Operand, address: str, level: int, write: bool = False) -> None:
+    memory, how = operand.memory, "write" if write else "read"
+    tile.code.line(f"memref.prefetch {memory.ssa}[{address}], {how}, locality<{level}>, data : {memory.type}")

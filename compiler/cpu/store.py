@@ -11,6 +11,7 @@ from jtc.compiler.cpu.code import Code, type_of
 from jtc.compiler.cpu.loops import Flag
 from jtc.compiler.cpu.operands import Operand, Spot
 from jtc.compiler.cpu.places import Frame
+from jtc.compiler.cpu.prefetch import fetch_for_others
 from jtc.compiler.cpu.tile import TOGETHER, Tile, is_long
 from jtc.dialects.dtypes import BOOL
 
@@ -42,6 +43,7 @@ def finish(tile: Tile, frame: Frame, accs: list[str | None] | None, how: Finish)
     if accs is None and not turned:
         stream = _aligned(tile, frame) if how.stream else None
         for spot in tile.spots:     # one vector after the other keeps few values alive
+            fetch_for_others(tile, frame, spot)
             _final(tile, frame, [(tile.values.value(frame, tile.stage.body, spot), spot)], how, stream)
         return
     if accs is None:

@@ -16,7 +16,7 @@ from jtc.compiler.cpu.code import Code, type_of
 from jtc.compiler.cpu.evaluate import Evaluator
 from jtc.compiler.cpu.operands import Operand, Spot
 from jtc.compiler.cpu.places import Form, Frame, Place
-from jtc.compiler.cpu.prefetch import Prefetches, sources
+from jtc.compiler.cpu.prefetch import Prefetches, fetch_for_others, sources
 from jtc.compiler.cpu.tree import reduce_in_pairs
 from jtc.compiler.cpu.workspace import Workspace
 from jtc.dialects.dtypes import DType
@@ -52,6 +52,7 @@ class Tile:
     more    what the stage's further results are written to;  before: what its reduction was before this block
     in_place  the buffers written whose memory may be that of a read at the same elements
     workspace  where results wait for others that they meet in pairs
+    fetches  what is fetched for other stages, and whether it will be written
     """
 
     code: Code
@@ -65,6 +66,7 @@ class Tile:
     masks: bool
     workspace: Workspace
     in_place: frozenset[str] = frozenset()
+    fetches: Sequence[tuple[Operand, bool]] = ()
 
     # -------------------------------------------------------------------------------------------- shape
     @cached_property
@@ -152,6 +154,7 @@ class Tile:
     def forms(self) -> list[Form]:
         found = self.values.forms() + self.write.forms() + [source.form for source in sources(self).values()]
         found += [form for operand in self.more for form in operand.forms()]
+        found += [operand.form for operand, _ in self.fetches]
         return found + [form for kept in (self.keep, self.before) if kept is not None for form in kept.forms()]
 
     def frame(self, extra: Sequence[Form]) -> Frame:
@@ -163,7 +166,8 @@ class Tile:
         """Reduction axis -> extent, outer to inner, after merging those that all operands walk as one."""
         order = list(self.schedule.reduction)
         extents = {a: self.places[a].extent for a in order}
-        operands = [*self.values.operands, self.write, *self.more, *([self.keep] if self.keep is not None else [])]
+        operands = [*self.values.operands, self.write, *self.more, *([self.keep] if self.keep is not None else []),
+                    *(operand for operand, _ in self.fetches)]
         fixed = self._unmergeable(operands)
         inner = order[-1] if order else ""
         for outer in reversed(order[:-1]):
@@ -333,6 +337,7 @@ class Tile:
     def _accumulate(self, frame: Frame, spot: Spot, acc: str | None) -> str:
         """reduce(acc, body) at a spot."""
         stage, code = self.stage, self.code
+        fetch_for_others(self, frame, spot)
         body, tail = stage.body, self.across and spot.width is not None and not spot.full
         if stage.reduce == "add" and body.fn == "mul" and self.dtype.is_float and acc is not None \
                 and not tail and self.keep is None:

@@ -52,16 +52,18 @@ class Tuned:
 
 
 def _choice(data: Mapping[str, Any]) -> Choice:
-    from jtc.dialects.kernel import Pack, Schedule
+    from jtc.dialects.kernel import Fetch, Pack, Schedule
     from jtc.passes.kernel.choice import Choice
     from jtc.passes.kernel.rules.common import Candidate, Copy
 
     def candidate(row: Mapping[str, Any]) -> Candidate:
-        fields = {name: _tuples(value) for name, value in row["schedule"].items() if name != "packs"}
+        fields = {name: _tuples(value) for name, value in row["schedule"].items()
+                  if name not in ("packs", "fetches")}
         packs = tuple(Pack(p["read"], _tuples(p["inside"]), _tuples(p["order"]), p["pad"])
                       for p in row["schedule"]["packs"])
+        fetches = tuple(Fetch(**fetch) for fetch in row["schedule"]["fetches"])
         copies = tuple(Copy(c["read"], _tuples(c["order"]), c["pad"]) for c in row["copies"])
-        return Candidate(float(row["cost"]), Schedule(**fields, packs=packs), copies)
+        return Candidate(float(row["cost"]), Schedule(**fields, packs=packs, fetches=fetches), copies)
     return Choice(tuple(row and candidate(row) for row in data["stages"]), float(data["gain"]))
 
 

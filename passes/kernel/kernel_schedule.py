@@ -12,6 +12,7 @@ from jtc.passes.base import Pass, PassError, need_program
 from jtc.passes.canonical import canonical, on_parts
 from jtc.passes.kernel import legality
 from jtc.passes.kernel.choice import Choice, identity
+from jtc.passes.kernel.fetching import with_fetches
 from jtc.passes.kernel.packing import constant_buffers, hoist
 from jtc.passes.kernel.rules import candidates
 from jtc.passes.kernel.rules.common import Candidate
@@ -43,7 +44,7 @@ class KernelSchedule(Pass):
         return self._schedule_all(program, known)       # the copies that were put before kernels
 
     def _schedule_all(self, program: Program, known: Known) -> Program:
-        count = 0
+        count, made = 0, set[str]()
         for name in [k.name for k in program.kernels]:
             chosen = self._chosen(program, _find(program, name))
             for position in range(len(_find(program, name).stages)):
@@ -53,6 +54,10 @@ class KernelSchedule(Pass):
                 if kernel.stages[position].schedule is None:
                     program = schedule_stage(program, kernel, kernel.stages[position], self.target, known, self.packing,
                                              chosen.candidate(position) if chosen else None, self.reduction)
+                    made.add(name)
+            kernel = _find(program, name)
+            if name in made and not any(s.schedule.fetches for s in kernel.stages if s.schedule is not None):
+                program = _replaced(program, kernel, with_fetches(kernel, self.target))
         return program
 
     def _chosen(self, program: Program, kernel: Kernel) -> Choice | None:
@@ -104,11 +109,15 @@ def apply(candidate: Candidate, program: Program, kernel: Kernel, stage: Stage, 
     """The program with a candidate's schedule and copies; raises PassError where they are not legal."""
     scheduled = replace(stage, schedule=candidate.schedule)
     new_kernel = replace(kernel, stages=tuple(scheduled if s is stage else s for s in kernel.stages))
-    program = replace(program, kernels=[new_kernel if k is kernel else k for k in program.kernels])
+    program = _replaced(program, kernel, new_kernel)
     for copy in candidate.copies:
         program, new_kernel, scheduled = hoist(program, new_kernel, scheduled, copy.read, copy.order, copy.pad)
     legality.check(scheduled, new_kernel, program, target)
     return program
+
+
+def _replaced(program: Program, old: Kernel, new: Kernel) -> Program:
+    return replace(program, kernels=[new if k is old else k for k in program.kernels])
 
 
 def _find(program: Program, name: str) -> Kernel:

@@ -10,6 +10,7 @@
 * shared axes with block 1 are constant inside the kernel: they take no loop, no lanes
 * a pack copies exactly the axes of its read, whole or as tile number and place, and every guard lies on axes it copies
 * a prefetch is of a read in panels along the vector axis, packed in a loop or ahead
+* what is fetched for another stage lies along the vector axis as it is walked there (fetching.py)
 * digits of an axis ("v//T") need a register tile that divides T
 * accumulators, and the code of one register tile, stay within bounds
 * `keep` is written once per point and not read back under another index by the same stage
@@ -32,6 +33,7 @@ from jtc.dialects.kernel import Access, Kernel, Pack, Program, Schedule, Stage
 from jtc.dialects.optable import REDUCTIONS, SCALAR_FUNCTIONS
 from jtc.dialects.target import CpuTarget
 from jtc.passes.base import PassError
+from jtc.passes.kernel import fetching
 
 MAX_TILE_CODE = 12_000        # vector instructions in one register tile; a kernel holds a few variants of it (tails)
 MAX_WORKSPACE = 256 << 20     # bytes of local buffers in one kernel
@@ -61,6 +63,7 @@ def violations(stage: Stage, kernel: Kernel, program: Program, target: CpuTarget
         return unknown          # the other rules look sizes up, and divide by the lanes
     return [*_vector(stage, kernel, schedule), *_loops(stage, kernel, schedule), *_reduction(stage, schedule),
             *_tree(stage, schedule), *_packs(stage, schedule), *_prefetch(stage, schedule),
+            *_fetches(stage, kernel, schedule),
             *_digits(stage, kernel, schedule), *_bounds(stage, kernel, schedule, target),
             *_keep(stage), *_scan(stage, schedule), *_scatter(stage, schedule), *_locals(kernel)]
 
@@ -251,6 +254,13 @@ def _prefetch(stage: Stage, schedule: Schedule) -> Iterator[str]:
         elif number not in panels and not any(
                 split_term(t)[:2] == (schedule.vector, "//") for t in stage.reads[number].flat.terms):
             yield f"prefetch of %{number}, which is not packed in panels along the vector axis {schedule.vector}"
+
+
+def _fetches(stage: Stage, kernel: Kernel, schedule: Schedule) -> Iterator[str]:
+    for fetch in schedule.fetches:
+        reason = fetching.refusal(fetch, stage, kernel)
+        if reason is not None:
+            yield f"fetch of {fetch}: {reason}"
 
 
 def _digits(stage: Stage, kernel: Kernel, schedule: Schedule) -> Iterator[str]:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from jtc.dialects.affine import split_term
 from jtc.dialects.kernel import Kernel, Pack, Stage
 from jtc.dialects.target import CpuTarget
+from jtc.passes.kernel import fetching
 from jtc.passes.kernel.legality import extents
 from jtc.passes.kernel.rules.common import Candidate, round_up
 
@@ -188,6 +189,15 @@ def _prefetch(at: _Around) -> Iterator[Candidate]:
         yield at.edit(prefetch=tuple(n for n in now if n != number) if number in now else (*now, number))
 
 
+def _fetch(at: _Around) -> Iterator[Candidate]:
+    now = at.schedule.fetches
+    for fetch in now:
+        yield at.edit(fetches=tuple(f for f in now if f != fetch))
+    if not now:
+        stage = replace(at.stage, schedule=at.schedule)
+        yield from (at.edit(fetches=(fetch,)) for fetch in fetching.possible(stage, at.kernel))
+
+
 def _stream(at: _Around) -> Iterator[Candidate]:
     blocked = {a for a, _ in at.loops} & at.reductions
     local = any(b.name == at.stage.write.buffer for b in at.kernel.locals)
@@ -210,6 +220,7 @@ MOVES: dict[str, Callable[[_Around], Iterator[Candidate]]] = {
     "kernel-pack": _pack,
     "kernel-unroll": _unroll,
     "kernel-prefetch": _prefetch,
+    "kernel-fetch": _fetch,
     "kernel-parallelize": _parallelize,
     "kernel-split-guards": _split_guards,
     "kernel-stream": _stream,
