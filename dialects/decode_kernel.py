@@ -204,7 +204,8 @@ def _schedule(fields: Fields) -> Schedule:
         tuple(fields.strings("reduction")), fields.parsed("unroll", _step, "k:4"), tuple(packs),
         tuple(fields.strings("split")), fields.integer("threads", 0), fields.flag("stream"),
         tuple(fields.integers("prefetch")), fields.real("gain", 0.0),
-        fields.parsed("tree", _step, "k:2048"), fields.parsed("fetches", _fetch, "2.1 + 0"))
+        fields.parsed("tree", _step, "k:2048"), fields.parsed("fetches", _fetch, "2.1 + 0"),
+        fields.string("dot") if "dot" in fields.left else "")
     fields.finish()
     return result
 

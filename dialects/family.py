@@ -23,6 +23,19 @@ class Registers:
     masks: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """An instruction that adds the products of pairs of neighbours to float32:
+
+        acc[i] += a[2 i] * b[2 i] + a[2 i + 1] * b[2 i + 1]
+
+    needs  LLVM's name of the feature that brings it;  intrinsics: lanes of the result -> LLVM's name of it
+    """
+
+    needs: str
+    intrinsics: Mapping[int, str]
+
+
 @dataclass(frozen=True, repr=False)
 class Family:
     """One instruction set.  Features have LLVM's names.
@@ -38,6 +51,7 @@ class Family:
     beyond     features beyond the levels that code for kernels may use
     registers  vector registers, those of the newest processors first
     fused, rounding, half   features that bring fused multiply-add, rounding to integers, and conversion of float16
+    dots       element type, by its name in the IR -> the instruction that multiplies pairs of it
     fence      LLVM's intrinsic that makes streamed stores visible before what follows; "": like any other store
     cpuinfo    the line of /proc/cpuinfo that lists features;  spelled: its name of a feature -> LLVM's, if they differ
     """
@@ -58,6 +72,7 @@ class Family:
     fence: str
     cpuinfo: str
     spelled: Mapping[str, str] = field(default_factory=dict)
+    dots: Mapping[str, Dot] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return self.name
@@ -89,21 +104,24 @@ X86_64 = Family(
     spelled={"pni": "sse3", "sse4_1": "sse4.1", "sse4_2": "sse4.2", "lahf_lm": "sahf", "abm": "lzcnt", "bmi1": "bmi",
              "avx512_vnni": "avx512vnni", "avx512_bf16": "avx512bf16", "avx512_fp16": "avx512fp16",
              "avx512_vbmi2": "avx512vbmi2", "avx512_bitalg": "avx512bitalg", "avx512_vpopcntdq": "avx512vpopcntdq",
-             "avx_vnni": "avxvnni"})
+             "avx_vnni": "avxvnni"},
+    dots={"bf16": Dot("avx512bf16", {n: f"llvm.x86.avx512bf16.dpbf16ps.{32 * n}" for n in (4, 8, 16)})})
 
 # Arm Architecture Reference Manual for A-profile: every Armv8-A has Advanced SIMD on Linux; what kernels can use of the
 # extensions that came with Armv8.2-A, which are options of it, but found in the cores for servers and phones.
 _ARM_BASELINE = ("fp-armv8", "neon")
+_ARM_V8_2 = (*_ARM_BASELINE, "dotprod", "fullfp16")
 
 AARCH64 = Family(
     "aarch64", "aarch64-unknown-linux-gnu", "aarch64", machine=183, far_flag=0,
     binutils=("aarch64-linux-gnu-", "binutils-aarch64-linux-gnu"),
-    levels={"aarch64": _ARM_BASELINE, "aarch64-v8.2": (*_ARM_BASELINE, "dotprod", "fullfp16")},
-    cpu="generic", beyond=("bf16", "fp16fml", "i8mm"),
+    levels={"aarch64": _ARM_BASELINE, "aarch64-v8.2": _ARM_V8_2, "aarch64-v8.6": (*_ARM_V8_2, "bf16", "i8mm")},
+    cpu="generic", beyond=("fp16fml",),
     registers=(Registers((), 128, 32),),
     fused="neon", rounding="neon", half="neon", fence="",      # a barrier orders STNP as it does other stores
     cpuinfo="Features",
-    spelled={"fp": "fp-armv8", "asimd": "neon", "asimddp": "dotprod", "asimdhp": "fullfp16", "asimdfhm": "fp16fml"})
+    spelled={"fp": "fp-armv8", "asimd": "neon", "asimddp": "dotprod", "asimdhp": "fullfp16", "asimdfhm": "fp16fml"},
+    dots={"bf16": Dot("bf16", {4: "llvm.aarch64.neon.bfdot.v4f32.v8bf16"})})
 
 FAMILIES = (X86_64, AARCH64)
 

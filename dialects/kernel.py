@@ -42,6 +42,7 @@ from jtc.dialects.expr import Expr, walk
 from jtc.dialects.graph import Location, TensorType
 
 PARALLEL, REDUCTION = "parallel", "reduction"
+PAIR = 2                    # neighbours along `Schedule.dot` that one instruction multiplies
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,8 @@ class Pack:
 
     read    number of the read
     inside  the (axis, step) loop whose body starts with the copy
-    order   outer..inner: "i" is a whole axis, "i//" the number of its register tile, "i%" the place in the tile
+    order   outer..inner: "i" is a whole axis, "i//" the number of its register tile, "i%" the place in the tile; of the
+            axis that is multiplied in pairs, the number of the pair and the place in it
     pad     extra elements on the second-innermost stride (against cache-set conflicts)
     """
 
@@ -147,6 +149,8 @@ class Schedule:
     stream     the write bypasses the caches (non-temporal stores)
     prefetch   reads in panels along the vector axis, whose next panel is fetched while the tiles of one run
     fetches    what other stages will move, fetched at the same place of the axes that are not shared
+    dot        reduction axis whose steps are multiplied in pairs by one instruction (family.Dot), from 16-bit floats
+               that lie next to each other; it is the innermost of `reduction`, its last step alone where it is odd
     gain       how many times as fast as by default its kernel was measured to be, where the tuner chose it; else 0
     """
 
@@ -163,6 +167,7 @@ class Schedule:
     gain: float = 0.0
     tree: tuple[tuple[str, int], ...] = ()
     fetches: tuple[Fetch, ...] = ()
+    dot: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,8 +254,11 @@ class Stage:
         return (first, second) if first != second and one - two and two - one else None
 
     def copied_as(self, number: int) -> DType:
-        """The type that a copy of a read holds: the one that all its uses convert it to, else its own."""
+        """The type that a copy of a read holds: the one that all its uses convert it to, else its own; its own also
+        where pairs of it are multiplied as they are."""
         own = self.reads[number].dtype
+        if self.schedule is not None and self.schedule.dot and number in (self.factors() or ()):
+            return own
         roots = [self.body, *self.tails]
         roots += [e for a in self.accesses for _, e in a.gather]
         found = {own for root in roots if root.fn == "read" and root.attr == number}

@@ -33,6 +33,11 @@ class CpuTarget:
         """Elements of `dtype` in one vector register; bools, which decide on values of other types, count as 32-bit."""
         return self.vector_bits // (32 if dtype is BOOL else dtype.bits)
 
+    def multiplies_pairs(self, dtype: DType) -> bool:
+        """Whether it has an instruction that adds products of pairs of neighbours to float32 (family.Dot)."""
+        dot = self.family.dots.get(dtype.name)
+        return dot is not None and self.has(dot.needs)
+
     def has(self, feature: str) -> bool:
         """Whether code may use what an LLVM feature brings."""
         return f"+{feature}" in self.features.split(",")

@@ -281,6 +281,8 @@ def _schedule(s: Schedule) -> str:
         attrs["unroll"] = _strings(f"{a}:{n}" for a, n in s.unroll)
     if s.tree:
         attrs["tree"] = _strings(f"{a}:{n}" for a, n in s.tree)
+    if s.dot:
+        attrs["dot"] = string(s.dot)
     if s.packs:
         attrs["packs"] = f"[{', '.join(map(_pack, s.packs))}]"
     if s.split:

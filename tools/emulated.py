@@ -32,7 +32,7 @@ from jtc.runtime.plan import LaunchPlan
 DRIVER = Path(__file__).with_name("emulated.c")
 # QEMU's processor that has the instructions of a target, and no newer ones that compilers use.
 MODELS = {"x86-64": "Opteron_G1,-pni", "x86-64-v2": "Nehalem", "x86-64-v3": "Haswell", "aarch64": "cortex-a53",
-          "aarch64-v8.2": "neoverse-n1"}
+          "aarch64-v8.2": "neoverse-n1", "aarch64-v8.6": "max"}
 
 
 @dataclass(frozen=True)

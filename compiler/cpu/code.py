@@ -7,6 +7,7 @@ from jtc.compiler.cpu import vector_math
 from jtc.compiler.cpu.builder import Builder
 from jtc.compiler.cpu.vector_math_value import Value, literal
 from jtc.dialects.dtypes import DType
+from jtc.dialects.kernel import PAIR
 
 
 def type_of(dtype: DType, width: int | None) -> str:
@@ -94,6 +95,17 @@ class Code(Builder):
             return self.apply("add", [self.apply("mul", [a, b], dtype, width), c], dtype, width)
         x, y, z = (Value(self, v, dtype.name, width) for v in (a, b, c))
         return x.fma(y, z).name
+
+    def add_pairs(self, acc: str, a: str, b: str, dtype: DType, width: int) -> str:
+        """acc[i] + a[2 i] * b[2 i] + a[2 i + 1] * b[2 i + 1] in float32, for 16-bit floats a and b.
+
+        One instruction, or what llvm_text.py puts in its place for a processor that does not have it.
+        """
+        lanes, total = PAIR * width, f"vector<{width}xf32>"
+        bits, native = f"vector<{lanes}xi16>", f"vector<{lanes}x{dtype.name}>"
+        x, y = (self.op(f"vector.bitcast {v} : {bits} to {native}") for v in (a, b))
+        name = self.target.family.dots[dtype.name].intrinsics[width]
+        return self.op(f'llvm.call_intrinsic "{name}"({acc}, {x}, {y}) : ({total}, {native}, {native}) -> {total}')
 
     # -------------------------------------------------------------------------------------------- control flow
     def lines_of(self, text: str) -> list[str]:

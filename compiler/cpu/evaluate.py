@@ -6,13 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from jtc.compiler.cpu.code import Code, type_of
+from jtc.compiler.cpu.code import Code, stored_type, type_of
 from jtc.compiler.cpu.memory import MemoryAccess
 from jtc.compiler.cpu.operands import Allowed, Operand, Spot, at_spot, check
 from jtc.compiler.cpu.places import Form, Frame
 from jtc.dialects.dtypes import BOOL, DType
 from jtc.dialects.expr import Expr, walk
-from jtc.dialects.kernel import Access, Stage
+from jtc.dialects.kernel import PAIR, Access, Stage
 
 ACC = "@acc"              # stands among the axes of what depends on the finished reduction
 MAX_NESTING = 50          # levels of an expression that one recursion descends
@@ -28,6 +28,7 @@ class Evaluator:
     def __init__(self, code: Code, stage: Stage, operands: Sequence[Operand], scalars: Mapping[str, str]):
         self.code, self.stage, self.operands, self.scalars = code, stage, list(operands), scalars
         self.memory = MemoryAccess(code, self)
+        self.dot = stage.schedule.dot if stage.schedule is not None else ""
         self.indices: dict[Expr, Form] = {}
         self.bounds: dict[Expr, list[tuple[Form, int]]] = {}
         self.axes: dict[Expr, frozenset[str]] = {}
@@ -154,6 +155,35 @@ class Evaluator:
         if spot.width is None:
             return code.conjunction(allowed.scalars)
         return self.memory.mask(allowed, spot)
+
+    def pair(self, frame: Frame, number: int, spot: Spot, alone: bool) -> str:
+        """Two neighbours of a 16-bit read along the axis that is walked in pairs, for each lane of the spot: the bits,
+        in a vector of twice its width.  alone: the second one is past the end, and 0 in its place."""
+        code, operand, width = self.code, self.operands[number], spot.vector_width
+        axes = frozenset(operand.form.steps)
+        across = spot.axis in axes
+        key = ("pair", axes, number, *(spot.offsets.get(a) for a in sorted(axes)), width,
+               *((spot.start,) if across else ()))
+        found = frame.memo.get(key)
+        if found is None:
+            memory, address = operand.memory, self.memory.place(frame, operand, Allowed(), spot)
+            filled = f"{self.dot}//{PAIR}" in operand.form.terms        # packed in pairs
+            element, lanes = stored_type(memory.dtype), stored_type(memory.dtype, PAIR * width)
+            if across:
+                bits = code.op(f"vector.load {memory.ssa}[{address}] : {memory.type}, {lanes}")
+            else:
+                if alone and not filled:
+                    low = code.op(f"memref.load {memory.ssa}[{address}] : {memory.type}")
+                    both = code.op(f"arith.extui {low} : {element} to i32")
+                else:
+                    neighbours = stored_type(memory.dtype, PAIR)
+                    loaded = code.op(f"vector.load {memory.ssa}[{address}] : {memory.type}, {neighbours}")
+                    joined = code.op(f"vector.bitcast {loaded} : {neighbours} to vector<1xi32>")
+                    both = code.op(f"vector.extract {joined}[0] : i32 from vector<1xi32>")
+                spread = code.op(f"vector.broadcast {both} : i32 to vector<{width}xi32>")
+                bits = code.op(f"vector.bitcast {spread} : vector<{width}xi32> to {lanes}")
+            found = frame.memo[key] = bits
+        return found
 
     def read(self, frame: Frame, number: int, spot: Spot) -> str:
         """The value of a read at the spot."""

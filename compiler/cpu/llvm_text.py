@@ -70,6 +70,7 @@ _DECLARE = re.compile(r"^declare (?P<type>.*?) @llvm\.(?P<op>fma|floor|ceil|trun
 
 def expand_intrinsics(text: str, target: CpuTarget) -> str:
     """Give the intrinsics that `target` has no instruction for a body of baseline instructions, to be inlined."""
+    text = _expand_dots(text, target)
     missing = set() if target.has(target.family.fused) else {"fma"}
     if not target.has(target.family.rounding):
         missing |= {"floor", "ceil", "trunc", "roundeven", "rint", "nearbyint"}
@@ -92,6 +93,34 @@ def expand_intrinsics(text: str, target: CpuTarget) -> str:
         needed[head] = ", ".join(re.findall(r"(<[^>]*>|\w+) %\w+", arguments))
     declares = [f"declare {head}({types})\n" for head, types in needed.items() if f"declare {head}(" not in text]
     return _insert(text, "".join(bodies + declares))
+
+
+def _expand_dots(text: str, target: CpuTarget) -> str:
+    """Replace instructions that multiply pairs (family.Dot) where `target` lacks them."""
+    for element, dot in target.family.dots.items():
+        for lanes, name in dot.intrinsics.items():
+            if not target.has(dot.needs) and f"@{name}(" in text:
+                text = re.sub(rf"^declare .*@{re.escape(name)}\(.*\n", "", text, flags=re.MULTILINE)
+                text = _insert(text.replace(f"@{name}(", f"@jtc.dot.{element}.{lanes}("), _dot_bf16(lanes))
+    return text
+
+
+def _dot_bf16(lanes: int) -> str:
+    """acc[i] + a[2 i + 1] * b[2 i + 1], rounded, + a[2 i] * b[2 i]: the order of x86's instruction, which also takes
+    denormal numbers for 0.  The products of bfloat16 are exact in float."""
+    total, pairs, words = f"<{lanes} x float>", f"<{2 * lanes} x bfloat>", f"<{lanes} x i32>"
+    def every(value: int) -> str:
+        return "<" + ", ".join([f"i32 {value}"] * lanes) + ">"
+    lines = []
+    for x in "ab":
+        lines += [f"%{x}w = bitcast {pairs} %{x} to {words}",
+                  f"%{x}u = and {words} %{x}w, {every(-65536)}", f"%{x}1 = bitcast {words} %{x}u to {total}",
+                  f"%{x}l = shl {words} %{x}w, {every(16)}", f"%{x}0 = bitcast {words} %{x}l to {total}"]
+    lines += [f"%p1 = fmul contract {total} %a1, %b1", f"%s1 = fadd contract {total} %p1, %acc",
+              f"%p0 = fmul contract {total} %a0, %b0", f"%s0 = fadd contract {total} %p0, %s1", f"ret {total} %s0"]
+    body = "".join(f"  {line}\n" for line in lines)
+    return (f"define internal {total} @jtc.dot.bf16.{lanes}({total} %acc, {pairs} %a, {pairs} %b) alwaysinline {{\n"
+            f"{body}}}\n")
 
 
 def _insert(text: str, functions: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from jtc.dialects.errors import UsageError
-from jtc.dialects.family import FAMILIES, Family
+from jtc.dialects.family import FAMILIES, X86_64, Family
 from jtc.dialects.target import CpuTarget
 from jtc.runtime import processor
 
@@ -53,6 +53,7 @@ def host() -> CpuTarget:
 _NAMED = {target.name: target for target in (
     *(_target(name, family, features, cpu=family.cpu) for family in FAMILIES
       for name, features in family.levels.items()),
+    _target("cooperlake", X86_64, (*X86_64.levels["x86-64-v4"], "avx512bf16", "avx512vnni")),
 )}
 NAMES = ("native", *_NAMED)
 

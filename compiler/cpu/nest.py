@@ -22,6 +22,7 @@ from jtc.dialects.affine import Affine, axis_of, split_term
 from jtc.dialects.errors import InternalError
 from jtc.dialects.kernel import Access, Guard, Pack, Schedule, Stage
 from jtc.dialects.target import CpuTarget
+from jtc.passes.kernel.legality import panel_widths
 
 Places = Mapping[str, Place]
 MAX_VARIANTS = 24         # register tiles of one stage, counting tails and cuts, before cuts are given up
@@ -98,9 +99,11 @@ class Nest:
         self.outer, self.origin, self.flags, self.depth = outer, origin, flags, context.code.depth
         outside = [a for a, p in outer.items() if p.extent == 1 or a not in stage.sizes]
         self.loops = outer_loops(stage, outside)
-        self.tile_steps = {a: 1 for a in stage.parallel} | {a: s for a, s in self.loops if a in set(stage.parallel)}
+        self.tile_steps = panel_widths(stage, self.schedule)
+        self.paired = stage.factors() if self.schedule.dot else None
         self.limits = dict(stage.sizes) | {a: p.extent for a, p in outer.items()}
-        self.values = Evaluator(context.code, stage, [self._operand(a) for a in stage.reads], context.scalars)
+        self.values = Evaluator(context.code, stage, [*map(self._read, range(len(stage.reads)))],
+                                context.scalars)
         self.write = self._operand(stage.write)
         self.keep = self._operand(stage.keep) if stage.keep is not None else None
         self.more = [self._operand(result.write) for result in stage.more]
@@ -114,6 +117,13 @@ class Nest:
         operand = Operand.of(access, self.context.memories[access.buffer], self.origin if local else {})
         whole = {a: size for a, size in operand.panels.items() if self.tile_steps.get(a, 1) % self.schedule.lanes == 0}
         return replace(operand, panels=whole)       # a vector stays inside a panel where tiles are whole vectors
+
+    def _read(self, number: int) -> Operand:
+        """An operand in the steps of the register tile, which may be pairs."""
+        operand = self._operand(self.stage.reads[number])
+        if self.paired is None or number not in self.paired:
+            return operand
+        return replace(operand, form=operand.form.in_pairs(self.schedule.dot))
 
     def emit(self, units: Units | None = None) -> None:
         """Append the stage's code; `units` restricts the thread loops."""
@@ -183,8 +193,10 @@ class Nest:
             outer = {a: places[a] for a in read.axes if a in places}
             Nest(self.context, copy, outer, self.origin, Flags()).emit()
         origin = {a: places[a] for a in panel.axes}
-        self.values.operands[pack.read] = Operand(memory, Form(panel.terms, 0, panel.steps, origin),
-                                                  source=self._operand(read))
+        form = Form(panel.terms, 0, panel.steps, origin)
+        if self.paired is not None and pack.read in self.paired:
+            form = form.in_pairs(self.schedule.dot)
+        self.values.operands[pack.read] = Operand(memory, form, source=self._operand(read))
 
     # -------------------------------------------------------------------------------------------- guards
     def _segments(self, axis: str, step: int, places: Places) -> list[tuple[int, int]]:
@@ -256,6 +268,8 @@ class Nest:
         for operand in self.values.operands:
             for term in operand.form.terms:
                 axis, digit, size = split_term(term)
+                if axis == self.schedule.dot:
+                    continue
                 place = places[axis]
                 step = gcd(size, place.multiple if place.ssa else 0)        # distance between possible starts
                 if digit and axis not in operand.form.origin and place.const % step + place.extent > step:

@@ -6,11 +6,12 @@ start of a register tile is computed once (a `Linear`), and which inside the til
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import gcd
 
 from jtc.compiler.cpu.code import Code
 from jtc.dialects.affine import Affine, axis_of, split_term
+from jtc.dialects.kernel import PAIR
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,11 @@ class Form:
                 steps[axis] = steps.get(axis, 0) + coefficient
         axes = affine.axes
         return Form(affine.terms, affine.const, steps, {a: p for a, p in (origin or {}).items() if a in axes})
+
+    def in_pairs(self, axis: str) -> Form:
+        """The same, where a step inside the tile along `axis` is from one pair of its points to the next."""
+        step = self.terms.get(f"{axis}//{PAIR}", PAIR * self.steps.get(axis, 0))
+        return replace(self, steps={**self.steps, axis: step})
 
     @property
     def axes(self) -> set[str]:

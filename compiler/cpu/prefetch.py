@@ -21,6 +21,7 @@ from jtc.compiler.cpu.operands import Operand, Spot
 from jtc.compiler.cpu.places import Frame
 from jtc.dialects.affine import axis_of, split_term
 from jtc.dialects.expr import reads_of
+from jtc.dialects.kernel import PAIR
 
 if TYPE_CHECKING:
     from jtc.compiler.cpu.tile import Tile
@@ -183,7 +184,7 @@ def _source_shares(tile: Tile, packed: Operand, source: Operand) -> list[Share]:
     code, size, axis = tile.code, _line_size(source), list(tile.reduction_extents)[-1]
     factor, row = tile.factor(axis), source.form.steps.get(axis, 0)
     width = dict(tile.schedule.loops)[tile.vector]
-    if source.guards or source.gather or source.form.steps.get(tile.vector) != 1 or row < width or \
+    if tile.dot or source.guards or source.gather or source.form.steps.get(tile.vector) != 1 or row < width or \
             tile.reduction_extents[axis] == factor:
         return []           # not one run for each step of the innermost reduction loop
     rows, lines = _rows_of_a_panel(tile, packed), -(-width // size)
@@ -211,9 +212,11 @@ def _panel_shares(tile: Tile, frame: Frame, operand: Operand) -> list[Share]:
     factor = tile.factor(axis)
     if operand.memory.count < 2 * stride:
         return []           # there is one panel
-    if form.steps.get(tile.vector) != 1 or form.steps.get(axis) != width or tile.reduction_extents[axis] == factor:
+    unit = PAIR if tile.dot else 1      # elements at each place of the panel
+    if form.steps.get(tile.vector) != unit or form.steps.get(axis) != width * unit or \
+            tile.reduction_extents[axis] == factor:
         return []           # the innermost loop does not run through one panel, line by line
-    lines = -(-factor * width // size)
+    lines = -(-factor * width * unit // size)
     rows = _rows_of_a_panel(tile, operand)
     each = -(-lines // prod(count for _, _, count in rows))
     start = frame.values[form]

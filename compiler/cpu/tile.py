@@ -21,7 +21,7 @@ from jtc.compiler.cpu.tree import reduce_in_pairs
 from jtc.compiler.cpu.workspace import Workspace
 from jtc.dialects.dtypes import DType
 from jtc.dialects.expr import Expr, walk
-from jtc.dialects.kernel import Schedule, Stage
+from jtc.dialects.kernel import PAIR, Schedule, Stage
 from jtc.dialects.optable import REDUCTIONS, SCALAR_FUNCTIONS, Reduction
 
 TOGETHER = 4        # vectors whose long expressions are computed side by side
@@ -89,6 +89,11 @@ class Tile:
         return self.vector in self.stage.reductions
 
     @cached_property
+    def dot(self) -> str:
+        """The reduction axis whose steps are taken in pairs; its extent in the tile counts these."""
+        return self.schedule.dot
+
+    @cached_property
     def dtype(self) -> DType:
         return self.stage.body.dtype
 
@@ -104,7 +109,7 @@ class Tile:
         for at in range(0, whole, self.lanes):
             yield start + at, self.lanes, self.lanes
         rest, width = size - whole, self.lanes
-        if rest > 1 and self.masks:
+        if rest and self.dot or rest > 1 and self.masks:
             yield start + whole, rest, width
             return
         while rest:
@@ -165,7 +170,7 @@ class Tile:
     def reduction_extents(self) -> dict[str, int]:
         """Reduction axis -> extent, outer to inner, after merging those that all operands walk as one."""
         order = list(self.schedule.reduction)
-        extents = {a: self.places[a].extent for a in order}
+        extents = {a: -(-self.places[a].extent // PAIR) if a == self.dot else self.places[a].extent for a in order}
         operands = [*self.values.operands, self.write, *self.more, *([self.keep] if self.keep is not None else []),
                     *(operand for operand, _ in self.fetches)]
         fixed = self._unmergeable(operands)
@@ -179,11 +184,11 @@ class Tile:
         return extents
 
     def _unmergeable(self, operands: list[Operand]) -> set[str]:
-        """Axes that matter in more than addresses: also those whose blocks meet in pairs."""
+        """Axes that matter in more than addresses: also those whose blocks meet in pairs, or that are in pairs."""
         forms = [form for o in operands for form in o.forms() if form is not o.form]
         forms += self.values.indices.values()
         forms += [form for guards in self.values.bounds.values() for form, _ in guards]
-        found = {axis for form in forms for axis in form.steps}.union(dict(self.schedule.tree))
+        found = {axis for form in forms for axis in form.steps}.union(dict(self.schedule.tree), {self.dot})
         for operand in operands:
             for gathered in operand.gather:
                 found = found.union(*(self.values.axes[e] for e in gathered.exprs))
@@ -196,7 +201,8 @@ class Tile:
 
     def factor(self, axis: str) -> int:
         """How many steps of a reduction axis (not one on the lanes) one iteration takes."""
-        return min(dict(self.schedule.unroll).get(axis, 1), self.reduction_extents[axis])
+        wanted = dict(self.schedule.unroll).get(axis, 1)
+        return min(max(1, wanted // PAIR) if axis == self.dot else wanted, self.reduction_extents[axis])
 
     def reduce_over(self, order: list[str], frame: Frame, offsets: Mapping[str, int], accs: Accumulators,
                     ahead: Prefetches) -> Accumulators:
@@ -218,7 +224,8 @@ class Tile:
         if axis == self.vector:
             return self._scan_lanes(frame, accs) if self.stage.scan else self._reduce_lanes(frame, offsets, accs)
         extent, factor = self.reduction_extents[axis], self.factor(axis)
-        whole = extent // factor * factor if extent > factor else 0
+        alike = self.places[axis].extent // PAIR if axis == self.dot else extent        # without the last step alone
+        whole = alike // factor * factor if alike > factor else 0
         if whole:
             def body(value: str, carried: Accumulators) -> Accumulators:
                 inner = frame.moved(axis, value, whole - factor)
@@ -338,6 +345,8 @@ class Tile:
         """reduce(acc, body) at a spot."""
         stage, code = self.stage, self.code
         fetch_for_others(self, frame, spot)
+        if self.dot:
+            return self._add_pair(frame, spot, acc)
         body, tail = stage.body, self.across and spot.width is not None and not spot.full
         if stage.reduce == "add" and body.fn == "mul" and self.dtype.is_float and acc is not None \
                 and not tail and self.keep is None:
@@ -352,6 +361,15 @@ class Tile:
             kind = type_of(self.dtype, spot.width)
             x = code.op(f"arith.select {inside}, {x}, {self.identity(spot.width)} : vector<{spot.width}xi1>, {kind}")
         return x if acc is None else self.combine(x, acc, spot.width)
+
+    def _add_pair(self, frame: Frame, spot: Spot, acc: str | None) -> str:
+        """acc + the products of a pair of steps, or of the last one alone, where the axis has an odd number of them."""
+        factors = self.stage.factors()
+        assert factors is not None
+        alone = spot.offsets[self.dot] == self.places[self.dot].extent // PAIR      # no whole pair lies so far
+        first, second = (self.values.pair(frame, number, spot, alone) for number in factors)
+        start = self.identity(spot.width) if acc is None else acc
+        return self.code.add_pairs(start, first, second, self.stage.reads[factors[0]].dtype, spot.vector_width)
 
     def _step(self, frame: Frame, spot: Spot, acc: str | None) -> str:
         """One step of a scan: the next value, which is written."""

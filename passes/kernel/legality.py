@@ -12,6 +12,9 @@
 * a prefetch is of a read in panels along the vector axis, packed in a loop or ahead
 * what is fetched for another stage lies along the vector axis as it is walked there (fetching.py)
 * digits of an axis ("v//T") need a register tile that divides T
+* pairs of a reduction axis are multiplied where the stage is a plain contraction of two tensors of one 16-bit type that
+  some processor of the target's family multiplies so, summed in float32; in the vector operand's panels, and next to
+  each other in the other operand; the reduction is cut between pairs only
 * accumulators, and the code of one register tile, stay within bounds
 * `keep` is written once per point and not read back under another index by the same stage
 * the axis of a scan runs in order, inside the register tile: no loops along it, and lanes only where each step combines
@@ -23,13 +26,13 @@
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from math import prod
 
 from jtc.dialects.affine import split_term
-from jtc.dialects.dtypes import BOOL
+from jtc.dialects.dtypes import BOOL, F32
 from jtc.dialects.expr import Expr, walk
-from jtc.dialects.kernel import Access, Kernel, Pack, Program, Schedule, Stage
+from jtc.dialects.kernel import PAIR, Access, Kernel, Pack, Program, Schedule, Stage
 from jtc.dialects.optable import REDUCTIONS, SCALAR_FUNCTIONS
 from jtc.dialects.target import CpuTarget
 from jtc.passes.base import PassError
@@ -63,9 +66,9 @@ def violations(stage: Stage, kernel: Kernel, program: Program, target: CpuTarget
         return unknown          # the other rules look sizes up, and divide by the lanes
     return [*_vector(stage, kernel, schedule), *_loops(stage, kernel, schedule), *_reduction(stage, schedule),
             *_tree(stage, schedule), *_packs(stage, schedule), *_prefetch(stage, schedule),
-            *_fetches(stage, kernel, schedule),
-            *_digits(stage, kernel, schedule), *_bounds(stage, kernel, schedule, target),
-            *_keep(stage), *_scan(stage, schedule), *_scatter(stage, schedule), *_locals(kernel)]
+            *_fetches(stage, kernel, schedule), *_dot(stage, kernel, schedule, target),
+            *_digits(stage, kernel, schedule), *_bounds(stage, kernel, schedule, target), *_keep(stage), *_scan(stage, schedule),
+            *_scatter(stage, schedule), *_locals(kernel)]
 
 
 def register_tile(stage: Stage, schedule: Schedule) -> dict[str, int]:
@@ -73,6 +76,18 @@ def register_tile(stage: Stage, schedule: Schedule) -> dict[str, int]:
     tile = {axis: 1 for axis in stage.parallel}
     tile.update((axis, step) for axis, step in schedule.loops if axis in tile)
     return tile
+
+
+def panel_widths(stage: Stage, schedule: Schedule) -> dict[str, int]:
+    """Axis that packs may cut into panels -> how wide these are: register tiles, and pairs that are multiplied."""
+    return register_tile(stage, schedule) | ({schedule.dot: PAIR} if schedule.dot else {})
+
+
+def in_pairs(order: tuple[str, ...], axis: str) -> tuple[str, ...]:
+    """The order of panels with the steps of `axis` in pairs, whose places are innermost; others as they are."""
+    if axis not in order or not any(item.endswith("%") for item in order):
+        return order
+    return (*(axis + "//" if item == axis else item for item in order), axis + "%")
 
 
 def extents(stage: Stage, kernel: Kernel) -> dict[str, int]:
@@ -100,7 +115,7 @@ def injective(access: Access, axis: str) -> bool:
 def _named(schedule: Schedule) -> list[str]:
     names = [schedule.vector] if schedule.vector else []
     names += [a for a, _ in schedule.loops] + list(schedule.reduction) + [a for a, _ in schedule.unroll]
-    names += [a for a, _ in schedule.tree]
+    names += [a for a, _ in schedule.tree] + ([schedule.dot] if schedule.dot else [])
     names += [item.rstrip("/%") for pack in schedule.packs for item in pack.order] + list(schedule.split)
     return list(dict.fromkeys(names))
 
@@ -218,7 +233,7 @@ def _one_pack(stage: Stage, schedule: Schedule, pack: Pack) -> Iterator[str]:
     addressed = read.flat.axes
     if {item.rstrip("/%") for item in pack.order} != addressed:
         yield f"{name} must list exactly its axes {', '.join(sorted(addressed))}, not {', '.join(pack.order)}"
-    yield from panel_order(name, pack.order, stage.parallel)
+    yield from panel_order(name, pack.order, panel_widths(stage, schedule))
     for guard in read.guards:
         missing = guard.index.axes - addressed
         if missing:
@@ -227,8 +242,9 @@ def _one_pack(stage: Stage, schedule: Schedule, pack: Pack) -> Iterator[str]:
         yield f"{name}: the stage writes {read.buffer} while it is copied"
 
 
-def panel_order(name: str, order: tuple[str, ...], parallel: list[str]) -> Iterator[str]:
-    """Rules on a pack's order: a tile number needs its place further in, on a parallel axis; nothing twice."""
+def panel_order(name: str, order: tuple[str, ...], widths: Container[str]) -> Iterator[str]:
+    """Rules on a pack's order: a tile number needs its place further in, on an axis that has panels (`panel_widths`);
+    nothing twice."""
     if len(set(order)) != len(order):
         yield f"{name}: {', '.join(order)} names an axis twice"
     for position, item in enumerate(order):
@@ -236,7 +252,7 @@ def panel_order(name: str, order: tuple[str, ...], parallel: list[str]) -> Itera
         if item.endswith("//"):
             if axis + "%" not in order[position + 1:]:
                 yield f"{name}: {item} needs a later {axis}%"
-            if axis not in parallel:
+            if axis not in widths:
                 yield f"{name}: panels along {axis}, which is a reduction axis"
         elif item.endswith("%") and axis + "//" not in order[:position]:
             yield f"{name}: {item} needs an earlier {axis}//"
@@ -263,8 +279,63 @@ def _fetches(stage: Stage, kernel: Kernel, schedule: Schedule) -> Iterator[str]:
             yield f"fetch of {fetch}: {reason}"
 
 
-def _digits(stage: Stage, kernel: Kernel, schedule: Schedule) -> Iterator[str]:
+def _dot(stage: Stage, kernel: Kernel, schedule: Schedule, target: CpuTarget) -> Iterator[str]:
+    axis, name = schedule.dot, f"pairs of {schedule.dot}"
+    if not axis:
+        return
+    factors = stage.factors()
+    if axis not in stage.reductions:
+        yield f"{name}, which is not a reduction axis"
+    elif not schedule.reduction or schedule.reduction[-1] != axis:
+        yield f"{name}, which must be the innermost reduction axis, the order is {', '.join(schedule.reduction)}"
+    blocks = [*schedule.loops, *((a.name, block) for a, block in kernel.shared if block < a.size)]
+    if any(a == axis and step % PAIR for a, step in blocks):
+        yield f"{name}, in blocks that cut one"
+    if axis in dict(schedule.tree):
+        yield f"{name}, whose blocks meet in a tree"
+    if factors is None or stage.scan or stage.keep is not None or stage.body.dtype is not F32:
+        yield f"{name}: the stage is not a sum of products of two reads in float32"
+        return
+    types = {stage.reads[i].dtype for i in factors}
+    dot = target.family.dots.get(next(iter(types)).name) if len(types) == 1 else None
+    if dot is None:
+        yield f"{name} of {' and '.join(sorted(t.public for t in types))}: {target.family} has no instruction for it"
+    elif schedule.lanes not in dot.intrinsics:
+        yield f"{name} in {schedule.lanes} lanes; there are instructions for {', '.join(map(str, dot.intrinsics))}"
     tile = register_tile(stage, schedule)
+    holders = [i for i in factors if schedule.vector in stage.reads[i].axes]
+    if schedule.vector not in tile or len(holders) != 1:
+        yield f"{name}: the lanes must lie along an axis that one of the two operands has"
+        return
+    if tile[schedule.vector] % schedule.lanes:
+        yield f"{name}: the register tile of {schedule.vector} must be whole vectors"
+    packs = {pack.read: pack for pack in schedule.packs}
+    for number in factors:
+        read, pack = stage.reads[number], packs.get(number)
+        if read.gather or pack is None and read.guards:
+            yield f"{name}: where %{number} lies depends on more than axes; pack it"
+        if read.fill:
+            yield f"{name}: %{number} is {read.fill} where it has no elements, which would count"
+        if not _side_by_side(read, pack, axis, schedule.vector if number in holders else ""):
+            panels = f", in panels as {schedule.vector}% {axis}%" if number in holders else ""
+            yield f"{name}: those of %{number} must lie next to each other{panels}"
+
+
+def _side_by_side(read: Access, pack: Pack | None, axis: str, vector: str) -> bool:
+    """Whether the elements of a pair are neighbours, and where there is a vector axis, pairs along it as well."""
+    if pack is not None:
+        if vector:
+            return pack.order[-2:] == (vector + "%", axis + "%") and not pack.pad
+        return pack.order[-1:] in ((axis,), (axis + "%",))
+    flat = read.flat
+    if vector:
+        along = [c for t, c in flat.terms.items() if split_term(t)[:2] == (vector, "%")]
+        return flat[f"{axis}%{PAIR}"] == 1 and along == [PAIR]
+    return flat[axis] == 1 or flat[f"{axis}%{PAIR}"] == 1
+
+
+def _digits(stage: Stage, kernel: Kernel, schedule: Schedule) -> Iterator[str]:
+    tile = panel_widths(stage, schedule)
     reach = extents(stage, kernel)
     for number, read in enumerate(stage.reads):
         for term in dict.fromkeys(t for form in read.index for t in form.terms):
@@ -273,6 +344,9 @@ def _digits(stage: Stage, kernel: Kernel, schedule: Schedule) -> Iterator[str]:
                 continue
             if axis not in tile:
                 yield f"%{number} is packed by {term}, but {axis} is a reduction axis"
+            elif axis == schedule.dot:
+                if size != PAIR:
+                    yield f"%{number} is packed by {term}, but {axis} is multiplied in pairs"
             elif size % tile[axis] and tile[axis] < reach[axis]:
                 yield f"%{number} is packed by {term}: the register tile {tile[axis]} of {axis} does not divide {size}"
             elif reach[axis] < stage.sizes[axis] and reach[axis] % size:

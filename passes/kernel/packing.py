@@ -71,8 +71,8 @@ def box_copied(program: Program, kernel: Kernel, stage: Stage, number: int, orde
 
 def _panels(stage: Stage, read: Access, order: tuple[str, ...], pad: int, dtype: DType) -> tuple[Stage, Access]:
     schedule = stage.schedule or Schedule("", 1)
-    tile, sizes = legality.register_tile(stage, schedule), stage.sizes
-    problems = [*legality.panel_order("kernel-pack", order, stage.parallel)]
+    tile, sizes = legality.panel_widths(stage, schedule), stage.sizes
+    problems = [*legality.panel_order("kernel-pack", order, tile)]
     names = {item.rstrip("/%") for item in order}
     if names != read.flat.axes:
         problems.append(f"kernel-pack: the order must list exactly the axes {', '.join(sorted(read.flat.axes))}")

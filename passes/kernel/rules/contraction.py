@@ -12,10 +12,13 @@ are constant are packed ahead for nothing; guarded ones are read from a padded c
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import prod
 
 from jtc.dialects.affine import Affine
-from jtc.dialects.kernel import Access, Pack, Schedule
+from jtc.dialects.dtypes import F32
+from jtc.dialects.kernel import PAIR, Access, Pack, Schedule
+from jtc.passes.kernel.legality import in_pairs
 from jtc.passes.kernel.packing import box_copied
 from jtc.passes.kernel.rules.common import GATHER_COST, SMALL_KERNEL, Candidate, Copy, View, round_up
 from jtc.passes.kernel.rules.contraction_cost import (
@@ -43,6 +46,7 @@ SAME_SET = 1024                # bytes; pixels of a copy this far apart crowd a 
 TILE_STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 16, 28)
 TILES = 4                      # register tiles that are tried with every order of loops
 SPARE = 26                     # accumulators next to which LLVM also keeps the addresses of prefetches (measured)
+UNROLL = 4                     # instructions of one accumulator in an iteration of the innermost loop
 PARTS = 4                      # of the units, in which each thread takes them
 UNITS = 64                     # shares of a kernel that are enough for any number of threads
 
@@ -59,9 +63,22 @@ def propose(view: View) -> Iterator[Candidate]:
             continue
         wide = holders[0]
         narrow = factors[0] if wide == factors[1] else factors[1]
-        found = (c for tile in _best(view, list(_tiles(view, vector, wide, narrow)), wide, narrow)
+        tiles = list(_tiles(view, vector, wide, narrow))
+        choices = [tiles, *([replace(t, dot=axis) for t in tiles] for axis in _in_pairs(view, wide, narrow))]
+        found = (c for choice in choices for tile in _best(view, choice, wide, narrow)
                  for c in _variants(view, tile, wide, narrow))
         yield from {(c.schedule, c.copies): c for c in found}.values()
+
+
+def _in_pairs(view: View, wide: int, narrow: int) -> list[str]:
+    """Reduction axes whose steps may be multiplied in pairs, where the processor does that: those along which the
+    vector operand can be packed."""
+    reads = [view.stage.reads[i] for i in (wide, narrow)]
+    known = reads[0].dtype is reads[1].dtype and view.target.multiplies_pairs(reads[0].dtype)
+    if not known or not view.packing or view.stage.body.dtype is not F32 or any(r.fill for r in reads):
+        return []
+    return [r for r in view.reductions
+            if all(r in view.read_axes[i] for i in (wide, narrow)) and not _in_window(view, wide, r)]
 
 
 # ------------------------------------------------------------------------------------------------ register tile
@@ -132,8 +149,12 @@ def _overlaps(view: View, form: Affine) -> bool:
 # ------------------------------------------------------------------------------------------------ operands
 def _variants(view: View, tile: Tile, wide: int, narrow: int) -> Iterator[Candidate]:
     reductions = _order(view, wide, narrow)
-    for vector_way in _vector_ways(view, tile, wide, reductions):
-        for scalar_way in _scalar_ways(view, tile, narrow, reductions):
+    vector_ways, scalar_ways = _vector_ways, _scalar_ways
+    if tile.dot:
+        reductions = (*(r for r in reductions if r != tile.dot), tile.dot)
+        vector_ways, scalar_ways = _paired_vector_ways, _paired_scalar_ways
+    for vector_way in vector_ways(view, tile, wide, reductions):
+        for scalar_way in scalar_ways(view, tile, narrow, reductions):
             for loops, in_wide, in_narrow in _nests(view, tile, scalar_way, reductions):
                 yield from _candidate(view, tile, vector_way, scalar_way, reductions, loops, in_wide, in_narrow)
 
@@ -269,6 +290,30 @@ def _scalar_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
             yield Operand(number, cost=cost / sharers, copy=order, pad=view.lanes, packed=True)
 
 
+def _paired_vector_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...]) -> Iterator[Operand]:
+    """Those in panels, which hold the two elements of a pair next to each other."""
+    for way in _vector_ways(view, tile, number, reductions):
+        if way.packed:
+            yield replace(way, pack=in_pairs(way.pack, tile.dot), copy=in_pairs(way.copy, tile.dot))
+
+
+def _paired_scalar_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...]) -> Iterator[Operand]:
+    """Those in which the two elements of a pair are neighbours."""
+    read = view.stage.reads[number]
+    for way in _scalar_ways(view, tile, number, reductions):
+        if way.pack:
+            near = way.pack[-1] == tile.dot
+        elif way.copy and way.copy[0].isdecimal():
+            near = read.index[int(way.copy[-1])][tile.dot] == 1
+        elif way.copy:
+            way = replace(way, copy=in_pairs(way.copy, tile.dot))
+            near = way.copy[-1] in (tile.dot, tile.dot + "%")
+        else:
+            near = not read.guards and view.strides[number][tile.dot] == 1
+        if near:
+            yield way
+
+
 # ------------------------------------------------------------------------------------------------ loops
 Anchored = tuple[Loops, tuple[str, int] | None, tuple[str, int] | None]
 
@@ -346,7 +391,7 @@ def _candidate(view: View, tile: Tile, wide: Operand, narrow: Operand, reduction
                                 for a in sorted(g.index.axes) if a in view.parallel))[:2]
     schedule = Schedule(tile.vector, view.lanes, tuple(kept), reductions, _unroll(view, tile, wide.number, reductions),
                         tuple(Pack(w.number, loop, w.pack, w.pad) for w, loop in packed), split, threads,
-                        prefetch=(wide.number,) if ahead else ())
+                        prefetch=(wide.number,) if ahead else (), dot=tile.dot)
     yield Candidate(cost, schedule, tuple(Copy(w.number, w.copy, w.pad) for w in ways if w.copy))
 
 
@@ -417,4 +462,4 @@ def _unroll(view: View, tile: Tile, wide: int, reductions: tuple[str, ...]) -> t
             if total * tile.vectors * tile.inner * tile.outer <= 512:
                 chosen.append((r, view.free[r]))
         return tuple(chosen)
-    return ((inner[-1], min(4, view.free[inner[-1]])),) if inner else ()
+    return ((inner[-1], min(UNROLL * (PAIR if tile.dot else 1), view.free[inner[-1]])),) if inner else ()

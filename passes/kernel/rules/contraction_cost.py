@@ -14,6 +14,7 @@ from math import gcd, log2, prod
 
 from jtc.dialects.affine import Affine
 from jtc.dialects.expr import reads_of
+from jtc.dialects.kernel import PAIR
 from jtc.passes.kernel.rules.common import View
 
 LATENCY = 4.0                  # cycles of one fused multiply-add: a step of the reduction takes at least these
@@ -53,13 +54,19 @@ L3 = 8 << 20                   # bytes of a shared cache that one kernel may cou
 @dataclass(frozen=True)
 class Tile:
     """A register tile: `vectors` vectors along `vector`, `inner` points along the last of `axes`, `outer` along the
-    first where there are two."""
+    first where there are two.  dot: the reduction axis whose steps are multiplied in pairs."""
 
     vector: str
     vectors: int
     axes: tuple[str, ...]
     inner: int
     outer: int
+    dot: str = ""
+
+    def steps(self, view: View) -> float:
+        """Steps of a register tile for each step of its reduction: pairs count as one, as does the last one alone."""
+        size = view.free[self.dot] if self.dot else 1
+        return -(-size // PAIR) / size if self.dot else 1.0
 
     @property
     def rows(self) -> list[tuple[str, int]]:
@@ -97,9 +104,10 @@ def tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: int, bloc
     return view.known_cycles[key]
 
 
-def _tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: int, blocks: int) -> float:
+def _tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: float, blocks: int) -> float:
     write, lanes, axes = view.written, view.lanes, tile.axes
     straight, turned = write[tile.vector] == 1, bool(axes) and write[axes[-1]] == 1
+    depth *= tile.steps(view)           # a pair takes as long as a multiply-add, and as many bytes as a float32
     in_narrow = [a in view.read_axes[narrow] for a in axes]
     in_wide = [a in view.read_axes[wide] for a in axes]
     panel = depth * min(tile.vectors * lanes, view.free[tile.vector]) * 4 / view.target.l1
@@ -235,7 +243,7 @@ class Nest:
         view, tile, lanes = self.view, self.tile, self.view.lanes
         runs = prod(-(-view.free[a] // n) for a, n in tile.rows)
         runs *= prod(n for a, n in view.free.items() if a in view.parallel and a not in (tile.vector, *tile.axes))
-        steps = prod(view.free[r] for r in view.reductions) * runs
+        steps = prod(view.free[r] for r in view.reductions) * runs * tile.steps(view)
         panels = -(-view.free[tile.vector] // (tile.vectors * lanes))
         loads, strides, cost = tile.vectors * steps * panels, view.strides[self.wide.number], 0.0
         if not self.wide.packed:
@@ -260,12 +268,12 @@ class Nest:
 
     def _converted(self, way: Operand) -> bool:
         """Whether the tile converts what it loads; a copy holds it converted."""
-        in_place = not way.packed and not way.copy
+        in_place = not way.packed and not way.copy and not self.tile.dot
         return in_place and self.view.copied[way.number] is not self.view.stage.reads[way.number].dtype
 
     def _bytes(self, way: Operand) -> int:
         """Bytes of an element, as the tile reads it."""
-        in_place = not way.packed and not way.copy
+        in_place = not way.packed and not way.copy or self.tile.dot
         return (self.view.stage.reads[way.number].dtype if in_place else self.view.copied[way.number]).bytes
 
     def _lines(self) -> float:

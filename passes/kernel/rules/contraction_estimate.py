@@ -26,7 +26,7 @@ def estimate(view: View, candidate: Candidate) -> float | None:
         return None
     sizes = [min(steps[a], view.free[a]) for a in axes]
     tile = Tile(schedule.vector, -(-steps[schedule.vector] // view.lanes), tuple(axes), sizes[-1] if axes else 1,
-                sizes[0] if len(axes) > 1 else 1)
+                sizes[0] if len(axes) > 1 else 1, schedule.dot)
     ways = {number: _way(view, candidate, number) for number in (wide, narrow)}
     lead = [(a, 1) for a in view.stage.parallel if all(a != b for b, _ in schedule.loops)]
     nest = Nest(view, tile, ways[wide], ways[narrow], (*lead, *schedule.loops), schedule.reduction,
