@@ -4,16 +4,17 @@ results of earlier reduction blocks, go through the epilogue, and are stored.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
-from jtc.compiler.cpu.code import Code, type_of
+from jtc.compiler.cpu.code import Code, stored_type, type_of
 from jtc.compiler.cpu.loops import Flag
-from jtc.compiler.cpu.operands import Operand, Spot
+from jtc.compiler.cpu.operands import Allowed, Operand, Spot
 from jtc.compiler.cpu.places import Frame
 from jtc.compiler.cpu.prefetch import fetch_for_others
 from jtc.compiler.cpu.tile import TOGETHER, Tile, is_long
 from jtc.dialects.dtypes import BOOL
+from jtc.dialects.kernel import PAIR
 
 Results = list[tuple[str, Spot]]
 
@@ -40,6 +41,9 @@ class Finish:
 def finish(tile: Tile, frame: Frame, accs: list[str | None] | None, how: Finish) -> None:
     """Store the results of a tile whose reduction left `accs`; None: the stage has no reduction."""
     turned = _transposed_axis(tile)
+    if accs is None and turned and _woven(tile, turned):
+        _weave(tile, frame, turned)
+        return
     if accs is None and not turned:
         stream = _aligned(tile, frame) if how.stream else None
         for spot in tile.spots:     # one vector after the other keeps few values alive
@@ -170,6 +174,40 @@ def _transposed_axis(tile: Tile) -> str:
     if tile.places[tile.vector].extent == 1:
         return ""
     return next((a for a in tile.stage.parallel if steps.get(a) == 1 and tile.places[a].extent > 1), "")
+
+
+def _woven(tile: Tile, axis: str) -> bool:
+    """Whether the tile's vectors lie in memory element by element in turns: a tile of pairs in panels."""
+    write, stage = tile.write, tile.stage
+    return tile.places[axis].extent == write.form.steps[tile.vector] == PAIR and not write.guards and not stage.more \
+        and stage.write.dtype is not BOOL and stage.write.buffer not in tile.values.scalars
+
+
+def _weave(tile: Tile, frame: Frame, axis: str) -> None:
+    """Store the values of a stage without reduction whose vectors at two places along `axis` lie in turns."""
+    code, memory, write = tile.code, tile.values.memory, tile.write
+    values = {(_key(spot.offsets), spot.start): tile.final(frame, spot, tile.values.value(frame, tile.stage.body, spot))
+              for spot in tile.spots}
+    for spot in tile.spots:
+        if spot.offsets[axis]:
+            continue
+        pair = [replace(spot, offsets={**spot.offsets, axis: place}) for place in range(PAIR)]
+        first, second = (values[_key(s.offsets), s.start] for s in pair)
+        if spot.width is None:
+            for s, x in zip(pair, (first, second)):
+                memory.store(frame, write, s, x)
+            continue
+        width, kind = spot.width, stored_type(write.memory.dtype, spot.width)
+        for start in range(0, min(PAIR * spot.lanes, PAIR * width), width):
+            lanes = [(start + lane) // PAIR + (width if lane % PAIR else 0) for lane in range(width)]
+            x = code.op(f"vector.shuffle {first}, {second} [{', '.join(map(str, lanes))}] : {kind}, {kind}")
+            address, count = memory.place(frame, write, Allowed(), spot, start), PAIR * spot.lanes - start
+            if count >= width:
+                code.line(f"vector.store {x}, {write.memory.ssa}[{address}] : {write.memory.type}, {kind}")
+            else:
+                mask = code.mask([lane < count for lane in range(width)])
+                code.line(f"vector.maskedstore {write.memory.ssa}[{address}], {mask}, {x} : {write.memory.type}, "
+                          f"vector<{width}xi1>, {kind}")
 
 
 def transpose(tile: Tile, results: Results, axis: str) -> Results:

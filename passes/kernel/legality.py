@@ -67,8 +67,8 @@ def violations(stage: Stage, kernel: Kernel, program: Program, target: CpuTarget
     return [*_vector(stage, kernel, schedule), *_loops(stage, kernel, schedule), *_reduction(stage, schedule),
             *_tree(stage, schedule), *_packs(stage, schedule), *_prefetch(stage, schedule),
             *_fetches(stage, kernel, schedule), *_dot(stage, kernel, schedule, target),
-            *_digits(stage, kernel, schedule), *_bounds(stage, kernel, schedule, target), *_keep(stage), *_scan(stage, schedule),
-            *_scatter(stage, schedule), *_locals(kernel)]
+            *_digits(stage, kernel, schedule), *_bounds(stage, kernel, schedule, target),
+            *_keep(stage), *_scan(stage, schedule), *_scatter(stage, schedule), *_locals(kernel)]
 
 
 def register_tile(stage: Stage, schedule: Schedule) -> dict[str, int]:
