@@ -1,15 +1,16 @@
 """`graph-winograd`: convolutions of 3 x 3 taps by Winograd's algorithm."""
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar
 
-from jtc.dialects.build import located
-from jtc.dialects.dtypes import DType
+from jtc.dialects.build import convert, located
+from jtc.dialects.dtypes import F32, DType
 from jtc.dialects.errors import UsageError
 from jtc.dialects.graph import Graph, Node
 from jtc.dialects.kernel import Program
+from jtc.dialects.target import CpuTarget
 from jtc.passes.base import Pass, need_graph
 from jtc.passes.graph.fusion.plan import weight_only
 from jtc.passes.graph.rewriting import rebuild_knowing
@@ -32,7 +33,10 @@ class GraphWinograd(Pass):
     bound.
 
     winograd  "auto": where the cost rule (winograd/cost.py) sees a gain, m = 4 only for taps that are constant, as its
-              rounding error is larger; "off"; "2", "4": this m for every such convolution of floats of 32 bits or more
+              rounding error is larger; "off"; "2", "4": this m for every such convolution of floats
+    target    the processor: where it multiplies pairs of 16-bit floats, direct sums of these are twice as fast
+
+    16-bit floats are converted to float32 before the transforms, and the result is rounded to 16 bits once.
 
     Changes rounding, so it is left out where arithmetic is kept as written (strict).  Sums of normal numbers over 16 to
     256 channels in f32: for m = 2 the largest error is no larger than that of the direct sum, whose chain of additions
@@ -43,6 +47,7 @@ class GraphWinograd(Pass):
 
     name: ClassVar[str] = "graph-winograd"
     winograd: str = "auto"
+    target: CpuTarget = CpuTarget()
 
     def run(self, module: Graph | Program) -> Graph:
         graph = need_graph(module, self.name)
@@ -60,14 +65,20 @@ class GraphWinograd(Pass):
             if tile is None:
                 return node
             with located(node.loc):
-                return build(conv, tile, partial(matrices, tile=tile, dtype=node.dtype))
+                # The transforms cancel: 16 bits would not be enough for what lies between them.
+                wide = F32 if node.dtype.is_half else node.dtype
+                made = build(replace(conv, image=convert(conv.image, wide), taps=convert(conv.taps, wide)), tile,
+                             partial(matrices, tile=tile, dtype=wide))
+                return convert(made, node.dtype)
 
         return rebuild_knowing(graph, rule)
 
     def tile(self, conv: Convolution, fixed: bool) -> int | None:
         """m for a convolution, whose taps are `fixed` or not; None to leave it as it is."""
         tiles = TILES_OF[self.winograd]
-        return choose(conv, fixed, tiles if fixed else tiles[:1]) if self.winograd == "auto" else tiles[0]
+        if self.winograd != "auto":
+            return tiles[0]
+        return choose(conv, fixed, tiles if fixed else tiles[:1], self.target.multiplies_pairs(conv.node.dtype))
 
 
 @dataclass

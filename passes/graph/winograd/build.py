@@ -102,7 +102,7 @@ class _Builder:
         if node.shape == self.conv.node.shape:
             return node
         forms = tuple(Affine.axis(f"d{d}") for d in range(node.type.rank))
-        return make("reindex", [node], {"map": forms, "fill": 0.0}, self.conv.node.type, self.loc)
+        return make("reindex", [node], {"map": forms, "fill": 0.0}, TensorType(node.dtype, self.conv.node.shape), self.loc)
 
     def contract(self, one: Read, two: Read, axes: Axes, summed: Axes) -> Node:
         """The sum over the axes `summed` of a product of two reads, with the dimensions `axes`."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from jtc.dialects.dtypes import F32
+from jtc.dialects.kernel import PAIR
 from jtc.passes.graph.winograd.match import Convolution
 from jtc.passes.graph.winograd.matrices import TAPS
 
@@ -21,22 +23,27 @@ GAIN = 0.9                  # of the direct cost: the model is no better than th
 CLOSE = 1.15                # how much slower the more exact of two may be
 
 
-def choose(conv: Convolution, fixed: bool, tiles: Sequence[int]) -> int | None:
-    """The tile of `tiles` to use; None to leave the convolution as it is.  fixed: its taps are known beforehand."""
+def choose(conv: Convolution, fixed: bool, tiles: Sequence[int], pairs: bool = False) -> int | None:
+    """The tile of `tiles` to use; None to leave the convolution as it is.
+
+    fixed  its taps are known beforehand;  pairs: the processor multiplies its elements in pairs (family.Dot)
+    """
     if min(conv.count(conv.channels), conv.count(conv.filters)) < NARROW:
         return None
     costs = {m: cycles(conv, m, fixed) for m in tiles}
     best = min(costs, key=lambda m: costs[m])
-    if costs[best] > GAIN * direct(conv):
+    if costs[best] > GAIN * direct(conv, pairs):
         return None
     return min(m for m in tiles if costs[m] <= CLOSE * costs[best])
 
 
-def direct(conv: Convolution) -> float:
+def direct(conv: Convolution, pairs: bool) -> float:
     """Cycles of the convolution as one contraction."""
     taps = TAPS * TAPS * _taps(conv)
     places = conv.windows[0].size * conv.windows[1].size * conv.count(conv.batch)
-    return max(taps * places / PER_CYCLE, taps * conv.node.dtype.bytes * BYTE)
+    if pairs:
+        return max(taps * places / (PER_CYCLE * PAIR), taps * conv.node.dtype.bytes * BYTE)
+    return max(taps * places / PER_CYCLE, taps * _bytes(conv) * BYTE)
 
 
 def cycles(conv: Convolution, tile: int, fixed: bool) -> float:
@@ -45,7 +52,7 @@ def cycles(conv: Convolution, tile: int, fixed: bool) -> float:
     tiles = conv.count(conv.batch)
     for window in conv.windows:
         tiles *= -(-window.size // tile)
-    size = conv.node.dtype.bytes
+    size = _bytes(conv)
     taps = frequencies * _taps(conv)
     image = frequencies * tiles * conv.count((*conv.groups, *conv.channels))
     result = frequencies * tiles * conv.count((*conv.groups, *conv.filters))
@@ -53,6 +60,11 @@ def cycles(conv: Convolution, tile: int, fixed: bool) -> float:
     total = max(taps * tiles / PER_CYCLE, taps * size * BYTE)
     total += image * (FAR_IMAGE if far else IMAGE) + result * (FAR_RESULT if far else RESULT)
     return total + (0.0 if fixed else taps * TRANSFORM)
+
+
+def _bytes(conv: Convolution) -> int:
+    """Of an element, in the type that the convolution is computed in: 16-bit floats are widened."""
+    return max(conv.node.dtype.bytes, F32.bytes)
 
 
 def _taps(conv: Convolution) -> int:

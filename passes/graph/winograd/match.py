@@ -64,7 +64,7 @@ def match(node: Node) -> Convolution | None:
     """The node as a convolution; None where it is none."""
     if node.op != "reduce" or node.attrs["fn"] != "add" or node.args[0].op != "mul" or min(node.args[0].shape) < 1:
         return None
-    if not node.dtype.is_float or node.dtype.bytes < 4:         # the transforms cancel: 16 bits would not be enough
+    if not node.dtype.is_float:
         return None
     read = [_moved(x) for x in node.args[0].args]
     for image, taps in (read, read[::-1]):
