@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from jtc.compiler.codegen import Function
 
 DEVICES = ("cpu", "cuda")
+SMALL = 6               # kernels of a program for which quick code is not worth compiling better code later
 LARGE = 100             # nodes of a graph that will have more than a few kernels: workers are started at once
 # The step (a pass, a phase) and, where kernels are counted, how many of how many are done.
 Progress = Callable[[str, int, int], None]
@@ -91,6 +92,16 @@ def compile_graph(graph: Graph | Program, target: str = "cpu", output: str | os.
     with knobs.use(**options):
         request = _Request(target, output, output is not None if embed is None else embed, progress, timings)
         return request.finish(_Run(graph, phase, tree, request).compile())
+
+
+def compile_quick(graph: Graph) -> tuple[Path, bool]:
+    """Code for a graph as soon as may be: the module in the cache, and whether it is what `compile_graph` makes.
+
+    It is where the cache has that already, and where the program has so few kernels that it takes no longer.
+    """
+    request = _Request("cpu", None, False, None, None)
+    run = _Run(graph, "graph", None, request, quick=True)
+    return run.compile(), not run.quick
 
 
 def build_scheduled(program: Program, output: Path, settings: Settings, emitted: dict[tuple, Any]) -> None:
@@ -196,10 +207,10 @@ def deliver(module: Path, output: Path) -> Path:
 
 
 class _Run:
-    """One compilation."""
+    """One compilation.  quick: little code, that is soon there, unless better code takes no longer."""
 
-    def __init__(self, program: Graph | Program, phase: str, tree: str | None, request: _Request):
-        self.program, self.phase, self.tree, self.request = program, phase, tree, request
+    def __init__(self, program: Graph | Program, phase: str, tree: str | None, request: _Request, quick: bool = False):
+        self.program, self.phase, self.tree, self.request, self.quick = program, phase, tree, request, quick
         self.embed, self.timings, self.progress = request.embed, request.timings, request.progress
         self.dump = Dump(knobs.get("dump_dir"))
         self.settings = settings_for(request.target, self._watch)
@@ -213,17 +224,26 @@ class _Run:
         key = key_of(self.contents, self.settings.target)
         # A dump wants to see every phase, which a hit would skip.
         found = None if self.dump.folder else self.cache.program(key)
+        good = key, self.settings
+        if found is not None:
+            self.quick = False
+        elif self.quick:
+            key, self.settings = Key({**key.parts, "code": "quick"}), replace(self.settings, quick=True, optimize=0)
+            found = self.cache.program(key)
         self.request.step("key and cache", start)
         if found is not None:
             self.timings.cached = True
             return found
-        if knobs.get("tune") and self.phase != "schedule":
+        if knobs.get("tune") and self.phase != "schedule" and not self.quick:
             key = self._tune()
         jobs = 0 if self.dump.folder else knobs.get("jobs")      # workers have nothing to dump to
         if isinstance(self.program, Graph) and len(self.program.nodes()) > LARGE:
             from jtc.compiler import workers
             workers.start(jobs)
         program = self._passes()
+        if self.quick and len(program.kernels) <= SMALL:
+            self.quick, (key, self.settings) = False, good
+            program = self._passes()
         functions, objects = self._code(program, jobs)
         start = time.perf_counter()
         self.progress("link", 0, 0)

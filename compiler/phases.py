@@ -50,6 +50,7 @@ class Settings:
     fusion, chains, carry, winograd, packing, reuse  the knobs of these names: what is merged, which products with
               others, computed in transformed tiles, copied into panels, and kept in shared memory
     reduction  the kind that reductions take where they can, or auto
+    quick     whether code that is soon there counts more than fast code
     tuned     identity of a kernel -> schedules that were measured to be better than the default ones
     watch     called as watch(kind, name, seconds, value) after every pass ("pass") and every kernel's step ("kernel")
     sound     kernels that have been verified
@@ -66,6 +67,7 @@ class Settings:
     packing: bool = True
     reduction: str = "auto"
     reuse: bool = True
+    quick: bool = False
     tuned: Mapping[str, Choice] = field(default_factory=dict)
     watch: Callable[[str, str, float, Any], None] = field(default=lambda kind, name, seconds, value: None)
     sound: Sound = field(default_factory=Sound, compare=False, repr=False)

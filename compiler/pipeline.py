@@ -19,11 +19,15 @@ from jtc.passes.base import Pass, registry
 
 @dataclass(frozen=True)
 class Step:
-    """A pass and the reason for its place.  strict: whether it also runs where the arithmetic is kept as written."""
+    """A pass and the reason for its place.
+
+    strict, quick  whether it also runs where the arithmetic is kept as written, where code is wanted soon
+    """
 
     name: str
     why: str
     strict: bool = True
+    quick: bool = True
 
 
 GRAPH = (
@@ -35,8 +39,9 @@ GRAPH = (
     Step("graph-join-products", "terms are plain sums of products; their factors stay apart", strict=False),
     Step("graph-fold-scale", "while convolutions and matmuls are still separate from their scales", strict=False),
     Step("graph-canonicalize", "folding leaves dead nodes, and constants to combine", strict=False),
-    Step("graph-winograd", "after folding, which looks for convolutions as they were written", strict=False),
-    Step("graph-canonicalize", "makes repetitions and sums plain again", strict=False),
+    Step("graph-winograd", "after folding, which looks for convolutions as they were written", strict=False,
+         quick=False),              # five kernels in the place of one
+    Step("graph-canonicalize", "makes repetitions and sums plain again", strict=False, quick=False),
     Step("graph-fuse", "last on graphs: decides which values get a buffer, makes kernels"),
 )
 KERNEL = (
@@ -52,7 +57,8 @@ KERNEL = (
 
 def graph_passes(settings: Settings) -> list[Pass]:
     """Graph -> Program: from meta-ops to fused kernels."""
-    return make([step.name for step in GRAPH if step.strict or not settings.strict], settings)
+    return make([step.name for step in GRAPH if (step.strict or not settings.strict)
+                 and (step.quick or not settings.quick)], settings)
 
 
 def kernel_passes(settings: Settings) -> list[Pass]:

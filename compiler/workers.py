@@ -88,22 +88,25 @@ class Objects:
 
 
 # ---------------------------------------------------------------------------------------------------------- our side
-class _Worker:
-    """A process that compiles; owner: the Objects that it is working for."""
+class Worker:
+    """A process that answers requests; owner: the Objects that it is working for.
 
-    def __init__(self) -> None:
+    module: the name of the one whose `serve` it runs;  folder: where it puts temporary files
+    """
+
+    def __init__(self, module: str = "jtc.compiler.workers", folder: str | None = None) -> None:
         self.owner: Objects | None = None
-        start = ("import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
-                 "from jtc.compiler.workers import serve; serve()")
+        start = f"import sys, json; sys.path[:] = json.loads(sys.argv[1]); from {module} import serve; serve()"
         self.process = subprocess.Popen(
             [sys.executable, "-c", start, json.dumps(sys.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env=None if folder is None else {**os.environ, "TMPDIR": folder},
             process_group=0)            # Ctrl-C reaches this process, which then decides about its workers
 
     def call(self, request: Any) -> Any:
         """The reply; EOFError, BrokenPipeError where the worker is gone."""
         assert self.process.stdin and self.process.stdout
-        _send(self.process.stdin, request)
-        return _receive(self.process.stdout)
+        send(self.process.stdin, request)
+        return receive(self.process.stdout)
 
     def stop(self) -> None:
         self.process.kill()
@@ -126,8 +129,8 @@ class _Pool:
         self.size, self.owner, self.closed = size, os.getpid(), False
         self.requests: list[tuple[int, int, Future[tuple[bytes, float]], tuple[Any, ...]]] = []      # a heap
         self.count = itertools.count()
-        self.idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-        self.all: list[_Worker] = []
+        self.idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        self.all: list[Worker] = []
         self.lock = threading.Lock()
         self.threads = ThreadPoolExecutor(size, "jtc-compile")
 
@@ -135,7 +138,7 @@ class _Pool:
         """Start all workers, which then wait for requests."""
         with self.lock:
             while len(self.all) < self.size and not self.closed:
-                self.all.append(_Worker())
+                self.all.append(Worker())
                 self.idle.put(self.all[-1])
 
     def submit(self, code: Code, *rest: Any) -> Future[tuple[bytes, float]]:
@@ -183,18 +186,18 @@ class _Pool:
             raise answer
         return answer
 
-    def _take(self, owner: Objects) -> _Worker:
+    def _take(self, owner: Objects) -> Worker:
         with self.lock:
             if self.closed:
                 raise CancelledError
             worker = self._waiting()
             if worker is None:
-                worker = _Worker()
+                worker = Worker()
                 self.all.append(worker)
             worker.owner = owner
             return worker
 
-    def _waiting(self) -> _Worker | None:
+    def _waiting(self) -> Worker | None:
         """A worker that waits for requests; those that something has ended meanwhile are dropped."""
         while not self.idle.empty():
             worker = self.idle.get_nowait()
@@ -289,8 +292,8 @@ def serve() -> None:
     from jtc.dialects import mlir  # noqa: F401
     while True:
         try:
-            code, target, optimize, directory = _receive(requests)
-            _send(replies, _answer(code, target, optimize, directory))
+            code, target, optimize, directory = receive(requests)
+            send(replies, _answer(code, target, optimize, directory))
         except (EOFError, BrokenPipeError):
             return                      # whoever asked is gone
 
@@ -303,13 +306,13 @@ def _answer(code: Code, target: CpuTarget, optimize: int, directory: str) -> tup
         return False, error
 
 
-def _send(stream: IO[bytes], value: Any) -> None:
+def send(stream: IO[bytes], value: Any) -> None:
     data = pickle.dumps(value)
     stream.write(_LENGTH.pack(len(data)) + data)
     stream.flush()
 
 
-def _receive(stream: IO[bytes]) -> Any:
+def receive(stream: IO[bytes]) -> Any:
     head = stream.read(_LENGTH.size)
     if len(head) < _LENGTH.size:
         raise EOFError

@@ -92,9 +92,8 @@ def build(graph: Graph) -> Runnable:
     statistics.compiled += 1
     if knobs.get("backend") == "reference":
         return ReferenceModule(graph)
+    from jtc.frontend import tiers
+    if tiers.wanted():
+        return tiers.build(graph)
     from jtc.compiler.driver import compile_graph
-    from jtc.runtime.module import load_module
-    module = load_module(compile_graph(graph))
-    if module.constants:
-        module.bind({node.attrs["value"].name: node.data for node in graph.constants()})
-    return module
+    return tiers.loaded(graph, compile_graph(graph))

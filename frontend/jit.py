@@ -16,7 +16,9 @@ import functools
 import inspect
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -26,14 +28,17 @@ from jtc.dialects.graph import Graph, TensorType
 from jtc.frontend import autocast, execute, values
 from jtc.frontend.promotion import is_scalar
 from jtc.frontend.tensor import Tensor
+from jtc.frontend.tiers import Tiered, executable_for
 from jtc.frontend.trace import _current, _transforming, epoch, input_error, recording, shown
 from jtc.frontend.traced import Traced, argument_names, parameters, tensor_type, trace, tracing
 from jtc.frontend.tree import LEAF, flatten, is_container, walk
 from jtc.runtime import knobs
-from jtc.runtime.engine import Dispatcher
+from jtc.runtime.engine import PROCESS_KNOBS, Dispatcher
+from jtc.runtime.module import Module
 
 logger = logging.getLogger("jtc")
 _STATES = 8           # programs kept for one signature: training and evaluation, and a few structures of modules
+_AGAIN = object()     # the call goes to the native dispatcher, which knows the signature now
 _OFTEN = 16           # from as many compilations of one function on, each doubling of their number is warned of
 
 
@@ -103,7 +108,7 @@ class Program:
 class Jit(Dispatcher):
     """A function compiled by `jit`.
 
-    compiles     how many signatures were traced and compiled so far;  runnables: what to
+    compiles     how many signatures were traced and compiled so far;  runnables: what to;  tiers: in which tier each is
     graph(*args) the graph for these arguments, without compiling it; `lower` is another name for it
     """
 
@@ -126,16 +131,16 @@ class Jit(Dispatcher):
         arguments: list[Any] = []
         form = flatten((args, kwargs), arguments)
         key = form, tuple([_leaf_key(leaf) for leaf in arguments])
-        if self.options:
-            with knobs.use(**self.options):
-                return self._run(key, args, kwargs, arguments)
-        return self._run(key, args, kwargs, arguments)
+        plain = knobs.code_overrides.get() is None
+        with knobs.use(**self.options) if self.options else nullcontext():
+            result = self._run(key, args, kwargs, arguments, plain)
+        return self(*args) if result is _AGAIN else result
 
     def _ordered(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Keyword arguments in one order, whatever the call's, unless the function takes **any and so sees it."""
         return kwargs if self._sees_order or len(kwargs) < 2 else dict(sorted(kwargs.items()))
 
-    def _run(self, key: tuple, args: tuple, kwargs: dict[str, Any], arguments: list[Any]) -> Any:
+    def _run(self, key: tuple, args: tuple, kwargs: dict[str, Any], arguments: list[Any], plain: bool) -> Any:
         variant = key, (*knobs.key().values(), knobs.get("backend"), autocast.active.get())
         found = self._find(variant, arguments)
         if found is None:
@@ -146,10 +151,10 @@ class Jit(Dispatcher):
                     traced = None if found else trace(self.function, args, kwargs, self.name)
                 if traced is not None:
                     program = self._compile(variant, traced, arguments)
-                    direct = self._register(program, args, kwargs)
+                    direct = plain and self._register(program, args, kwargs)
                     found = program, [tensor for tensor, _ in traced.captured]
             if direct:                  # as later calls, in which new state takes the place of the old
-                return self(*args)
+                return _AGAIN
         program, captured = found           # type: ignore[misc]
         given = [_buffer(leaf) for leaf in arguments if tensor_type(leaf)]
         return program.call(given, captured, arguments)
@@ -196,13 +201,12 @@ class Jit(Dispatcher):
         It looks tensors up in their places, passes over the signature where a module or optimiser may have changed,
         and stores new values into captured tensors.
         """
-        executable = getattr(program.runnable, "executable", None)
-        traced = program.traced
+        runnable, traced = program.runnable, program.traced
         number = {id(tensor): k for k, (tensor, _) in enumerate(traced.captured)}
-        direct = not self.options and knobs.code_overrides.get() is None and autocast.active.get() is None \
+        direct = not self.options.keys() & PROCESS_KNOBS and autocast.active.get() is None \
             and all(place is None or place.kind != "argument" for _, place in traced.captured) \
             and all(source.kind == "output" and id(target) in number for target, source in traced.writes)
-        if executable is None or not direct or kwargs or not all(_is_plain(a) for a in args):
+        if not isinstance(runnable, (Module, Tiered)) or not direct or kwargs or not all(_is_plain(a) for a in args):
             return False
         if any(s.kind == "input" for s in traced.sources):
             return False
@@ -211,15 +215,34 @@ class Jit(Dispatcher):
         captured = [tensor if place is None else (place.kind, place.holder, place.key, place.path)
                     for tensor, place in traced.captured]
         results = 1 + max((s.number for s in traced.sources if s.kind == "output"), default=-1)
-        self.add(row, executable, captured, _wrap(traced),
-                 writes=[(number[id(target)], source.number) for target, source in traced.writes],
-                 guard=(program.epoch, epoch) if traced.static else None, results=results)
+        with executable_for(self, runnable) as executable:
+            self.add(row, executable, captured, _wrap(traced),
+                     writes=[(number[id(target)], source.number) for target, source in traced.writes],
+                     guard=(program.epoch, epoch) if traced.static else None, results=results)
         return True
 
     @property
     def runnables(self) -> list[execute.Runnable]:
         """What the signatures so far were compiled to, the first one first: modules, which can be profiled."""
-        found = [program.runnable for programs in self._programs.values() for program in programs]
+        return [r.module if isinstance(r, Tiered) else r for r in self._runnables()]
+
+    @property
+    def tiers(self) -> list[str]:
+        """For each of the `runnables`: "final"; "quick", while better code is being compiled; "quick only", where that
+        has failed.  See the knob `tiered`."""
+        return [r.tier if isinstance(r, Tiered) else "final" for r in self._runnables()]
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until better code is compiled for no signature any more, at most `timeout` seconds; whether that is so.
+
+        With the knob `tiered`; without it, code is compiled before the first call returns.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        return all([r.wait(None if end is None else max(0.0, end - time.monotonic()))
+                    for r in self._runnables() if isinstance(r, Tiered)])
+
+    def _runnables(self) -> list[execute.Runnable]:
+        found = [program.runnable for programs in list(self._programs.values()) for program in programs]
         return [runnable for runnable in found if runnable is not None]
 
     def graph(self, *args: Any, **kwargs: Any) -> Graph:

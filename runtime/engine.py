@@ -27,19 +27,20 @@ def from_dlpack(value: Any) -> Buffer:
     return Buffer.from_numpy(np.from_dlpack(value), copy=False)
 
 
-_KNOBS = ("threads", "spin_us", "pool_limit", "async_")
+# Knobs that act on the whole process while they hold, not on what is compiled.
+PROCESS_KNOBS = frozenset(("threads", "spin_us", "pool_limit", "async_"))
 
 
 def _apply(name: str, value: Any) -> None:
-    if name in _KNOBS:
+    if name in PROCESS_KNOBS:
         _native.configure(name, value)
 
 
-for _name in _KNOBS:
+for _name in PROCESS_KNOBS:
     _apply(_name, knobs.get(_name))
 knobs.listen(_apply)
 os.register_at_fork(before=_native.before_fork, after_in_parent=_native.after_fork_parent)
 atexit.register(_native.shutdown)
 
-__all__ = ["Buffer", "Dispatcher", "Event", "Executable", "Library", "Stream", "current_stream", "default_stream",
-           "from_dlpack", "memory_statistics", "reset_peak", "synchronize", "trim"]
+__all__ = ["PROCESS_KNOBS", "Buffer", "Dispatcher", "Event", "Executable", "Library", "Stream", "current_stream",
+           "default_stream", "from_dlpack", "memory_statistics", "reset_peak", "synchronize", "trim"]

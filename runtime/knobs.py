@@ -175,6 +175,9 @@ KNOBS: dict[str, Knob] = {
              "the kind that reductions take where they can: see docs/schedules.md", cache_key=True),
         Knob("reuse", _boolean, True, _FLAG, "share memory between values that are not needed at the same time",
              cache_key=True),
+        Knob("tiered", _boolean, False, _FLAG,
+             "run a program that is not in the cache with code that is compiled in less time, until better code, "
+             "compiled behind it, takes its place; strict and tune ignore it"),
         Knob("tune", _boolean, False, _FLAG,
              "measure schedules of what is compiled, on random inputs, and keep the fastest", cache_key=True),
         Knob("tune_budget", _seconds, 60.0, "a number of seconds", "how long one program may be tuned"),

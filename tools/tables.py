@@ -10,11 +10,15 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jtc.dialects.dtypes import DTYPES
 from jtc.dialects.errors import UsageError
 from jtc.dialects.optable import FACTS, META_OPS, REDUCTIONS, SCALAR_FUNCTIONS, ScalarFunction
 from jtc.dialects.target import CpuTarget
+
+if TYPE_CHECKING:
+    from jtc.compiler.pipeline import Step
 
 PLACE = re.compile(r"(?P<begin>^<!-- table: (?P<name>[\w -]+) -->\n).*?(?P<end>^<!-- end -->$)",
                    re.MULTILINE | re.DOTALL)
@@ -39,8 +43,13 @@ def road() -> str:
     from jtc.passes.base import registry
     known = registry()
     return table(("pass", "what it does", "why there"), (
-        (f"`{step.name}`", known[step.name].summary(), step.why + ("" if step.strict else " (not with `strict`)"))
+        (f"`{step.name}`", known[step.name].summary(), step.why + _where(step))
         for step in (*GRAPH, *KERNEL)))
+
+
+def _where(step: Step) -> str:
+    parts = [text for runs, text in ((step.strict, "with `strict`"), (step.quick, "for quick code")) if not runs]
+    return f" (not {' nor '.join(parts)})" if parts else ""
 
 
 def other_passes() -> str:

@@ -27,6 +27,7 @@ class KernelSchedule(Pass):
     packing  whether schedules may copy operands into panels and padded boxes
     reduction  the kind that reductions take where they can: serial, vector, tree or column; auto: what suits each
     tuned    identity of a kernel (see choice.py) -> schedules that were measured to be better than the default ones
+    quick    whether little code counts more than fast code: few candidates are looked at, none that was measured
     Rules by class of stage are in passes/kernel/rules.  Guarantees that every schedule is legal.  Stages that have a
     schedule keep it, so a hand-written one survives.
     """
@@ -36,6 +37,7 @@ class KernelSchedule(Pass):
     packing: bool = True
     reduction: str = "auto"
     tuned: Mapping[str, Choice] = field(default_factory=dict)
+    quick: bool = False
 
     def run(self, module: Graph | Program) -> Program:
         check_kind(self.reduction, self.name)
@@ -53,16 +55,19 @@ class KernelSchedule(Pass):
                     count, known.constant = len(program.kernels), constant_buffers(program)
                 if kernel.stages[position].schedule is None:
                     program = schedule_stage(program, kernel, kernel.stages[position], self.target, known, self.packing,
-                                             chosen.candidate(position) if chosen else None, self.reduction)
+                                             chosen.candidate(position) if chosen else None, self.reduction, self.quick)
                     made.add(name)
             kernel = _find(program, name)
-            if name in made and not any(s.schedule.fetches for s in kernel.stages if s.schedule is not None):
+            if name not in made or self.quick:
+                continue
+            if not any(s.schedule.fetches for s in kernel.stages if s.schedule is not None):
                 program = _replaced(program, kernel, with_fetches(kernel, self.target))
         return program
 
     def _chosen(self, program: Program, kernel: Kernel) -> Choice | None:
         """What was measured for a kernel, none of whose stages has a schedule."""
-        if not self.packing or self.reduction != "auto" or not self.tuned or any(s.schedule for s in kernel.stages):
+        asked = self.quick or not self.packing or self.reduction != "auto"
+        if asked or not self.tuned or any(s.schedule for s in kernel.stages):
             return None
         return self.tuned.get(identity(kernel, program))
 
@@ -81,7 +86,8 @@ class Known:
 
 
 def schedule_stage(program: Program, kernel: Kernel, stage: Stage, target: CpuTarget, known: Known,
-                   packing: bool = True, tuned: Candidate | None = None, reduction: str = "auto") -> Program:
+                   packing: bool = True, tuned: Candidate | None = None, reduction: str = "auto",
+                   quick: bool = False) -> Program:
     """The program with the cheapest legal candidate applied to one stage.
 
     known: found before; added to.  tuned: the candidate to take instead.  Raises PassError where that is not legal.
@@ -96,7 +102,7 @@ def schedule_stage(program: Program, kernel: Kernel, stage: Stage, target: CpuTa
     key = (form, kernel.stages.index(stage), stage.write.size, *(name in known.constant for name in names))
     if key not in known.candidates:
         known.candidates[key] = candidates(stage, kernel, program, target, packing, reduction,
-                                           known.constant)
+                                           known.constant, quick)
     for candidate in known.candidates[key]:
         try:
             return apply(candidate, program, kernel, stage, target)

@@ -57,8 +57,9 @@ def executables(tmp_path_factory):
         return load(f"{kernel}{n}", [buffer("a", [n], "input"), buffer("b", [n], "input", 1),
                                      buffer("c", [n], "output")], [launch(kernel, [0, 1, 2], n)])
 
-    return {2: add(2), 3: add(3), "subtract": add(2, "subtract"), "both": load("both", [buffer("a", [2], "input"), buffer("b", [2], "output"),
-                                                        buffer("c", [2], "output", 1)], [launch("both", [0, 1, 2], 2)])}
+    outputs = [buffer("a", [2], "input"), buffer("b", [2], "output"), buffer("c", [2], "output", 1)]
+    return {2: add(2), 3: add(3), "subtract": add(2, "subtract"),
+            "both": load("both", outputs, [launch("both", [0, 1, 2], 2)])}
 
 
 def test_a_known_signature_takes_the_fast_path(executables):

@@ -53,6 +53,21 @@ def test_every_class_gets_a_legal_default(name, target):
     check_all(KernelSchedule(target).run(KernelMergeAxes().run(CASES[name])), target)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_quick_code_has_a_legal_schedule_of_the_same_kind(name):
+    """In vectors wherever the default is, so the few candidates that are looked at suffice; and nothing is unrolled but
+    vectors side by side."""
+    merged = KernelMergeAxes().run(CASES[name])
+    quick, default = (KernelSchedule(AVX512, quick=q).run(merged) for q in (True, False))
+    check_all(quick, AVX512)
+    for k in merged.kernels:
+        stages = [[s for p in (quick, default) for kernel in p.kernels if kernel.name == k.name
+                   for s in kernel.stages if s.name == stage.name] for stage in k.stages]
+        for quickly, well in stages:
+            assert quickly.schedule.lanes == well.schedule.lanes
+            assert not quickly.schedule.split and all(a == quickly.schedule.vector for a, _ in quickly.schedule.unroll)
+
+
 @pytest.mark.parametrize("name", [
     "matmul 33x33", "conv 17->33@7/1", "conv 40->17@9/1", "transpose 7x129", "depthwise 3@9", "softmax 17x3 by 1",
     "elementwise (3, 5, 7)", "add over i of 7x129", "gather 3x7", "scan along i of 7x129", "scan along j of 7x129",

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -45,6 +45,7 @@ class View:
     packing: whether operands may be copied; a rule that proposes copies has others for where they may not
     reduction: the kind of reduction that is asked for (see reduction.py), or "auto"
     constants: buffers known when weights are bound
+    quick: whether little code counts more than fast code; a rule need then look at few candidates only
     """
 
     stage: Stage
@@ -54,6 +55,7 @@ class View:
     packing: bool = True
     reduction: str = "auto"
     constants: frozenset[str] = frozenset()
+    quick: bool = False
 
     @cached_property
     def free(self) -> dict[str, int]:
@@ -193,6 +195,16 @@ class View:
                 break
             count, units = count + 1, units * self.free[axis]
         return count
+
+
+def shortened(candidate: Candidate) -> Candidate:
+    """The candidate with less code: windows and reductions in loops, guards asked everywhere, nothing fetched ahead.
+
+    Vectors side by side along the lanes' axis stay: they are little code, and one alone waits for its own sums.
+    """
+    schedule = candidate.schedule
+    unroll = tuple((axis, count) for axis, count in schedule.unroll if axis == schedule.vector)
+    return replace(candidate, schedule=replace(schedule, unroll=unroll, split=(), prefetch=()))
 
 
 def round_up(value: int, step: int) -> int:

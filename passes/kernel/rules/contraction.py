@@ -11,6 +11,7 @@ are constant are packed ahead for nothing; guarded ones are read from a padded c
 """
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
@@ -47,6 +48,7 @@ TILE_STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 16, 28)
 TILES = 4                      # register tiles that are tried with every order of loops
 SPARE = 26                     # accumulators next to which LLVM also keeps the addresses of prefetches (measured)
 UNROLL = 4                     # instructions of one accumulator in an iteration of the innermost loop
+QUICK_STEPS, QUICK_TILE = (1, 2, 4, 7), 16      # rows, and accumulators, of tiles for quick code
 PARTS = 4                      # of the units, in which each thread takes them
 UNITS = 64                     # shares of a kernel that are enough for any number of threads
 
@@ -96,13 +98,16 @@ def _tiles(view: View, vector: str, wide: int, narrow: int) -> Iterator[Tile]:
     turned = [a for a in view.parallel if a != vector and write[a] == 1 and a in view.read_axes[wide]]
     if turned and reuse:        # results are turned in registers, so that they are stored along another axis
         choices.append((reuse[-1], turned[0]))
+    inner_steps = QUICK_STEPS if view.quick else TILE_STEPS
+    outer_steps = (1,) if view.quick else (1, 2, 3, 4)
+    largest = QUICK_TILE if view.quick else view.target.registers
     for axes in dict.fromkeys(choices):
-        inner_sizes = [n for n in TILE_STEPS if axes and n <= view.free[axes[-1]]] or [1]
-        outer_sizes = [n for n in (1, 2, 3, 4) if len(axes) > 1 and n <= view.free[axes[0]]] or [1]
+        inner_sizes = [n for n in inner_steps if axes and n <= view.free[axes[-1]]] or [1]
+        outer_sizes = [n for n in outer_steps if len(axes) > 1 and n <= view.free[axes[0]]] or [1]
         for vectors in range(1, min(7, -(-view.free[vector] // view.lanes) + 1)):
             for inner in inner_sizes:
                 for outer in outer_sizes:
-                    if vectors * inner * outer <= view.target.registers - _spare(view, vectors, narrow):
+                    if vectors * inner * outer <= min(largest, view.target.registers - _spare(view, vectors, narrow)):
                         yield Tile(vector, vectors, axes, inner, outer)
 
 
@@ -125,7 +130,7 @@ def _best(view: View, tiles: list[Tile], wide: int, narrow: int) -> list[Tile]:
         if costs[tile] <= 1.5 * min(costs.values()) and all(
                 (t.vectors, t.axes) != (tile.vectors, tile.axes) for t in found):
             found.append(tile)
-    return found[:TILES]
+    return found[:1 if view.quick else TILES]
 
 
 def _in_window(view: View, number: int, axis: str) -> bool:
@@ -155,7 +160,8 @@ def _variants(view: View, tile: Tile, wide: int, narrow: int) -> Iterator[Candid
         vector_ways, scalar_ways = _paired_vector_ways, _paired_scalar_ways
     for vector_way in vector_ways(view, tile, wide, reductions):
         for scalar_way in scalar_ways(view, tile, narrow, reductions):
-            for loops, in_wide, in_narrow in _nests(view, tile, scalar_way, reductions):
+            nests = _nests(view, tile, scalar_way, reductions)
+            for loops, in_wide, in_narrow in itertools.islice(nests, 1 if view.quick else None):
                 yield from _candidate(view, tile, vector_way, scalar_way, reductions, loops, in_wide, in_narrow)
 
 

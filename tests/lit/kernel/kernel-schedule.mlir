@@ -1,6 +1,8 @@
 // The default of a convolution: constant weights packed ahead, a padded copy of the image, a register tile without guards.
 // RUN: jtc-opt --target=x86-64-v4 --kernel-merge-axes --kernel-schedule %s | FileCheck %s
 // RUN: jtc-opt --target=x86-64-v4 --kernel-merge-axes --kernel-schedule=packing=false %s | FileCheck %s --check-prefix=PLAIN
+// Quick code keeps the copies, but has loops where reductions would be unrolled, and no cuts at guards.
+// RUN: jtc-opt --target=x86-64-v4 --kernel-merge-axes --kernel-schedule=quick=true %s | FileCheck %s --check-prefix=QUICK
 // A graph has no kernels to schedule.
 // RUN: echo 'func.func @f(%%x: tensor<4xf32>) -> tensor<4xf32> { return %%x : tensor<4xf32> }' | not jtc-opt --kernel-schedule 2>&1 | FileCheck %s --check-prefix=REFUSED
 
@@ -11,6 +13,10 @@
 // CHECK: schedule = {vector = "{{.}}", lanes = 16
 // PLAIN-NOT: pack
 // PLAIN: schedule = {vector = "{{.}}", lanes = 16
+// QUICK: }) {name = "pack_x"
+// QUICK: schedule = {vector = "{{.}}", lanes = 16
+// QUICK-NOT: unroll
+// QUICK-NOT: split
 // REFUSED: error: kernel-schedule works on kernels, not on a graph
 
 "jtc.program"() ({
