@@ -6,10 +6,29 @@ namespace jtc {
 
 namespace {
 
+// Dicts count their changes up to Python 3.11; where they do not, everything is looked up in every call.
+#if PY_VERSION_HEX < 0x030C0000
+constexpr bool versions = true;
+uint64_t version_of(PyObject* dict) { return reinterpret_cast<PyDictObject*>(dict)->ma_version_tag; }
+#else
+constexpr bool versions = false;
+uint64_t version_of(PyObject*) { return 0; }
+#endif
+
 // Whether a class has a `__getattribute__` of its own, that need not look into the objects' dicts.
 bool finds_otherwise(nb::handle type) {
     const nb::handle object(reinterpret_cast<PyObject*>(&PyBaseObject_Type));
     return !type.attr("__getattribute__").is(object.attr("__getattribute__"));
+}
+
+// How many of root and steps two captured tensors have in common, from the first.
+size_t common(const Captured& a, const Captured& b) {
+    if (a.root != b.root || !a.holder.is(b.holder) || !a.key.is(b.key)) return 0;
+    size_t count = 0;
+    while (count < std::min(a.path.size(), b.path.size()) && a.path[count].attribute == b.path[count].attribute &&
+           a.path[count].key.equal(b.path[count].key))
+        count++;
+    return count + 1;
 }
 
 }  // namespace
@@ -23,33 +42,17 @@ Step::Step(bool attribute, nb::object key, nb::handle holder) : attribute(attrib
         type = nb::borrow(holder.type());
 }
 
-nb::object Step::take(const nb::object& holder) const {
-    if (type.is_valid() && holder.type().is(type)) {  // past the search through the classes
-        nb::object dict = nb::steal(PyObject_GenericGetDict(holder.ptr(), nullptr));
-        if (dict.is_valid()) return nb::borrow(PyDict_GetItemWithError(dict.ptr(), key.ptr()));
-    }
-    return nb::steal(attribute ? PyObject_GetAttr(holder.ptr(), key.ptr()) : PyObject_GetItem(holder.ptr(), key.ptr()));
+PyObject* Captured::start() const {
+    if (root == cell) return PyCell_GET(holder.ptr());
+    return root == dict ? PyDict_GetItemWithError(holder.ptr(), key.ptr()) : holder.ptr();
 }
 
-nb::object Captured::find(std::vector<nb::object>& trail) const {
-    trail.resize(std::min(trail.size(), shared));
-    if (trail.empty()) {
-        nb::object value = holder;
-        if (root == cell) {
-            value = nb::steal(PyCell_Get(holder.ptr()));
-        } else if (root == dict) {
-            value = nb::borrow(PyDict_GetItemWithError(holder.ptr(), key.ptr()));
-        }
-        trail.push_back(std::move(value));
+void CapturedTensors::add(nb::handle entry) {
+    last_.holds = false;
+    if (!PyTuple_CheckExact(entry.ptr())) {
+        places_.push_back({Captured::object, nb::borrow(entry), {}, {}});
+        return;
     }
-    while (trail.size() <= path.size() && trail.back().is_valid())
-        trail.push_back(path[trail.size() - 1].take(trail.back()));
-    if (!trail.back().is_valid()) PyErr_Clear();
-    return trail.back();
-}
-
-Captured captured_of(nb::handle entry) {
-    if (!PyTuple_CheckExact(entry.ptr())) return {Captured::object, nb::borrow(entry), {}, {}};
     using Place = std::tuple<std::string, nb::object, nb::object, nb::sequence>;
     const auto [kind, holder, key, steps] = nb::cast<Place>(entry);
     Captured result{Captured::object, holder, key, {}};
@@ -60,21 +63,90 @@ Captured captured_of(nb::handle entry) {
     } else if (kind != "object") {
         throw nb::value_error(("unknown kind of place: " + kind).c_str());
     }
+    std::vector<nb::object> trail;
+    Memory memory;
     for (nb::handle step : steps) {
-        std::vector<nb::object> trail;
-        nb::object from = result.find(trail);
-        result.path.emplace_back(nb::cast<std::string>(step[0]) == "attr", nb::object(step[1]), from);
+        const bool there = look_up(result, trail, memory);
+        result.path.emplace_back(nb::cast<std::string>(step[0]) == "attr", nb::object(step[1]),
+                                 there ? nb::handle(trail.back()) : nb::handle());
     }
-    return result;
+    if (!places_.empty()) result.shared = common(places_.back(), result);
+    places_.push_back(std::move(result));
 }
 
-size_t common(const Captured& a, const Captured& b) {
-    if (a.root != b.root || !a.holder.is(b.holder) || !a.key.is(b.key)) return 0;
-    size_t count = 0;
-    while (count < std::min(a.path.size(), b.path.size()) && a.path[count].attribute == b.path[count].attribute &&
-           a.path[count].key.equal(b.path[count].key))
-        count++;
-    return count + 1;
+bool CapturedTensors::find(std::vector<nb::object>& tensors) {
+    if (last_.holds && unchanged()) {
+        for (PyObject* tensor : last_.found) tensors.push_back(nb::borrow(tensor));
+        return true;
+    }
+    Memory memory{{}, {}, {}, versions};    // not the member: looking up may run Python code, and with it other threads
+    std::vector<nb::object> trail;          // root and what follows it, of the captured tensor before
+    for (const Captured& captured : places_) {
+        trail.resize(std::min(trail.size(), captured.shared));
+        if (!look_up(captured, trail, memory)) return false;
+        memory.roots.push_back(trail.front().ptr());
+        memory.found.push_back(trail.back().ptr());
+        tensors.push_back(trail.back());
+    }
+    last_ = std::move(memory);
+    return true;
+}
+
+// From the roots outwards, so that what is looked at is alive.
+bool CapturedTensors::unchanged() const {
+    for (size_t i = 0; i < places_.size(); i++)
+        if (!places_[i].shared && places_[i].start() != last_.roots[i]) {
+            PyErr_Clear();
+            return false;
+        }
+    for (const Seen& seen : last_.seen) {
+        if (reinterpret_cast<PyObject*>(Py_TYPE(seen.holder)) != seen.type) return false;
+        if (seen.item) {
+            if (seen.index >= PyList_GET_SIZE(seen.holder) || PyList_GET_ITEM(seen.holder, seen.index) != seen.item)
+                return false;
+            continue;
+        }
+        if (seen.container != seen.holder) {
+            PyObject** place = _PyObject_GetDictPtr(seen.holder);
+            if (!place || *place != seen.container) return false;
+        }
+        if (version_of(seen.container) != seen.version) return false;
+    }
+    return true;
+}
+
+// Goes on from the end of the trail to the end of the path; false where the way no longer exists.
+bool CapturedTensors::look_up(const Captured& captured, std::vector<nb::object>& trail, Memory& memory) {
+    if (trail.empty()) trail.push_back(nb::borrow(captured.start()));
+    while (trail.size() <= captured.path.size() && trail.back().is_valid())
+        trail.push_back(take(captured.path[trail.size() - 1], trail.back(), memory));
+    if (trail.back().is_valid()) return true;
+    PyErr_Clear();
+    return false;
+}
+
+// What a step leads to; invalid, with an error set or not, where it is not there.
+nb::object CapturedTensors::take(const Step& step, const nb::object& holder, Memory& memory) {
+    PyObject *from = holder.ptr(), *type = reinterpret_cast<PyObject*>(Py_TYPE(from));
+    if (step.type.is_valid() && step.type.ptr() == type) {  // past the search through the classes
+        nb::object dict = nb::steal(PyObject_GenericGetDict(from, nullptr));
+        if (dict.is_valid()) {
+            memory.seen.push_back({from, type, dict.ptr(), version_of(dict.ptr()), 0, nullptr});
+            return nb::borrow(PyDict_GetItemWithError(dict.ptr(), step.key.ptr()));
+        }
+        PyErr_Clear();
+    }
+    nb::object value = nb::steal(step.attribute ? PyObject_GetAttr(from, step.key.ptr())
+                                                : PyObject_GetItem(from, step.key.ptr()));
+    if (!step.attribute && PyDict_CheckExact(from)) {
+        memory.seen.push_back({from, type, from, version_of(from), 0, nullptr});
+    } else if (!step.attribute && PyList_CheckExact(from) && value.is_valid()) {
+        const Py_ssize_t index = PyNumber_AsSsize_t(step.key.ptr(), nullptr);
+        memory.seen.push_back({from, type, from, 0, index < 0 ? index + PyList_GET_SIZE(from) : index, value.ptr()});
+    } else if (step.attribute || !PyTuple_CheckExact(from)) {
+        memory.holds = false;  // a property, an object of the user's: it may give another value next time
+    }
+    return value;
 }
 
 }  // namespace jtc

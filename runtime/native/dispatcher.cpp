@@ -18,7 +18,7 @@ struct Argument {
 struct Signature {
     std::vector<Argument> arguments;
     std::shared_ptr<Executable> executable;
-    std::vector<Captured> captured;
+    CapturedTensors captured;
     std::vector<std::pair<size_t, size_t>> writes;  // (number of a captured tensor, of the output it gets)
     std::vector<bool> replaced;                     // captured tensors whose memory may be that of their next value
     nb::object held, current;                       // lists of one item each, or nothing
@@ -54,21 +54,21 @@ public:
 private:
     bool bypassed() const;
     bool matches(const Signature& signature, PyObject* args, const std::vector<Buffer>& buffers) const;
-    PyObject* run(const Signature& signature, std::vector<Buffer>& buffers) const;
+    PyObject* run(Signature& signature, const std::vector<Buffer>& buffers);
 };
 
 PyTypeObject* buffer_type = nullptr;
 PyTypeObject* array_type = nullptr;
 
-// The Buffer that a tensor's `_buffer` is, or an empty one.
-Buffer buffer_of(PyObject* attribute) {
-    return attribute && Py_TYPE(attribute) == buffer_type ? *nb::inst_ptr<Buffer>(attribute) : Buffer{};
+// The Buffer that a tensor's `_buffer` is, or null.
+const Buffer* buffer_of(PyObject* attribute) {
+    return attribute && Py_TYPE(attribute) == buffer_type ? nb::inst_ptr<Buffer>(attribute) : nullptr;
 }
 
-// Whether the tensor whose `_buffer` is `attribute` alone holds its memory, of which `buffer` is the one other share:
-// no second tensor, no array or capsule made of it, no program that is still to run.
+// Whether only one tensor, and one more reference to its `_buffer`, hold the memory: no second tensor, no array or
+// capsule made of it, no program that is still to run.
 bool is_only_holder(PyObject* attribute, const Buffer& buffer) {
-    return Py_REFCNT(attribute) == 1 && buffer.storage.use_count() == 2 && buffer.storage->capacity &&
+    return Py_REFCNT(attribute) == 2 && buffer.storage.use_count() == 1 && buffer.storage->capacity &&
            !buffer.storage->borrowed;
 }
 
@@ -110,11 +110,7 @@ void Dispatcher::add(nb::sequence arguments, std::shared_ptr<Executable> executa
                      nb::object wrap, std::vector<std::pair<size_t, size_t>> writes, nb::object guard,
                      nb::object results) {
     auto signature = std::make_shared<Signature>();
-    for (nb::handle entry : captured) {
-        signature->captured.push_back(captured_of(entry));
-        if (const size_t last = signature->captured.size() - 1)
-            signature->captured[last].shared = common(signature->captured[last - 1], signature->captured[last]);
-    }
+    for (nb::handle entry : captured) signature->captured.add(entry);
     for (const auto& [target, output] : writes)
         if (target >= signature->captured.size() || output >= executable->outputs.size())
             throw nb::value_error("a write names a captured tensor or an output that is not there");
@@ -203,7 +199,7 @@ PyObject* Dispatcher::call(PyObject* args, PyObject* kwargs) {
         for (size_t i = 0; i < count; i++) {
             PyObject* given = PyTuple_GET_ITEM(args, Py_ssize_t(i));
             if (tensors.is_exactly(given)) {
-                buffers[i] = buffer_of(tensors.buffer(given));
+                if (const Buffer* buffer = buffer_of(tensors.buffer(given))) buffers[i] = *buffer;
             } else if (Py_TYPE(given) == array_type) {
                 buffers[i] = view_array(given);
             }
@@ -225,36 +221,34 @@ PyObject* Dispatcher::call(PyObject* args, PyObject* kwargs) {
 }
 
 // Null where a captured tensor has no value of the right type: the slow path finds out what that means.
-PyObject* Dispatcher::run(const Signature& signature, std::vector<Buffer>& buffers) const {
-    size_t count = 0;
-    for (size_t i = 0; i < buffers.size(); i++)
-        if (signature.arguments[i].how == Argument::tensor) {
-            if (count != i) buffers[count] = std::move(buffers[i]);
-            count++;
-        }
-    buffers.resize(count);
+PyObject* Dispatcher::run(Signature& signature, const std::vector<Buffer>& buffers) {
     const Executable& executable = *signature.executable;
-    const size_t given = count;
-    std::vector<nb::object> found, trail;
+    std::vector<const Buffer*> inputs;
+    inputs.reserve(buffers.size() + signature.captured.size());
+    for (size_t i = 0; i < buffers.size(); i++)
+        if (signature.arguments[i].how == Argument::tensor) inputs.push_back(&buffers[i]);
+    const size_t given = inputs.size();
+    std::vector<nb::object> found, held;  // tensors, and their Buffers: other threads may replace them meanwhile
     found.reserve(signature.captured.size());
-    buffers.reserve(count + signature.captured.size());
-    for (const Captured& captured : signature.captured) {
-        nb::object tensor = captured.find(trail);
-        if (!tensor.is_valid() || !tensors.has(tensor.ptr())) return nullptr;
-        buffers.push_back(buffer_of(tensors.buffer(tensor.ptr())));
-        if (buffers.back().type != executable.buffers[size_t(executable.inputs[count])].type) return nullptr;
-        found.push_back(std::move(tensor));
-        count++;
+    held.reserve(signature.captured.size());
+    if (!signature.captured.find(found)) return nullptr;
+    for (const nb::object& tensor : found) {
+        PyObject* attribute = tensors.has(tensor.ptr()) ? tensors.buffer(tensor.ptr()) : nullptr;
+        const Buffer* buffer = buffer_of(attribute);
+        if (!buffer || buffer->type != executable.buffers[size_t(executable.inputs[inputs.size()])].type)
+            return nullptr;
+        inputs.push_back(buffer);
+        held.push_back(nb::borrow(attribute));
     }
-    Replaced replaced{std::vector<bool>(count), [&](const std::vector<Buffer>& results) {
+    Replaced replaced{std::vector<bool>(inputs.size()), [&](const std::vector<Buffer>& results) {
                           for (const auto& [target, output] : signature.writes)
                               tensors.store(found[target].ptr(), results[output]);
                       }};
     for (size_t k = 0; k < found.size(); k++)
         replaced.ours[given + k] =
-            signature.replaced[k] && is_only_holder(tensors.buffer(found[k].ptr()), buffers[given + k]);
-    std::vector<Buffer> results = executable.run(buffers.data(), count, &replaced);
-    buffers.clear();
+            signature.replaced[k] && is_only_holder(held[k].ptr(), *inputs[given + k]);
+    std::vector<Buffer> results = executable.run(inputs.data(), inputs.size(), &replaced);
+    held.clear();
     results.resize(signature.results);
     if (signature.wrap.is_none() && results.size() == 1) return tensors.make(std::move(results[0])).release().ptr();
     nb::object made = nb::steal(PyTuple_New(Py_ssize_t(results.size())));
@@ -281,20 +275,14 @@ PyObject* bind_method(PyObject* self, PyObject* object, PyObject*) noexcept {
 
 template <typename Visit>
 int each_object(Dispatcher& self, Visit visit) {
-    for (nb::object* object : {&self.slow, &self.tensors.object})
+    for (nb::object* object : {&self.slow, &self.tensors.object, &self.tensors.subclass})
         if (int result = visit(*object)) return result;
     for (nb::object& object : self.bypass)
         if (int result = visit(object)) return result;
     for (auto& signature : self.signatures) {
         for (Argument& argument : signature->arguments)
             if (int result = visit(argument.object)) return result;
-        for (Captured& captured : signature->captured) {
-            for (nb::object* object : {&captured.holder, &captured.key})
-                if (int result = visit(*object)) return result;
-            for (Step& step : captured.path)
-                for (nb::object* object : {&step.key, &step.type})
-                    if (int result = visit(*object)) return result;
-        }
+        if (int result = signature->captured.each_object(visit)) return result;
         for (nb::object* object : {&signature->wrap, &signature->held, &signature->current})
             if (int result = visit(*object)) return result;
     }
@@ -316,6 +304,7 @@ int clear(PyObject* self) {
     dispatcher.signatures.clear();
     dispatcher.slow.reset();
     dispatcher.tensors.object.reset();
+    dispatcher.tensors.subclass.reset();
     dispatcher.bypass.clear();
     return 0;
 }

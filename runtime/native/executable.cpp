@@ -185,7 +185,7 @@ void Executable::bind(std::vector<Buffer> values) {
     std::atomic_store(&bound_, std::shared_ptr<const Bound>(std::move(bound)));
 }
 
-void Executable::check(const Buffer* values, size_t count) const {
+void Executable::check(const Buffer* const* values, size_t count) const {
     if (count != inputs.size()) {
         std::string names;
         for (const auto& input : input_names) names += (names.empty() ? "" : ", ") + input;
@@ -194,9 +194,9 @@ void Executable::check(const Buffer* values, size_t count) const {
     }
     for (size_t i = 0; i < count; i++) {
         const TensorType* type = buffers[size_t(inputs[i])].type;
-        if (values[i].type != type)
+        if (values[i]->type != type)
             throw InputError(name + ": input " + std::to_string(i) + " (" + input_names[i] + ") is " + type->text() +
-                             ", got " + values[i].type->text());
+                             ", got " + values[i]->type->text());
     }
 }
 
@@ -208,7 +208,7 @@ std::shared_ptr<const Executable::Bound> Executable::constants_or_throw() const 
     return bound;
 }
 
-std::vector<Buffer> Executable::results(const Bound& bound, const Buffer* values,
+std::vector<Buffer> Executable::results(const Bound& bound, const Buffer* const* values,
                                         const std::vector<const Buffer*>& over) const {
     std::vector<Buffer> results(outputs.size());
     for (size_t i = 0; i < outputs.size(); i++) {
@@ -222,18 +222,18 @@ std::vector<Buffer> Executable::results(const Bound& bound, const Buffer* values
         } else if (spec.kind == Kind::output) {
             results[i] = Buffer{spec.type, allocate(spec.type->bytes)};
         } else if (spec.kind == Kind::input)
-            results[i] = values[place].storage->borrowed ? copy(values[place]) : values[place];
+            results[i] = values[place]->storage->borrowed ? copy(*values[place]) : *values[place];
         else
             results[i] = bound.constants[place];
     }
     return results;
 }
 
-std::vector<int64_t> Executable::profile(const Buffer* values, size_t count) const {
+std::vector<int64_t> Executable::profile(const Buffer* const* values, size_t count) const {
     std::shared_ptr<const Bound> bound = constants_or_throw();
     WithoutGil released(true);
     for (size_t i = 0; i < count; i++)
-        if (const EventRef& producer = values[i].storage->producer) {
+        if (const EventRef& producer = values[i]->storage->producer) {
             producer->wait();
             producer->check();
         }
@@ -242,29 +242,29 @@ std::vector<int64_t> Executable::profile(const Buffer* values, size_t count) con
     return times;
 }
 
-std::vector<Buffer> Executable::run(const Buffer* values, size_t count, const Replaced* replaced) const {
+std::vector<Buffer> Executable::run(const Buffer* const* values, size_t count, const Replaced* replaced) const {
     std::shared_ptr<const Bound> bound = constants_or_throw();
     const Async async = settings.async.load(std::memory_order_relaxed);
     bool late = async == Async::always ||
                 (async == Async::automatic && schedule_.nanoseconds >= inline_ns && several_processors());
     std::vector<EventRef> after;
+    bool borrowed = false;
     for (size_t i = 0; i < count; i++) {
-        const StorageRef& storage = values[i].storage;
-        if (storage->borrowed) late = false;
-        if (storage->producer && (!storage->producer->ready() || storage->producer->failed()))
-            after.push_back(storage->producer);
+        const Storage& storage = *values[i]->storage;
+        borrowed = borrowed || storage.borrowed;
+        if (storage.producer && (!storage.producer->ready() || storage.producer->failed()))
+            after.push_back(storage.producer);
     }
     for (const EventRef& event : after) event->check();        // an input whose producer has failed
     if (async != Async::never && !after.empty()) late = true;  // do not wait for a producer: queue up behind it
-    for (size_t i = 0; i < count; i++)
-        if (values[i].storage->borrowed) late = false;
+    late = late && !borrowed;
 
     std::vector<const Buffer*> over;
     if (replaced && (late || after.empty()))  // while this thread waited, others could come to hold the old values
         for (const auto& [output, input] : updates)
             if (replaced->ours[input]) {
                 over.resize(outputs.size());
-                over[output] = &values[input];
+                over[output] = values[input];
             }
     std::vector<Buffer> results = this->results(*bound, values, over);
     const StorageRef arena = late ? nullptr : this->arena();
@@ -284,8 +284,14 @@ std::vector<Buffer> Executable::run(const Buffer* values, size_t count, const Re
                 if (over[i]) std::swap(results[i].storage->capacity, over[i]->storage->capacity);
         }
         if (late) {
-            auto work = [self = shared_from_this(), bound, kept = std::vector<Buffer>(values, values + count),
-                         results] { self->execute(*bound, kept.data(), results, self->arena()); };
+            std::vector<Buffer> kept;
+            kept.reserve(count);
+            for (size_t i = 0; i < count; i++) kept.push_back(*values[i]);
+            auto work = [self = shared_from_this(), bound, kept = std::move(kept), results] {
+                std::vector<const Buffer*> inputs;
+                for (const Buffer& buffer : kept) inputs.push_back(&buffer);
+                self->execute(*bound, inputs.data(), results, self->arena());
+            };
             WithoutGil released(true);
             stream->submit(name, std::move(work), std::move(after), event);
         } else {
@@ -305,7 +311,7 @@ std::vector<Buffer> Executable::run(const Buffer* values, size_t count, const Re
     return results;
 }
 
-void Executable::execute(const Bound& bound, const Buffer* values, const std::vector<Buffer>& results,
+void Executable::execute(const Bound& bound, const Buffer* const* values, const std::vector<Buffer>& results,
                          const StorageRef& arena, std::vector<int64_t>* times) const {
     thread_local std::vector<void*> pointers;
     pointers.resize(schedule_.operands.size());
@@ -313,7 +319,7 @@ void Executable::execute(const Bound& bound, const Buffer* values, const std::ve
         const size_t place = size_t(operand.place);
         void*& pointer = pointers[operand.slot];
         switch (operand.kind) {
-            case Kind::input: pointer = values[place].data(); break;
+            case Kind::input: pointer = values[place]->data(); break;
             case Kind::output: pointer = results[place].data(); break;
             case Kind::constant: pointer = bound.constants[place].data(); break;
             case Kind::prepared: pointer = static_cast<char*>(bound.prepared->data) + place; break;

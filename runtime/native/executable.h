@@ -93,12 +93,12 @@ public:
     bool bound() const { return std::atomic_load(&bound_) != nullptr; }
 
     // Throws InputError where a buffer does not fit the program's input.
-    void check(const Buffer* inputs, size_t count) const;
+    void check(const Buffer* const* inputs, size_t count) const;
     // Runs the program, now or on the current stream; the results may not be ready yet.  Inputs have been checked.
     // Gives the GIL back while it runs or waits, if it holds it and the program is not tiny.
-    std::vector<Buffer> run(const Buffer* inputs, size_t count, const Replaced* replaced = nullptr) const;
+    std::vector<Buffer> run(const Buffer* const* inputs, size_t count, const Replaced* replaced = nullptr) const;
     // Runs the program at once, one launch after another; returns the nanoseconds that each launch of the plan took.
-    std::vector<int64_t> profile(const Buffer* inputs, size_t count) const;
+    std::vector<int64_t> profile(const Buffer* const* inputs, size_t count) const;
 
     const std::string name;
     const std::vector<BufferSpec> buffers;
@@ -127,11 +127,11 @@ private:
 
     std::shared_ptr<const Bound> constants_or_throw() const;
     // over: for each output the input in whose memory it lies, or null; an empty list where all get their own.
-    std::vector<Buffer> results(const Bound& bound, const Buffer* inputs,
+    std::vector<Buffer> results(const Bound& bound, const Buffer* const* inputs,
                                 const std::vector<const Buffer*>& over = {}) const;
     StorageRef arena() const { return arena_ ? allocate(arena_) : nullptr; }
     // times: where to add what each launch takes; null while nobody asks.
-    void execute(const Bound& bound, const Buffer* inputs, const std::vector<Buffer>& results, const StorageRef& arena,
+    void execute(const Bound& bound, const Buffer* const* inputs, const std::vector<Buffer>& results, const StorageRef& arena,
                  std::vector<int64_t>* times = nullptr) const;
 };
 

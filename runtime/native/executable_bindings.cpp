@@ -92,6 +92,12 @@ std::shared_ptr<Executable> make(nb::object plan, const Library& library, nb::ob
         nb::cast<size_t>(plan.attr("scratch_bytes")), library.handle());
 }
 
+std::vector<const Buffer*> pointers(const std::vector<Buffer>& buffers) {
+    std::vector<const Buffer*> result;
+    for (const Buffer& buffer : buffers) result.push_back(&buffer);
+    return result;
+}
+
 }  // namespace
 
 void bind_executable(nb::module_& m) {
@@ -110,15 +116,17 @@ void bind_executable(nb::module_& m) {
         .def(
             "run",
             [](const Executable& self, const std::vector<Buffer>& inputs) {
-                self.check(inputs.data(), inputs.size());
-                return self.run(inputs.data(), inputs.size());
+                const auto values = pointers(inputs);
+                self.check(values.data(), values.size());
+                return self.run(values.data(), values.size());
             },
             nb::arg("inputs"), "Run on Buffers; returns the output Buffers, which may not be ready yet.")
         .def(
             "profile",
             [](const Executable& self, const std::vector<Buffer>& inputs) {
-                self.check(inputs.data(), inputs.size());
-                return self.profile(inputs.data(), inputs.size());
+                const auto values = pointers(inputs);
+                self.check(values.data(), values.size());
+                return self.profile(values.data(), values.size());
             },
             nb::arg("inputs"), "Run on Buffers, launch after launch; returns the nanoseconds that each one took.");
 }

@@ -11,14 +11,19 @@ class TensorClass {
 public:
     explicit TensorClass(nb::object type);
 
-    bool has(PyObject* object) const { return PyObject_TypeCheck(object, type()); }
+    bool has(PyObject* object) {
+        if (is_exactly(object) || Py_TYPE(object) == reinterpret_cast<PyTypeObject*>(subclass.ptr())) return true;
+        if (!PyObject_TypeCheck(object, type())) return false;
+        subclass = nb::borrow(reinterpret_cast<PyObject*>(Py_TYPE(object)));
+        return true;
+    }
     bool is_exactly(PyObject* object) const { return Py_TYPE(object) == type(); }
     // What a tensor holds in `_buffer`; borrowed, null where there is nothing.
     PyObject* buffer(PyObject* tensor) const { return *slot(tensor, buffer_); }
     void store(PyObject* tensor, const Buffer& value) const;
     nb::object make(Buffer value) const;
 
-    nb::object object;
+    nb::object object, subclass;  // subclass: the last one seen, such as that of parameters
 
 private:
     PyTypeObject* type() const { return reinterpret_cast<PyTypeObject*>(object.ptr()); }

@@ -230,6 +230,87 @@ def test_places_that_begin_alike_are_looked_up_anew(executables):
     assert jit() == "slow"
 
 
+class Node:
+    """An object with attributes."""
+
+
+def changes():
+    """What may change on the way from `root.layer.items[1]["w"]` to its tensor: name -> function of root, tensor."""
+    def layer(tensor):
+        made = Node()
+        made.items = [None, {"w": tensor}]
+        return made
+
+    def own_dict(root, tensor):
+        root.__dict__ = {"layer": layer(tensor)}
+
+    def deeper_dict(root, tensor):
+        root.layer.__dict__ = layer(tensor).__dict__
+
+    def insert(root, tensor):
+        root.layer.items.insert(1, {"w": tensor})
+
+    def cut(root, tensor):
+        del root.layer.items[0]
+        root.layer.items.append({"w": tensor})
+
+    return {
+        "attribute": lambda root, tensor: setattr(root, "layer", layer(tensor)),
+        "attribute of the last": lambda root, tensor: setattr(root.layer, "items", layer(tensor).items),
+        "list": lambda root, tensor: root.layer.items.__setitem__(1, {"w": tensor}),
+        "dict": lambda root, tensor: root.layer.items[1].__setitem__("w", tensor),
+        "past the object": lambda root, tensor: root.__dict__.update(layer=layer(tensor)),
+        "dict of the object": own_dict, "dict of the next": deeper_dict, "inserted": insert, "moved": cut}, layer
+
+
+@pytest.mark.parametrize("name", changes()[0])
+def test_what_is_remembered_is_dropped_when_the_way_changes(executables, name):
+    change, layer = changes()[0][name], changes()[1]
+    jit, root = Jit(), Node()
+    root.layer = layer(Tensor([1, 2]))
+    way = (("attr", "layer"), ("attr", "items"), ("item", 1), ("item", "w"))
+    jit.add([("tensor",)], executables[2], [("object", root, None, way)])
+    for number in range(1, 4):
+        for _ in range(3):
+            assert jit(Tensor([0, 0])).values == [number, number + 1]
+        change(root, Tensor([number + 1, number + 2]))
+    root.layer.items.clear()
+    assert jit(Tensor([0, 0])) == "slow"
+
+
+def test_cells_and_globals_are_read_in_every_call(executables):
+    def closure():
+        w = Tensor([1, 2])
+
+        def assign(value):
+            nonlocal w
+            w = value
+        return assign, assign.__closure__[0]
+
+    assign, cell = closure()
+    names = {"w": Tensor([10, 20])}
+    jit = Jit()
+    jit.add([], executables[2], [("cell", cell, "w", ()), ("global", names, "w", ())])
+    for number in (1, 2, 3):
+        assert jit().values == jit().values == [number * 11, number * 22]
+        assign(Tensor([number + 1, 2 * number + 2]))
+        names["w"] = Tensor([10 * number + 10, 20 * number + 20])
+    del names["w"]
+    assert jit() == "slow"
+
+
+def test_what_is_remembered_keeps_nothing_alive(executables):
+    jit, root = Jit(), Node()
+    root.w = Tensor([1, 2])
+    jit.add([("tensor",)], executables[2], [("object", root, None, (("attr", "w"),))])
+    assert jit(Tensor([0, 0])).values == jit(Tensor([0, 0])).values == [1, 2]
+    gone = weakref.ref(root.w._buffer)
+    del root.w
+    gc.collect()
+    assert gone() is None
+    assert jit(Tensor([0, 0])) == "slow"
+
+
 def test_a_property_that_hides_an_attribute_is_asked(executables):
     class Hidden:
         w = property(lambda self: Tensor([7, 7]))
