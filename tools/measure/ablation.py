@@ -26,11 +26,15 @@ ON = "everything on"
 
 @dataclass(frozen=True)
 class Optimisation:
-    """off: the knobs that switch it off.  Where steps are `unrolled`, that is what is measured on top of the rest."""
+    """knobs: what switches it off; or on, where it is measured on top of another row.
+
+    onto: the name of that row;  unrolled: whether several training steps are one program
+    """
 
     name: str
     doc: str
-    off: Mapping[str, Any] = field(default_factory=dict)
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    onto: str = ""
     unrolled: bool = False
 
 
@@ -50,7 +54,9 @@ OPTIMISATIONS = (
     Optimisation("pool", "freed memory goes back to the system: every call gets new pages", {"pool_limit": 0}),
     Optimisation("threads", "one thread", {"threads": 1}),
     Optimisation("tuning", "default schedules also where tuning has found better ones", {"schedules": "default"}),
-    Optimisation("steps as one program", f"against {UNROLL} training steps in one program", unrolled=True),
+    Optimisation("steps as one program", f"against {UNROLL} training steps in one program", onto=ON, unrolled=True),
+    Optimisation("updates with products", "against these steps with each update in the kernel of the next product of "
+                 "its weight", {"carry": True}, "steps as one program", unrolled=True),
 )
 
 
@@ -74,7 +80,7 @@ class Row:
 def applicable(training: bool) -> list[Optimisation]:
     """Those that mean something here: threads where there are several, unrolled steps where there are steps."""
     return [o for o in OPTIMISATIONS if (training or not o.unrolled)
-            and (o.off != {"threads": 1} or knobs.get("threads") > 1)]
+            and (o.knobs != {"threads": 1} or knobs.get("threads") > 1)]
 
 
 def ablate(subject: Subject, rounds: int, seconds: float, lock: str | None = None, hold: float = HOLD,
@@ -98,7 +104,7 @@ def _ablate(subject: Subject, priority: Priority,
     # Knobs that code depends on make a call look its program up in Python: all programs are called in this way.
     same = {"optimize": knobs.get("optimize")}
     programs: dict[str, tuple[Running, dict[str, Any]]] = {}
-    for number, (name, off, unroll) in enumerate([(ON, {}, None), *((o.name, o.off, UNROLL if o.unrolled else None)
+    for number, (name, off, unroll) in enumerate([(ON, {}, None), *((o.name, o.knobs, UNROLL if o.unrolled else None)
                                                                    for o in wanted)]):
         progress(f"compiling: {name}", number, len(wanted) + 1)
         with knobs.use(**same, **off):
@@ -110,7 +116,7 @@ def _ablate(subject: Subject, priority: Priority,
     for o in wanted:
         row = rows[o.name]
         row.doc = o.doc
-        row.worth = Ratio.of(times[ON], times[o.name]) if o.unrolled else Ratio.of(times[o.name], times[ON])
+        row.worth = Ratio.of(times[o.onto], times[o.name]) if o.onto else Ratio.of(times[o.name], times[ON])
     return list(rows.values())
 
 

@@ -102,7 +102,8 @@ class _Builder:
         if node.shape == self.conv.node.shape:
             return node
         forms = tuple(Affine.axis(f"d{d}") for d in range(node.type.rank))
-        return make("reindex", [node], {"map": forms, "fill": 0.0}, TensorType(node.dtype, self.conv.node.shape), self.loc)
+        type = TensorType(node.dtype, self.conv.node.shape)
+        return make("reindex", [node], {"map": forms, "fill": 0.0}, type, self.loc)
 
     def contract(self, one: Read, two: Read, axes: Axes, summed: Axes) -> Node:
         """The sum over the axes `summed` of a product of two reads, with the dimensions `axes`."""
