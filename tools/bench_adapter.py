@@ -89,6 +89,7 @@ def build(w: Any) -> Callable[[], Any]:
 
     w offers name, inputs() (name -> array), const(arrays) (names that may be compiled in), and fwd(F, tensors) or, for
     training, phases: (loss(F, tensors) -> (loss, tensors for later phases), names of the parameters), lr and momentum.
+    With a `precision` of "bf16", products are computed in bfloat16.
     """
     function, inputs = compiled(w)
 
@@ -108,6 +109,11 @@ def compiled(w: Any, unroll: int | None = None) -> tuple[Any, list[Tensor]]:
     return (_training(w, unroll), []) if w.training else _forward(w)
 
 
+def _precision(w: Any) -> jtc.autocast:
+    """The context in which a workload's products have its precision."""
+    return jtc.autocast("bf16", enabled=getattr(w, "precision", "f32") == "bf16")
+
+
 def _training(w: Any, unroll: int | None) -> Any:
     trained = {n for _, names in w.phases for n in names}
     tensors = {n: jtc.nn.Parameter(a) if n in trained else jtc.array(a) for n, a in w.inputs().items()}
@@ -116,7 +122,8 @@ def _training(w: Any, unroll: int | None) -> Any:
     def step() -> list[Tensor]:
         known, losses = dict(tensors), []
         for (objective, _), optimizer in zip(w.phases, optimizers):
-            loss, later = objective(F, known)
+            with _precision(w):
+                loss, later = objective(F, known)
             optimizer.step(loss)
             known |= {n: jtc.stop_gradient(x) for n, x in later.items()}
             losses.append(loss)
@@ -132,7 +139,8 @@ def _forward(w: Any) -> tuple[Any, list[Tensor]]:
 
     def forward(*inputs: Tensor) -> Any:
         weights = {n: jtc.asarray(arrays[n]) for n in constant}
-        return w.fwd(F, weights | dict(zip(names, inputs, strict=True)))
+        with _precision(w):
+            return w.fwd(F, weights | dict(zip(names, inputs, strict=True)))
 
     return jtc.jit(forward, name=w.name), [jtc.array(arrays[n]) for n in names]
 

@@ -10,7 +10,7 @@ import pytest
 
 from jtc.dialects.errors import UsageError
 from jtc.tools.peers import report, table
-from jtc.tools.peers.adapters import jtc_, numpy_
+from jtc.tools.peers.adapters import jtc_, jtc_f32, numpy_
 from jtc.tools.peers.reference import F, Value, gradients, reference
 from jtc.tools.peers.runner import Comparison, Options, Record, Results, Worker
 from jtc.tools.peers.table import PEERS, chosen
@@ -31,8 +31,23 @@ def test_adapters_agree_with_the_reference(name):
     else:
         outputs = jtc_.to_numpy(run())
         plain = numpy_.build(w)
-        assert w.error(numpy_.to_numpy(plain()), wanted) <= w.tolerance
+        assert (plain is None) == (w.precision == "bf16")
+        if plain is not None:
+            assert w.error(numpy_.to_numpy(plain()), wanted) <= w.tolerance
     assert w.error(outputs, wanted) <= w.tolerance
+
+
+def test_workloads_in_bfloat16():
+    """They compute in 16 bits, and are compared with the same in float32."""
+    narrow = [w for w in TINY.values() if w.precision == "bf16"]
+    assert {w.section for w in narrow} == {"bfloat16"} and all(w.name.endswith("_bf16") for w in narrow)
+    w = TINY["gpt_block_fwd_bf16"]
+    wanted, errors = reference(w), []
+    for adapter in (jtc_, jtc_f32):
+        run = adapter.build(w)
+        errors.append(w.error(adapter.to_numpy(run()), wanted))
+    assert 10 * errors[1] < errors[0] < w.tolerance
+    assert jtc_f32.build(TINY["gpt_block_fwd"]) is None
 
 
 def test_full_sizes():

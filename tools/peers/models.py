@@ -21,6 +21,11 @@ def workloads(tiny: bool) -> Iterator[Workload]:
     yield net.training(2 if tiny else 8)
     yield gan.training()
     yield block.training()
+    for batch in (1, 2) if tiny else (1, 8):
+        yield net.inference(batch).in_bf16()
+    yield block.forward().in_bf16()
+    yield block.training().in_bf16()
+    yield net.training(2 if tiny else 8).in_bf16()
 
 
 # ------------------------------------------------------------------------------------------------ MLP

@@ -83,8 +83,9 @@ class Results:
     records: dict[int, dict[str, dict[str, Record]]] = field(default_factory=dict)
 
     def best(self, threads: int, workload: str) -> str | None:
-        """The fastest peer besides jtc."""
-        found = {name: r.seconds for name, r in self.records[threads][workload].items() if r.medians and name != "jtc"}
+        """The fastest peer besides jtc, whatever its precision."""
+        found = {name: r.seconds for name, r in self.records[threads][workload].items()
+                 if r.medians and not name.startswith("jtc")}
         return min(found, key=lambda name: found[name]) if found else None
 
     def ratio(self, threads: int, workload: str, peer: str) -> Ratio | None:

@@ -36,6 +36,7 @@ PEERS: dict[str, Peer] = {
     peer.name: peer
     for peer in (
         Peer("jtc", "jtc_", (), "constants", "jtc.jit; this project"),
+        Peer("jtc_f32", "jtc_f32", (), "constants", "jtc in float32, on workloads in bfloat16"),
         Peer("numpy", "numpy_", (), "arguments", "NumPy, forward only"),
         Peer("torch", "torch_", ("torch",), "arguments", "PyTorch, eager"),
         Peer("torch_keep", "torch_", ("torch",), "arguments", "PyTorch, eager, with a malloc that keeps its memory",
@@ -44,7 +45,7 @@ PEERS: dict[str, Peer] = {
         Peer("torch_freeze", "torch_freeze", ("torch",), "constants", "torch.compile with frozen weights, models only"),
         Peer("jax", "jax_", ("jax",), "arguments", "jax.jit (XLA)"),
         Peer("onnxruntime", "onnxruntime_", ("onnxruntime", "onnx"), "constants", "ONNX Runtime, forward only"),
-        Peer("openvino", "openvino_", ("openvino", "onnx"), "constants", "OpenVINO in float32, forward only"),
+        Peer("openvino", "openvino_", ("openvino", "onnx"), "constants", "OpenVINO, forward only"),
     )
 }
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,8 @@ TOLERANCES: dict[str, tuple[float, str]] = {
     "kernels": (1e-5, "float32 rounds by 6e-8; sums of up to 16 million terms in an order of the peer's own"),
     "models": (1e-4, "errors of some fifty layers add up"),
     "training": (1e-3, "losses after updates, which depend on gradients of all layers"),
+    "models in bf16": (2e-2, "bfloat16 rounds by up to 4e-3, what enters and leaves every product; errors add up"),
+    "training in bf16": (2e-2, "the same, forward and backward"),
 }
 
 
@@ -37,6 +39,7 @@ class Workload:
 
     group     row of TOLERANCES;  section: heading in the report
     make      generator of random numbers -> inputs by name
+    precision f32, or bf16: products and what feeds them in bfloat16, as the peer's mixed precision has it
     constant  beginnings of the names of weights: those may be compiled in, everything else is an argument of each call
     """
 
@@ -49,6 +52,12 @@ class Workload:
     constant: tuple[str, ...] = ()
     lr: float = 0.0
     momentum: float = 0.0
+    precision: str = "f32"
+
+    def in_bf16(self) -> Workload:
+        """The same in mixed precision."""
+        return replace(self, name=f"{self.name}_bf16", group=f"{self.group} in bf16", section="bfloat16",
+                       precision="bf16")
 
     @property
     def training(self) -> bool:

@@ -90,7 +90,9 @@ class F:
         return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1).mean()
 
 
-def build(w: Workload) -> Callable[[], Any]:
+def build(w: Workload) -> Callable[[], Any] | None:
+    if w.precision != "f32":           # it has no mixed precision of its own
+        return None
     given = {name: jnp.asarray(a.astype(np.int32) if a.dtype.kind == "i" else a) for name, a in w.inputs().items()}
     if w.training:
         return _trainer(w, given)

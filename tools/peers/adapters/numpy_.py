@@ -13,7 +13,7 @@ VERSION = f"numpy {np.__version__}"
 
 
 def build(w: Workload) -> Callable[[], Any] | None:
-    if w.fwd is None:
+    if w.fwd is None or w.precision != "f32":
         return None
     forward, tensors = w.fwd, values(w, np.float32)
     return lambda: forward(F, tensors)

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU in float32, for latency; weights are constants."""
+"""OpenVINO on the CPU, for latency; weights are constants."""
 from __future__ import annotations
 
 import io
@@ -22,7 +22,7 @@ def build(w: Workload) -> Callable[[], Any] | None:
     core = openvino.Core()
     compiled = core.compile_model(core.read_model(io.BytesIO(data)), "CPU", {
         "INFERENCE_NUM_THREADS": int(os.environ["BENCH_THREADS"]), "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32"})             # it would choose bfloat16 where the processor has it
+        "INFERENCE_PRECISION_HINT": w.precision})       # it would choose bfloat16 where the processor has it
     request = compiled.create_infer_request()
     held = {name: openvino.Tensor(a, shared_memory=True) for name, a in given.items()}
     for name, tensor in held.items():

@@ -80,6 +80,11 @@ def tensors(w: Workload) -> dict[str, Tensor]:
     return {name: torch.from_numpy(a) for name, a in w.inputs().items()}
 
 
+def precision(w: Workload) -> Any:
+    """The context in which a workload's products have its precision."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=w.precision == "bf16")
+
+
 def build(w: Workload) -> Callable[[], Any]:
     return trainer(w, lambda f: f) if w.training else inference(w, lambda f: f)
 
@@ -90,7 +95,7 @@ def inference(w: Workload, compiler: Callable[[Any], Any]) -> Callable[[], Any]:
     forward, given = compiler(lambda t: w.fwd(F, t)), tensors(w)
 
     def run() -> Any:
-        with torch.inference_mode():
+        with torch.inference_mode(), precision(w):
             return forward(given)
     return run
 
@@ -111,7 +116,8 @@ def trainer(w: Workload, compiler: Callable[[Any], Any]) -> Callable[[], list[Te
             for _, others, _ in optimizers:                 # no gradients for what this phase does not train
                 for name in others:
                     known[name].requires_grad_(others is names)
-            loss, later = objective(state)
+            with precision(w):
+                loss, later = objective(state)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -122,4 +128,4 @@ def trainer(w: Workload, compiler: Callable[[Any], Any]) -> Callable[[], list[Te
 
 
 def to_numpy(result: Any) -> list[np.ndarray]:
-    return [value.numpy() for value in result]
+    return [value.float().numpy() if value.dtype is torch.bfloat16 else value.numpy() for value in result]

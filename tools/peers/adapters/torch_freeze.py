@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch._inductor.config
 
-from jtc.tools.peers.adapters.torch_ import VERSION, F, tensors, to_numpy
+from jtc.tools.peers.adapters.torch_ import VERSION, F, precision, tensors, to_numpy
 from jtc.tools.peers.workload import Workload
 
 __all__ = ["VERSION", "F", "build", "to_numpy"]
@@ -38,6 +38,6 @@ def build(w: Workload) -> Callable[[], Any] | None:
     given = {name: x for name, x in known.items() if name not in constant}
 
     def run() -> Any:
-        with torch.no_grad():           # freezing does nothing under inference_mode
+        with torch.no_grad(), precision(w):           # freezing does nothing under inference_mode
             return module(given)
     return run
