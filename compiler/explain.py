@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from jtc.dialects.graph import Graph
-from jtc.dialects.kernel import Kernel, Program, Schedule, Stage
+from jtc.dialects.kernel import Kernel, Program, Schedule, Stage, Storage
 from jtc.passes.canonical import canonical, on_parts
 from jtc.runtime.cost import kernel_cost
 from jtc.runtime.plan import Plan
@@ -40,6 +40,7 @@ class KernelReport:
     """flops, bytes: computed and moved by one launch; units: what threads share; symbol: "" where it was not compiled.
 
     writes: also over what a value is written, where it replaces that.
+    stored: (value, how it lies in memory and why) pairs, for those it writes that do not lie row by row.
     reasons: (value or op, why the kernel ends there) pairs.  copies: launches that the schedule put before this one, to
     bring an operand into the order or padding that it reads; they hold none of the user's operations.
     shared: "axis:size by block" of the axes around all stages.
@@ -57,11 +58,13 @@ class KernelReport:
     workspace_bytes: int = 0
     copies: list[KernelReport] = field(default_factory=list)
     shared: list[str] = field(default_factory=list)
+    stored: list[tuple[str, str]] = field(default_factory=list)
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> KernelReport:
         return KernelReport(**{**data, "stages": [StageReport(**s) for s in data["stages"]],
                                "reasons": [(a, b) for a, b in data["reasons"]],
+                               "stored": [(a, b) for a, b in data.get("stored", ())],
                                "copies": [KernelReport.from_json(c) for c in data["copies"]]})
 
     @property
@@ -103,6 +106,8 @@ class Report:
         total = f"{self.name}: {len(self.kernels)} kernel{plural}, {_count(flops)} operations, {_size(moved)} moved"
         if 0 < self.distinct < len(launches):
             total += f", {self.distinct} of {len(launches)} launches distinct"
+        if copied := sum(c.bytes for k in self.kernels for c in k.copies):
+            total += f", {_size(copied)} of that in copies"
         if self.memory:
             total += f", {_size(self.memory)} of memory between kernels"
         return "\n".join([total, *(_show(number, k) for number, k in enumerate(self.kernels))])
@@ -189,7 +194,9 @@ def _kernel(kernel: Kernel, program: Program, function: Function | None) -> Kern
     made = KernelReport(kernel.name, [_stage(s) for s in kernel.stages], flops, moved,
                         [_buffer(n, program) for n in kernel.read],
                         [_buffer(n, program) + (f" over {over[n]}" if n in over else "") for n in kernel.written],
-                        list(kernel.reasons), shared=[f"{axis} by {block}" for axis, block in kernel.shared])
+                        list(kernel.reasons), stored=[(n, _stored(program.storage[n])) for n in kernel.written
+                                                      if n in program.storage],
+                        shared=[f"{axis} by {block}" for axis, block in kernel.shared])
     if function is not None:
         made.symbol, made.units, made.workspace_bytes = function.symbol, function.units, function.workspace_bytes
     return made
@@ -202,6 +209,11 @@ def _stage(stage: Stage) -> StageReport:
 
 def _buffer(name: str, program: Program) -> str:
     return f"{name}: {program.buffers[name]}"
+
+
+def _stored(storage: Storage) -> str:
+    rows = f"rows {storage.pad} longer, " if storage.pad else ""
+    return f"dimensions {' '.join(map(str, storage.order))}, {rows}{storage.why}"
 
 
 def _show(number: int, k: KernelReport) -> str:
@@ -220,6 +232,7 @@ def _show(number: int, k: KernelReport) -> str:
         lines.append(f"        schedule: {s.schedule}")
         if s.lines:
             lines.append(f"        from {', '.join(s.lines)}")
+    lines += [f"    stores {value}: {how}" for value, how in k.stored]
     lines += [f"    ends at {value}: {why}" for value, why in k.reasons]
     return "\n".join(lines)
 

@@ -25,6 +25,7 @@ from jtc.dialects.kernel import (
     Result,
     Schedule,
     Stage,
+    Storage,
 )
 from jtc.dialects.mlir import ir
 
@@ -84,10 +85,12 @@ def program(op: Any) -> Program:
         if inner.name == "jtc.kernel":
             result.kernels.append(_kernel(inner))
             continue
-        name, type, constant = _buffer(inner)
+        name, type, constant, storage = _buffer(inner)
         if name in result.buffers:
             raise DecodeError(f"buffer {name!r} is there twice", inner)
         result.buffers[name] = type
+        if storage is not None:
+            result.storage[name] = storage
         if isinstance(constant, ir.StringAttr):
             result.constants[name] = None
         elif constant is not None:
@@ -104,11 +107,15 @@ def _operations(region: Any, names: tuple[str, ...]) -> Iterable[Any]:
             yield op.operation
 
 
-def _buffer(op: Any) -> tuple[str, TensorType, Any]:
+def _buffer(op: Any) -> tuple[str, TensorType, Any, Storage | None]:
     fields = Fields(dict(op.attributes.items()), "", op)
     found = fields.string("name"), fields.type("type"), fields.take("constant", ir.Attribute, "0 : i32", optional=True)
+    inner, storage = fields.dictionary("stored", optional=True), None
+    if inner is not None:
+        storage = Storage(tuple(inner.integers("order")), inner.integer("pad", 0), inner.string("why"))
+        inner.finish()
     fields.finish()
-    return found
+    return *found, storage
 
 
 def _kernel(op: Any) -> Kernel:
@@ -122,9 +129,10 @@ def _kernel(op: Any) -> Kernel:
         if inner.name == "jtc.stage":
             stages.append(_stage(inner))
         else:
-            buffer, type, constant = _buffer(inner)
-            if constant is not None:
-                raise DecodeError("a buffer inside a kernel cannot be constant", inner)
+            buffer, type, constant, storage = _buffer(inner)
+            if constant is not None or storage is not None:
+                raise DecodeError(f"a buffer inside a kernel cannot be {'constant' if storage is None else 'stored'}",
+                                  inner)
             local.append(Local(buffer, type))
     return Kernel(name, tuple(stages), shared, tuple(local), tuple(reasons), tuple(in_place))
 

@@ -31,7 +31,7 @@ All classes are frozen: a pass returns new ones (`dataclasses.replace`), so a re
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -319,12 +319,37 @@ class Kernel:
         return tuple([b for b in dict.fromkeys(writes) if b not in local])
 
 
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """How a value lies in its buffer, where that is not row by row.
+
+    order  the value's dimensions, outer to inner
+    pad    elements behind each row that nothing reads
+    why    what `explain` prints
+    """
+
+    order: tuple[int, ...]
+    pad: int = 0
+    why: str = ""
+
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The buffer's shape for a value of this shape."""
+        return (*(shape[d] for d in self.order[:-1]), shape[self.order[-1]] + self.pad)
+
+    def stored(self, access: Access) -> Access:
+        """The access to the buffer for one to the value."""
+        place = {d: i for i, d in enumerate(self.order)}
+        return replace(access, shape=self.shape(access.shape), index=tuple(access.index[d] for d in self.order),
+                       gather=tuple((place[d], e) for d, e in access.gather))
+
+
 @dataclass
 class Program:
     """A module at the kernel level: buffers and the kernels in launch order.
 
     constants  buffer name -> array (weights), bool/int/float (splat), or None where only the type is known
     updates    output -> the input whose next value it is, for state that the caller replaces after the run
+    storage    how values lie that do not lie row by row; `buffers` and accesses are those of what lies there
     """
 
     name: str
@@ -336,3 +361,4 @@ class Program:
     input_names: list[str] = field(default_factory=list)
     output_names: list[str] = field(default_factory=list)
     updates: dict[str, str] = field(default_factory=dict)
+    storage: dict[str, Storage] = field(default_factory=dict)

@@ -50,6 +50,7 @@ def problems(program: Program, sound: Sound | None = None) -> Iterator[Problem]:
                                  (program.output_names, program.outputs, "output")):
         if names and len(names) != len(buffers):
             yield Problem(f"{len(buffers)} {what}s with {len(names)} names")
+    yield from _stored(program)
     kernels = [k.name for k in program.kernels]
     for name in dict.fromkeys(n for n in kernels if kernels.count(n) > 1):
         yield Problem(f"two kernels are called {name!r}")
@@ -71,6 +72,21 @@ def problems(program: Program, sound: Sound | None = None) -> Iterator[Problem]:
             yield Problem(f"updates: {new!r} is no output, or {old!r} no input")
         elif program.buffers.get(new) != program.buffers.get(old):
             yield Problem(f"updates: {new!r} and {old!r} are of different types")
+
+
+def _stored(program: Program) -> Iterator[Problem]:
+    """What must hold of values that do not lie row by row: the caller does not see them, their order is one."""
+    outside = {*program.inputs, *program.outputs, *program.constants}
+    for name, held in program.storage.items():
+        if name not in program.buffers or name in outside:
+            yield Problem(f"stored: {name!r} is no buffer between kernels")
+            continue
+        shape = program.buffers[name].shape
+        if sorted(held.order) != list(range(len(shape))) or not shape:
+            yield Problem(f"stored: ({', '.join(map(str, held.order))}) is no order of the {len(shape)} dimensions of "
+                          f"{name!r}")
+        elif not 0 <= held.pad <= shape[-1]:
+            yield Problem(f"stored: {name!r} has rows of {shape[-1]} elements, {held.pad} of them padding")
 
 
 _RULED = [f.name for f in fields(Stage) if f.name != "schedule"]

@@ -89,6 +89,10 @@ def program_text(program: Program, locations: bool = True) -> str:
             value = program.constants[name]
             splat = isinstance(value, (bool, int, float, np.generic))
             attrs["constant"] = number(value, type.dtype) if splat else '"weights"'
+        if name in program.storage:
+            held = program.storage[name]
+            attrs["stored"] = _dictionary({"order": f"[{', '.join(map(str, held.order))}]",
+                                           "pad": f"{held.pad} : i64", "why": string(held.why)})
         lines.append(f'    "jtc.buffer"() {_dictionary(attrs)} : () -> ()')
     for kernel in program.kernels:
         lines += _indent(_kernel_lines(kernel, _location if locations else _no_location), 4)

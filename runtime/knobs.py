@@ -170,6 +170,9 @@ KNOBS: dict[str, Knob] = {
              "2 x 2 or 4 x 4 (larger rounding errors)", cache_key=True),
         Knob("packing", _boolean, True, _FLAG, "copy operands of contractions into panels and padded boxes",
              cache_key=True),
+        Knob("layout", _choice("auto", "off", "0", "1", "2", "3"), "auto", "auto, off, 0, 1, 2 or 3",
+             "the order in which values between kernels lie: as it is estimated to cost all of them least, as the user "
+             "writes them, or all with the dimension of this number innermost; strict takes off", cache_key=True),
         Knob("reduction", _choice("auto", "serial", "vector", "tree", "column", "two_pass"), "auto",
              "auto, serial, vector, tree, column or two_pass",
              "the kind that reductions take where they can: see docs/schedules.md", cache_key=True),

@@ -12,6 +12,7 @@ from jtc.passes.graph.fusion.assemble import assemble
 from jtc.passes.graph.fusion.build import Built, build
 from jtc.passes.graph.fusion.chain import CHAINS
 from jtc.passes.graph.fusion.plan import Plan, is_source, make_plan
+from jtc.passes.graph.fusion.storage import LAYOUTS
 from jtc.passes.graph.fusion.values import Cut
 from jtc.passes.graph.graph_expand import DEFINITIONS
 from jtc.passes.graph.rewriting import rebuild
@@ -30,7 +31,9 @@ class GraphFuse(Pass):
             arithmetic as it is; off: kernels of their own.  Only with full fusion
     carry   a product that replaces state, and one that reads the new value, are one kernel where that is possible: the
             update of a weight and the next step.  Only with full fusion
-    strict  keep the arithmetic as written: rows in place of online
+    layout  in which order the dimensions of values between kernels lie in memory: auto, by what all stages that read
+            and write them cost; off, as they are written; or the number of the dimension that is innermost in all
+    strict  keep the arithmetic as written: rows in place of online, layout off
     Assumes a graph without composite ops (graph-expand) and without unknown dimensions.  Kernels come in launch order;
     `Kernel.reasons` says why each ends where it does.
     """
@@ -39,6 +42,7 @@ class GraphFuse(Pass):
     fusion: str = "full"
     chains: str = "online"
     carry: bool = False
+    layout: str = "auto"
     strict: bool = False
 
     def run(self, module: Graph | Program) -> Program:
@@ -47,6 +51,8 @@ class GraphFuse(Pass):
             raise UsageError(f"{self.name}: fusion={self.fusion!r} is not one of {', '.join(FUSION)}")
         if self.chains not in CHAINS:
             raise UsageError(f"{self.name}: chains={self.chains!r} is not one of {', '.join(CHAINS)}")
+        if self.layout not in LAYOUTS:
+            raise UsageError(f"{self.name}: layout={self.layout!r} is not one of {', '.join(LAYOUTS)}")
         for node in graph.nodes():
             if DYNAMIC in node.shape:
                 raise PassError(f"{self.name} needs known dimensions, got {node.type}", node.loc,
@@ -58,7 +64,8 @@ class GraphFuse(Pass):
         outputs = copies(graph.outputs)
         plan, built, names = build_all(graph, outputs, self.fusion == "none")
         chains = "rows" if self.strict and self.chains == "online" else self.chains
-        return assemble(graph, outputs, plan, built, names, self.fusion == "full", chains, self.carry)
+        return assemble(graph, outputs, plan, built, names, self.fusion == "full", chains, self.carry,
+                        "off" if self.strict else self.layout)
 
 
 def copies(outputs: list[Node]) -> list[Node]:

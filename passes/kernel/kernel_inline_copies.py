@@ -51,7 +51,8 @@ class KernelInlineCopies(Pass):
                 del kernels[maker.name]
                 gone.add(source)
         return replace(program, kernels=list(kernels.values()),
-                       buffers={b: t for b, t in program.buffers.items() if b not in gone})
+                       buffers={b: t for b, t in program.buffers.items() if b not in gone},
+                       storage={b: s for b, s in program.storage.items() if b not in gone})
 
 
 def _is_map(kernel: Kernel) -> bool:

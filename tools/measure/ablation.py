@@ -45,6 +45,7 @@ OPTIMISATIONS = (
                  {"fusion": "elementwise"}),
     Optimisation("chains of products", "attention is three kernels: products, and the softmax between them",
                  {"chains": "off"}),
+    Optimisation("layout", "values between kernels lie in the order of their dimensions", {"layout": "off"}),
     Optimisation("packing", "contractions read their operands where they lie: no panels, no padded copies",
                  {"packing": False}),
     Optimisation("Winograd", "3 x 3 convolutions are sums of products as they were written", {"winograd": "off"}),

@@ -13,6 +13,7 @@ from jtc.passes.graph.fusion.layout import finish
 from jtc.passes.graph.fusion.order import launch_order
 from jtc.passes.graph.fusion.plan import Plan, is_source, weight_only
 from jtc.passes.graph.fusion.rows import drop_unread
+from jtc.passes.graph.fusion.storage import apply, choose
 from jtc.passes.graph.fusion.units import Unit
 
 LABEL_PARTS = 4
@@ -21,14 +22,18 @@ _SILENT = frozenset({"read", "const", "acc", "index", "inbounds", "cast", "where
 
 
 def assemble(graph: Graph, outputs: Sequence[Node], plan: Plan, built: Mapping[int, Built], names: Mapping[int, str],
-             grouped: bool, chains: str, carry: bool) -> Program:
+             grouped: bool, chains: str, carry: bool, layout: str) -> Program:
     """The program of all stages.  grouped: whether stages are; chains: how products with reduced rows between them are
-    (see chain.CHAINS); carry: whether those that replace state are joined with those that read it."""
+    (see chain.CHAINS); carry: whether those that replace state are joined with those that read it; layout: see
+    storage.choose."""
     fixed = weight_only(plan.order)
     types: dict[str, TensorType] = {names[id(n)]: n.type for n in plan.order if plan.has_buffer(n)}
     written = [names[id(n)] for n in outputs]
     units = drop_unread([Unit(list(built[id(n)].stages), id(n) in fixed, apart=n.op == "concat")
                          for n in plan.roots()], written)
+    known = {names[id(n)] for n in plan.order if id(n) in fixed and plan.has_buffer(n)}
+    storage = choose(units, [names[id(n)] for n in plan.order if is_source(n)] + written, known, types, layout)
+    units, types = apply(units, types, storage)
     updates = {written[new]: names[id(graph.inputs[old])] for new, old in graph.updates.items()}
     if grouped:
         units = group(units, written, types, updates, chains, carry)
@@ -47,7 +52,8 @@ def assemble(graph: Graph, outputs: Sequence[Node], plan: Plan, built: Mapping[i
     constants = {names[id(n)]: n.data for n in plan.order if is_source(n) and n.op == "constant"}
     return Program(graph.name, [names[id(n)] for n in graph.inputs], written,
                    {b: t for b, t in types.items() if b in touched}, kernels, constants,
-                   list(graph.input_names), list(graph.output_names), updates)
+                   list(graph.input_names), list(graph.output_names), updates,
+                   {b: s for b, s in storage.items() if b in touched})
 
 
 def label(stages: Sequence[Stage]) -> str:

@@ -1,0 +1,194 @@
+"""In which order the dimensions of a value lie in memory.
+
+Inputs and outputs lie as the user has them: row by row.  A value between kernels may lie in any order, and with rows
+that are padded, so that they do not crowd a few cache sets.  An order is a permutation of the value's dimensions; a
+stage that reads or writes the value has the same axes as before, and other strides.  So no copy is ever made for an
+order: where readers want different ones, their packs turn what they read, as they do for inputs.
+
+The orders are chosen together, by what they cost all stages (storage_cost.py): from the user's order, one value, or
+all values that stages walk along the same axis, as those that a network adds to each other are, are moved to have
+another dimension innermost, wherever that lowers the sum, until nothing does.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from jtc.dialects.affine import Affine, flatten
+from jtc.dialects.graph import TensorType
+from jtc.dialects.kernel import Access, Stage, Storage
+from jtc.passes.graph.fusion.storage_cost import CROWD, VECTOR, StageCost
+from jtc.passes.graph.fusion.units import Unit
+from jtc.passes.stages import map_accesses
+
+LAYOUTS = ("auto", "off", "0", "1", "2", "3")
+LEAST = 4_000.0         # cycles that a move has to gain, and as a share of what the stages it touches take:
+SHARE = 0.02
+SWEEPS = 4
+
+Order = tuple[int, ...]
+
+
+def choose(units: Sequence[Unit], kept: Iterable[str], fixed: Iterable[str], types: Mapping[str, TensorType],
+           layout: str) -> dict[str, Storage]:
+    """Buffer -> how it is stored, where that is not row by row.
+
+    kept    buffers that stay as they are: inputs, outputs, constants;  fixed: those known when weights are bound
+    layout  auto; off; or the number of the dimension that is to be innermost in all values that have it
+    """
+    if layout == "off":
+        return {}
+    stages = [s for u in units for s in u.stages]
+    free = _movable(stages, set(kept) | set(fixed), types)
+    if layout != "auto":
+        dim = int(layout)
+        return {b: Storage(innermost(len(t.shape), dim), VECTOR // t.dtype.bytes, "it is forced")
+                for b, t in free.items() if dim < len(t.shape)}
+    search = _Search(stages, free, set(fixed))
+    search.run()
+    return search.chosen()
+
+
+def apply(units: Sequence[Unit], types: Mapping[str, TensorType], storage: Mapping[str, Storage]
+          ) -> tuple[list[Unit], dict[str, TensorType]]:
+    """The units and the types of all buffers where values are stored so."""
+    def access(a: Access) -> Access:
+        held = storage.get(a.buffer)
+        return a if held is None else held.stored(a)
+
+    moved = {b: replace(t, shape=storage[b].shape(t.shape)) if b in storage else t for b, t in types.items()}
+    return [replace(u, stages=[map_accesses(s, access) for s in u.stages]) for u in units], moved
+
+
+def innermost(rank: int, dim: int) -> Order:
+    """The dimensions in their order, but for one that is innermost."""
+    return (*(d for d in range(rank) if d != dim), dim)
+
+
+def _movable(stages: Sequence[Stage], kept: set[str], types: Mapping[str, TensorType]) -> dict[str, TensorType]:
+    """Values whose order is free: between stages, all of which see the same dimensions of it."""
+    written = {a.buffer for s in stages for a in s.writes}
+    free = {b: t for b, t in types.items() if b in written and b not in kept
+            and sum(n > 1 for n in t.shape) > 1 and 0 not in t.shape}
+    for stage in stages:
+        for access in stage.accesses:
+            if access.buffer in free and (access.shape != free[access.buffer].shape or stage.accumulate or stage.scan):
+                del free[access.buffer]
+    return free
+
+
+@dataclass(frozen=True, eq=False)
+class _Stage:
+    """A stage, its free accesses, and what has been found out about others that are the same.
+
+    free  (number among the accesses, buffer)
+    """
+
+    cost: StageCost
+    free: tuple[tuple[int, str], ...]
+    known: dict[tuple[Order | None, ...], float]
+
+    @cached_property
+    def plain(self) -> list[Affine]:
+        return [a.flat for a in self.cost.stage.accesses]
+
+    def cycles(self, orders: Mapping[str, Order]) -> float:
+        key = tuple(orders.get(b) for _, b in self.free)
+        if key not in self.known:
+            strides, accesses = list(self.plain), self.cost.stage.accesses
+            for (number, _), order in zip(self.free, key):
+                if order is not None:
+                    a = accesses[number]
+                    strides[number] = flatten([a.index[d] for d in order], padded(a, order))
+            self.known[key] = self.cost.cycles(strides)
+        return self.known[key]
+
+
+def padded(access: Access, order: Order) -> list[int]:
+    """The stored shape of a value, with rows that do not crowd."""
+    shape = [access.shape[d] for d in order]
+    if shape[-1] * access.dtype.bytes % CROWD == 0:
+        shape[-1] += VECTOR // access.dtype.bytes
+    return shape
+
+
+class _Search:
+    """orders: buffer -> its order, where that is not the user's."""
+
+    def __init__(self, stages: Sequence[Stage], free: Mapping[str, TensorType], fixed: set[str]):
+        self.free, self.orders = free, dict[str, Order]()
+        forms: dict[tuple, dict[tuple[Order | None, ...], float]] = {}
+        self.stages: list[_Stage] = []
+        self.touched: dict[str, list[_Stage]] = {}
+        for stage in stages:
+            found = tuple((i, a.buffer) for i, a in enumerate(stage.accesses) if a.buffer in free)
+            if not found:
+                continue
+            known = tuple(a.buffer in fixed for a in stage.reads)
+            form = (stage.axes, known, stage.body.fn, stage.keep is None, tuple(i for i, _ in found),
+                    tuple((a.shape, a.index, a.guards, a.dtype) for a in stage.accesses))
+            held = _Stage(StageCost(stage, known), found, forms.setdefault(form, {}))
+            self.stages.append(held)
+            for _, buffer in found:
+                self.touched.setdefault(buffer, []).append(held)
+
+    def run(self) -> None:
+        moves = [*self._together(), *({b: innermost(len(t.shape), d)} for b, t in self.free.items()
+                                      for d, n in enumerate(t.shape) if n > 1)]
+        for _ in range(SWEEPS):
+            if not any([self._gains(move) for move in moves]):
+                break
+
+    def _gains(self, move: Mapping[str, Order]) -> bool:
+        """Whether a move lowers the sum; it is made then."""
+        if all(self._order(b) == order for b, order in move.items()):
+            return False
+        stages = list({id(s): s for b in move for s in self.touched[b]}.values())
+        before = sum(s.cycles(self.orders) for s in stages)
+        orders = {**self.orders, **move}
+        after = sum(s.cycles(orders) for s in stages)
+        if before - after < max(LEAST, SHARE * before):
+            return False
+        self.orders = orders
+        return True
+
+    def _order(self, buffer: str) -> Order:
+        return self.orders.get(buffer, tuple(range(len(self.free[buffer].shape))))
+
+    def _together(self) -> Iterator[dict[str, Order]]:
+        """Moves of all values that stages walk along one axis, to have that innermost."""
+        parent: dict[tuple[str, int], tuple[str, int]] = {}
+
+        def root(x: tuple[str, int]) -> tuple[str, int]:
+            while parent.setdefault(x, x) != x:
+                x = parent[x]
+            return x
+
+        for held in self.stages:
+            first: dict[str, tuple[str, int]] = {}
+            accesses = held.cost.stage.accesses
+            for number, buffer in held.free:
+                for dim, form in enumerate(accesses[number].index):
+                    axis = form.as_axis()
+                    if axis is not None and self.free[buffer].shape[dim] > 1:
+                        parent[root((buffer, dim))] = root(first.setdefault(axis, (buffer, dim)))
+        classes: dict[tuple[str, int], dict[str, int]] = {}
+        for buffer, dim in list(parent):
+            classes.setdefault(root((buffer, dim)), {})[buffer] = dim
+        for found in classes.values():
+            if len(found) > 1:
+                yield {b: innermost(len(self.free[b].shape), d) for b, d in found.items()}
+
+    def chosen(self) -> dict[str, Storage]:
+        found = {}
+        for buffer, order in self.orders.items():
+            shape = self.free[buffer].shape
+            if order == tuple(range(len(shape))):
+                continue
+            others = {b: o for b, o in self.orders.items() if b != buffer}
+            gain = sum(s.cycles(others) - s.cycles(self.orders) for s in self.touched[buffer])
+            bytes_ = self.free[buffer].dtype.bytes
+            pad = VECTOR // bytes_ if shape[order[-1]] * bytes_ % CROWD == 0 else 0
+            found[buffer] = Storage(order, pad, f"estimated to save {gain:.3g} cycles")
+        return found
