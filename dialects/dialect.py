@@ -8,7 +8,7 @@
 | yield | stages | ends a region with its value (none for the third region) |
 | offset | stages | in the third region: a value that accesses refer to as `gather = ["dim 0: offset 0"]` |
 | stage | kernels | regions: body, epilogue, gathered indices; attributes: the fields of `kernel.Stage` |
-| buffer | programs, kernels | name and type; `constant = 1.0 : f32` (a splat) or `"weights"`; `stored`: how its value lies in it |
+| buffer | programs, kernels | name and type; `constant = 1.0 : f32` (a splat) or `"weights"`; `stored`: its order |
 | kernel, program | | hold the others |
 
 The rules are not written here: those of graphs are `optable.infer`, those of kernels `rules.py`.  Assembly is MLIR's

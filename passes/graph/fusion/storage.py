@@ -24,7 +24,7 @@ from jtc.passes.stages import map_accesses
 
 LAYOUTS = ("auto", "off", "0", "1", "2", "3")
 LEAST = 4_000.0         # cycles that a move has to gain, and as a share of what the stages it touches take:
-SHARE = 0.02
+SHARE = 0.005
 SWEEPS = 4
 
 Order = tuple[int, ...]
@@ -125,10 +125,8 @@ class _Search:
             found = tuple((i, a.buffer) for i, a in enumerate(stage.accesses) if a.buffer in free)
             if not found:
                 continue
-            known = tuple(a.buffer in fixed for a in stage.reads)
-            form = (stage.axes, known, stage.body.fn, stage.keep is None, tuple(i for i, _ in found),
-                    tuple((a.shape, a.index, a.guards, a.dtype) for a in stage.accesses))
-            held = _Stage(StageCost(stage, known), found, forms.setdefault(form, {}))
+            cost = StageCost(stage, tuple(a.buffer in fixed for a in stage.reads))
+            held = _Stage(cost, found, forms.setdefault((cost.form, *(i for i, _ in found)), {}))
             self.stages.append(held)
             for _, buffer in found:
                 self.touched.setdefault(buffer, []).append(held)

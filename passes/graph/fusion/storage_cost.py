@@ -9,7 +9,7 @@ choose among many schedules what is weighed here in one formula for each class o
 """
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -68,6 +68,18 @@ class StageCost:
         return frozenset().union(*(g.index.axes for a in self.stage.accesses for g in a.guards))
 
     @cached_property
+    def after(self) -> frozenset[int]:
+        """Reads whose elements are taken when a result is finished."""
+        return frozenset(i for tail in self.stage.tails for i in reads_of(tail))
+
+    @cached_property
+    def form(self) -> tuple[Hashable, ...]:
+        """What the cost depends on besides strides."""
+        s = self.stage
+        return (s.axes, self.fixed, s.factors(), s.reduce, s.accumulate, s.scan, s.keep is None, self.after,
+                tuple((a.shape, a.index, a.guards, a.dtype) for a in s.accesses))
+
+    @cached_property
     def windows(self) -> list[frozenset[str]]:
         """For each read the axes that share an index with another one."""
         return [frozenset().union(*(form.axes & self.sizes.keys() for form in a.index
@@ -85,8 +97,7 @@ class StageCost:
         factors = self.stage.factors()
         assert factors is not None
         count = len(self.stage.reads)
-        after = {i for tail in self.stage.tails for i in reads_of(tail)}
-        stored = [(a, strides[i]) for i, a in enumerate(self.stage.accesses) if i >= count or i in after]
+        stored = [(a, strides[i]) for i, a in enumerate(self.stage.accesses) if i >= count or i in self.after]
         for vector in self.parallel:
             holders = [i for i in factors if strides[i][vector]]
             if not holders or len(holders) == 2 and any(strides[i][vector] != 1 for i in holders):
@@ -96,7 +107,7 @@ class StageCost:
             lanes = VECTOR // self.stage.write.dtype.bytes
             vectors = self._vectors(vector, strides, lanes)
             yield vectors * self.points / self.sizes[vector] * FMA + self._wide(wide, vector, strides[wide], lanes) \
-                + self._narrow(narrow, vector, strides, wide, lanes) + self._stored(stored, vector, strides[wide], lanes)
+                + self._narrow(narrow, vector, strides, wide) + self._stored(stored, vector, lanes)
 
     def _vectors(self, vector: str, strides: Sequence[Affine], lanes: int) -> float:
         """Vectors along an axis, in each of its rows; rows that all accesses walk as one are merged."""
@@ -127,17 +138,16 @@ class StageCost:
             return self._volume(form) * COPY
         return self._volume(form) * (COPY_TURNED if 1 in form.terms.values() else COPY_APART)
 
-    def _narrow(self, number: int, vector: str, strides: Sequence[Affine], wide: int, lanes: int) -> float:
+    def _narrow(self, number: int, vector: str, strides: Sequence[Affine], wide: int) -> float:
         """Of the operand that is broadcast."""
         read, form = self.stage.reads[number], strides[number]
         if self.fixed[number] and not read.guards and not self.windows[number]:
             return 0.0
-        inner = any(form[r] == 1 for r in self.reductions)
+        inner = any(form[r] == 1 for r in self.reductions if r not in self.windows[number])
         panels = -(-self.sizes[vector] // PANEL)
         if inner:
-            rows = [form[a] for a in form.axes if not strides[wide][a]]
-            crowded = any(s * read.dtype.bytes % CROWD == 0 for s in rows if s)
-            place = self._volume(form) * panels * CROWDED if crowded else 0.0
+            row = min((abs(form[a]) for a in self.parallel if form[a] and not strides[wide][a]), default=1)
+            place = self._volume(form) * panels * CROWDED if row * read.dtype.bytes % CROWD == 0 else 0.0
         else:
             beside = any(form[a] == 1 for a in self.parallel if not strides[wide][a])
             place = LINE * (1 if beside else ROWS) * self.points / ROWS / PANEL
@@ -148,7 +158,7 @@ class StageCost:
         copied = COPY if inner else COPY_TURNED if 1 in form.terms.values() else COPY_APART
         return min(place, self._volume(form) * copied)
 
-    def _stored(self, stored: Sequence[tuple[Access, Affine]], vector: str, wide: Affine, lanes: int) -> float:
+    def _stored(self, stored: Sequence[tuple[Access, Affine]], vector: str, lanes: int) -> float:
         """Of results, and of what is read for each of them."""
         best = float("inf")
         for axis in [vector, *(a for a in self.parallel if a != vector and any(s[a] == 1 for _, s in stored))]:

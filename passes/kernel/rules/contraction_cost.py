@@ -48,6 +48,7 @@ WAITING = 3.0                  # how much longer where the inner loop waits for 
 ROWS_AHEAD = 4                 # rows of the scalar operand that the processor fetches ahead by itself
 PAGES_AHEAD = 16               # pages in which it does so at a time, where each step of the reduction takes another row
 SEEN, SEEN_ALONE = 0.2, 4.0    # share of it where panels are fetched ahead, and more where few tiles use a panel
+FEW_POINTS = 7                 # of a tile, with fewer of which it hides no more than its share of one with so many
 L3 = 8 << 20                   # bytes of a shared cache that one kernel may count on
 
 
@@ -345,7 +346,8 @@ class Nest:
         wide = self.view.strides[self.wide.number].axes
         last = max(i for i, (axis, _) in enumerate(self.loops) if axis == self.tile.vector)
         tiles = prod(t for (axis, _), t in zip(self.loops[last + 1:], self.trips[last + 1:]) if axis not in wide)
-        return min(1.0, SEEN + SEEN_ALONE / tiles)
+        points = prod(n for a, n in self.extents(last + 1).items() if a in self.view.parallel and a not in wide)
+        return min(1.0, SEEN + SEEN_ALONE / min(tiles, max(1.0, points / FEW_POINTS)))
 
 
 def _steps(form: Affine, free: dict[str, int]) -> dict[str, int]:
