@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from jtc.dialects.graph import Graph
 from jtc.dialects.kernel import Kernel, Program, Schedule, Stage, Storage
 from jtc.passes.canonical import canonical, on_parts
-from jtc.runtime.cost import kernel_cost
+from jtc.runtime.cost import bytes_moved, kernel_cost
 from jtc.runtime.plan import Plan
 from jtc.runtime.planner import SMALL_UNITS, build_plan
 
@@ -39,6 +39,7 @@ class StageReport:
 class KernelReport:
     """flops, bytes: computed and moved by one launch; units: what threads share; symbol: "" where it was not compiled.
 
+    needed: of the bytes, those of the program's inputs, weights and outputs, which some kernel has to move.
     writes: also over what a value is written, where it replaces that.
     stored: (value, how it lies in memory and why) pairs, for those it writes that do not lie row by row.
     reasons: (value or op, why the kernel ends there) pairs.  copies: launches that the schedule put before this one, to
@@ -59,6 +60,7 @@ class KernelReport:
     copies: list[KernelReport] = field(default_factory=list)
     shared: list[str] = field(default_factory=list)
     stored: list[tuple[str, str]] = field(default_factory=list)
+    needed: int = 0
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> KernelReport:
@@ -81,6 +83,7 @@ class Report:
     """See the module's text.  `print(report)` shows it.
 
     distinct: kernels that are compiled, where those that do the same count once (0: not known)
+    needed: bytes of inputs, weights and outputs: what has to be moved, however the program is cut into kernels
     memory: bytes planned for values between kernels, which share memory where they are not needed at the same time;
     inputs, outputs and weights are not among them
     """
@@ -89,6 +92,7 @@ class Report:
     kernels: list[KernelReport] = field(default_factory=list)
     memory: int = 0
     distinct: int = 0
+    needed: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -97,13 +101,15 @@ class Report:
     def from_json(data: Mapping[str, Any]) -> Report:
         """The report of a plan; empty where the plan has none."""
         return Report(data.get("name", ""), [KernelReport.from_json(k) for k in data.get("kernels", ())],
-                      data.get("memory", 0), data.get("distinct", 0))
+                      data.get("memory", 0), data.get("distinct", 0), data.get("needed", 0))
 
     def __str__(self) -> str:
         plural = "s" * (len(self.kernels) != 1)
         launches = [launch for k in self.kernels for launch in (*k.copies, k)]
         flops, moved = (sum(getattr(k, what) for k in launches) for what in ("flops", "bytes"))
         total = f"{self.name}: {len(self.kernels)} kernel{plural}, {_count(flops)} operations, {_size(moved)} moved"
+        if self.needed:
+            total += f" (at least {_size(self.needed)}: inputs, weights and outputs)"
         if 0 < self.distinct < len(launches):
             total += f", {self.distinct} of {len(launches)} launches distinct"
         if copied := sum(c.bytes for k in self.kernels for c in k.copies):
@@ -116,9 +122,11 @@ class Report:
 def report_of(program: Program, functions: Mapping[str, Function] | None = None, plan: Plan | None = None) -> Report:
     """The report of a program; with the functions that its kernels were compiled to, and their plan, also of those."""
     reports: list[KernelReport] = []
+    ends = {*program.inputs, *program.constants, *program.outputs}
     copies: dict[str, list[KernelReport]] = {}      # buffer -> the copies that lead to it
     for kernel in program.kernels:
         made = _kernel(kernel, program, (functions or {}).get(kernel.name))
+        made.needed = sum(size for n, size in bytes_moved(kernel, program.buffers).items() if n in ends)
         made.copies = [copy for name in kernel.read for copy in copies.pop(name, ())]
         if made.ops or any(name in program.outputs for name in kernel.written):
             reports.append(made)
@@ -127,7 +135,11 @@ def report_of(program: Program, functions: Mapping[str, Function] | None = None,
             made.copies = []
     forms = {canonical(on_parts(kernel)[0])[0] for kernel in program.kernels}
     memory = planned_memory(program) if plan is None else plan.arena_bytes
-    return Report(program.name, reports, memory, len(forms))
+    touched: dict[str, int] = {}
+    for kernel in program.kernels:
+        for name, size in bytes_moved(kernel, program.buffers).items():
+            touched[name] = max(size, touched.get(name, 0))
+    return Report(program.name, reports, memory, len(forms), sum(size for n, size in touched.items() if n in ends))
 
 
 @dataclass
@@ -218,6 +230,8 @@ def _stored(storage: Storage) -> str:
 
 def _show(number: int, k: KernelReport) -> str:
     head = f"\n[{number}] {k.name}: {_count(k.flops)} operations, {_size(k.bytes)} moved"
+    if k.needed < k.bytes:
+        head += f" ({_size(k.bytes - k.needed)} of it between kernels)"
     if k.symbol:
         head += f", {k.units} unit{'s' * (k.units != 1)} ({k.symbol})"
     lines = [head]

@@ -17,22 +17,28 @@ BYTES_PER_NS = 8
 def kernel_cost(kernel: Kernel, buffers: Mapping[str, TensorType]) -> tuple[int, int]:
     """(floating-point and integer operations, bytes moved) of one launch.
 
-    Every scalar function counts as one operation, a reduction step as one more.  A global buffer is moved once, and
-    only as much of it as the accesses can touch.
+    Every scalar function counts as one operation, a reduction step as one more.
     """
     operations = 0
-    local = {b.name for b in kernel.locals}
-    touched: dict[str, int] = {}
     for stage in kernel.stages:
         points = prod(axis.size for axis in stage.axes)
         results = prod(axis.size for axis in stage.axes if axis.kind == "parallel")
         operations += points * (_count(stage.body) + (stage.reduce is not None)) + results * _count(*stage.tails)
+    return operations, sum(bytes_moved(kernel, buffers).values())
+
+
+def bytes_moved(kernel: Kernel, buffers: Mapping[str, TensorType]) -> dict[str, int]:
+    """Global buffer -> its bytes that one launch moves: once, and only as much as the accesses can touch."""
+    local = {b.name for b in kernel.locals}
+    touched: dict[str, int] = {}
+    for stage in kernel.stages:
+        points = prod(axis.size for axis in stage.axes)
         for access in stage.accesses:
             if access.buffer not in local:
                 axes = access.axes
                 reach = points if access.gather else prod(a.size for a in stage.axes if a.name in axes)
                 touched[access.buffer] = touched.get(access.buffer, 0) + reach * access.dtype.bytes
-    return operations, sum(min(size, buffers[name].bytes) for name, size in touched.items())
+    return {name: min(size, buffers[name].bytes) for name, size in touched.items()}
 
 
 def estimate_ns(flops: int, moved: int) -> int:

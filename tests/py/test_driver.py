@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from kernels import chain, matmul
 
+import jtc
 from jtc.compiler import explain
 from jtc.compiler.contents import contents, key_of
 from jtc.compiler.driver import Timings, compile_graph, resolve_target
@@ -112,6 +113,18 @@ def test_explain_a_graph():
     products = [k for k in report.kernels if "mul" in k.ops]
     assert len(products) == 1 and "user.py:7" in products[0].lines
     assert str(report).startswith("matmul: ")
+
+
+def test_explain_says_what_has_to_move_and_what_only_goes_between_kernels():
+    x, w = np.zeros((64, 96), np.float32), np.zeros((96, 320), np.float32)
+    report = jtc.explain(lambda x, w: jtc.softmax(x @ w, axis=-1), x, w)
+    product, softmax = report.kernels
+    scores = 4 * 64 * 320
+    assert report.needed == x.nbytes + w.nbytes + scores
+    assert product.bytes - product.needed == scores + sum(copy.bytes - w.nbytes for copy in product.copies)
+    assert softmax.needed == softmax.bytes - scores == scores
+    assert f"(at least {report.needed / 1024:.3g} KiB: inputs, weights and outputs)" in str(report)
+    assert "160 KiB moved (80 KiB of it between kernels)" in str(report)
 
 
 def run(capsys, *argv):
