@@ -337,10 +337,8 @@ class Storage:
         return (*(shape[d] for d in self.order[:-1]), shape[self.order[-1]] + self.pad)
 
     def stored(self, access: Access) -> Access:
-        """The access to the buffer for one to the value."""
-        place = {d: i for i, d in enumerate(self.order)}
-        return replace(access, shape=self.shape(access.shape), index=tuple(access.index[d] for d in self.order),
-                       gather=tuple((place[d], e) for d, e in access.gather))
+        """The access to the buffer for one to the value, which gathers nothing."""
+        return replace(access, shape=self.shape(access.shape), index=tuple(access.index[d] for d in self.order))
 
 
 @dataclass

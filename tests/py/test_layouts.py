@@ -175,6 +175,17 @@ def test_the_report_says_how_values_lie():
     assert "    stores t" in str(reports[0]) and " of that in copies" in str(reports[0])
 
 
+@pytest.mark.parametrize("seed", (1014, 1238, 1489))
+def test_what_is_gathered_keeps_its_shape(seed):
+    """Its shape says which indices lie outside: padding must not count as inside."""
+    graph = RandomGraph(seed).graph(10)
+    for step in (GraphExpand(), GraphPushGather(), GraphCanonicalize()):
+        graph = step.run(graph)
+    made = GraphFuse(layout="0").run(graph)
+    gathered = {a.buffer for k in made.kernels for s in k.stages for a in s.accesses if a.gather}
+    assert gathered and not gathered & made.storage.keys()
+
+
 def test_small_values_stay():
     function, given = PROGRAMS["residual"]
     assert not program(function, given, "auto")[1].storage

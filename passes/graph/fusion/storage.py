@@ -67,13 +67,17 @@ def innermost(rank: int, dim: int) -> Order:
 
 
 def _movable(stages: Sequence[Stage], kept: set[str], types: Mapping[str, TensorType]) -> dict[str, TensorType]:
-    """Values whose order is free: between stages, all of which see the same dimensions of it."""
+    """Values whose order is free: between stages, all of which see the same dimensions of it.
+
+    What is gathered keeps its shape, which says whether an index lies outside of it.
+    """
     written = {a.buffer for s in stages for a in s.writes}
     free = {b: t for b, t in types.items() if b in written and b not in kept
             and sum(n > 1 for n in t.shape) > 1 and 0 not in t.shape}
     for stage in stages:
         for access in stage.accesses:
-            if access.buffer in free and (access.shape != free[access.buffer].shape or stage.accumulate or stage.scan):
+            seen = free.get(access.buffer)
+            if seen is not None and (access.shape != seen.shape or access.gather or stage.accumulate or stage.scan):
                 del free[access.buffer]
     return free
 

@@ -34,6 +34,8 @@ SET_COST = 4.0                 # cycles per cache line of rows of the scalar ope
 TILE_START = 20.0              # cycles to enter and leave one register tile
 STORE, STORE_SCATTERED = 0.5, 20.0         # cycles per accumulator
 STORE_FAR = 100.0              # where its elements lie in pages of their own, for each tensor that is walked so
+STORE_MISSED = 270.0           # the same of a tensor that does not stay in the second-level cache, as weights that are
+                               # updated: from a cache line for each element on
 STORE_TURNED = 1.72            # cycles per shuffle of a block of lanes x lanes that is turned, full or not
 FAR_ROW = 25.0                 # cycles per row of a tile in a page of its own, of each tensor larger than the L2 cache,
                                # unless it is still there from the tile before
@@ -115,13 +117,14 @@ def _tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: float, b
     line = 0.0 if panel <= L1_SHARE else CROWDED if panel <= L1_MOST else FROM_L2
 
     after = {i for tail in view.stage.tails for i in reads_of(tail)}
-    far = [1 for stride in (write[tile.vector], *(view.strides[i][tile.vector] for i in after))
-           if abs(stride) * 4 >= 4 * PAGE]
-    scattered = STORE_FAR * len(far) if far else STORE_SCATTERED
-    lines, shuffles = view.target.vector_bits / (8 * LINE), lanes * log2(lanes)
     stored = (view.stage.write, *(r.write for r in view.stage.more))
-    large = [a.flat for a in (*stored, *(view.stage.reads[i] for i in after))
-             if a.size * a.dtype.bytes > view.target.l2]
+    touched = [(a.flat, a.size * a.dtype.bytes > view.target.l2)
+               for a in (*stored, *(view.stage.reads[i] for i in after))]
+    far = [STORE_MISSED if missed else STORE_FAR for form, missed in touched
+           if abs(form[tile.vector]) * 4 >= (PAGE // 16 if missed and len(touched) > 1 else 4 * PAGE)]
+    scattered = sum(far) if far else STORE_SCATTERED
+    lines, shuffles = view.target.vector_bits / (8 * LINE), lanes * log2(lanes)
+    large = [form for form, missed in touched if missed]
 
     def one(vectors: int, inner: int, outer: int) -> float:
         count = vectors * inner * outer
