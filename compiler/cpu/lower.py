@@ -15,8 +15,6 @@ from jtc.dialects.errors import InternalError, UsageError
 from jtc.dialects.target import CpuTarget
 
 PIPELINE = (
-    "canonicalize",                    # folds the emitter's index arithmetic while it is still on `index`
-    "cse",                             # and shares it, before every use is expanded
     "convert-vector-to-scf",           # transfers of more than one dimension become loops of one
     "expand-strided-metadata",         # views become base, offset, strides; leaves affine.apply for the offsets
     "lower-affine",                    # those, and affine.apply of the emitter, to arith
@@ -28,8 +26,8 @@ PIPELINE = (
     "convert-func-to-llvm{use-bare-ptr-memref-call-conv=1}",  # memref arguments are plain pointers
     "convert-cf-to-llvm",              # after func: block arguments have their final types
     "convert-ub-to-llvm",              # poison left by vector lowering
-    "canonicalize",                    # folds pairs of casts and dead addresses
-    "cse",
+    "canonicalize",                    # folds pairs of casts, dead addresses and the emitter's arithmetic on indices:
+    "cse",                             # doing that earlier, too, gives the same code and takes longer
     "reconcile-unrealized-casts",      # last: what it cannot remove is an op that nobody lowered
 )
 
