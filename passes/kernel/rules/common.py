@@ -124,6 +124,11 @@ class View:
         return reads_of(self.stage.body)
 
     @cached_property
+    def known(self) -> bool:
+        """Whether all that the body reads is known when weights are bound, so that the stage runs once."""
+        return all(self.stage.reads[i].buffer in self.constants for i in self.body_reads)
+
+    @cached_property
     def work(self) -> float:
         """Vector instructions of one point's body, epilogue and further results."""
         return instructions(self.stage.body) + sum(instructions(tail) for tail in self.stage.tails)
@@ -177,7 +182,7 @@ class View:
 
         None where all reads are constants: what runs once, when weights are bound, had better be little code.
         """
-        if all(self.stage.reads[i].buffer in self.constants for i in self.body_reads):
+        if self.known:
             return ()
         guards = [g for i in self.body_reads for g in self.stage.reads[i].guards]
         axes = dict.fromkeys(a for g in guards for a in sorted(g.index.axes) if a in self.parallel)

@@ -21,6 +21,9 @@ RUN = 1024                  # elements of a row from which on it is a stream of 
 
 def propose(view: View) -> Iterator[Candidate]:
     write = view.stage.write.flat
+    if view.quick and view.known:
+        yield _point_by_point(view)
+        return
     for vector in view.parallel:
         contiguous = [a for a in view.parallel if a != vector and write[a] == 1]
         loads = sum(view.load_cost(i, vector) for i in view.body_reads)
@@ -30,6 +33,13 @@ def propose(view: View) -> Iterator[Candidate]:
             yield _transposing(view, vector, contiguous[0], loads + TRANSPOSE_COST)
         elif write[vector]:
             yield _straight(view, vector, loads + SCATTER_COST * view.lanes)
+
+
+def _point_by_point(view: View) -> Candidate:
+    """Scalars in the order of the write: what runs once, when weights are bound, and has to be compiled soon."""
+    axes = view.by_write_stride(view.parallel)
+    schedule = Schedule("", 1, tuple((a, 1) for a in axes), threads=view.threads(axes))
+    return Candidate(view.points * view.work, schedule)
 
 
 def _straight(view: View, vector: str, memory: float) -> Candidate:
