@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from jtc.dialects.graph import Graph
 from jtc.dialects.kernel import Kernel, Program, Schedule, Stage, Storage
+from jtc.dialects.needed import share
 from jtc.passes.canonical import canonical, on_parts
 from jtc.runtime.cost import bytes_moved, kernel_cost
 from jtc.runtime.plan import Plan
@@ -44,7 +45,7 @@ class KernelReport:
     stored: (value, how it lies in memory and why) pairs, for those it writes that do not lie row by row.
     reasons: (value or op, why the kernel ends there) pairs.  copies: launches that the schedule put before this one, to
     bring an operand into the order or padding that it reads; they hold none of the user's operations.
-    shared: "axis:size by block" of the axes around all stages.
+    shared: "axis:size by block" of the axes around all stages.  blocks: which of their blocks run, where not all do.
     """
 
     name: str
@@ -61,6 +62,7 @@ class KernelReport:
     shared: list[str] = field(default_factory=list)
     stored: list[tuple[str, str]] = field(default_factory=list)
     needed: int = 0
+    blocks: str = ""
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> KernelReport:
@@ -209,6 +211,8 @@ def _kernel(kernel: Kernel, program: Program, function: Function | None) -> Kern
                         list(kernel.reasons), stored=[(n, _stored(program.storage[n])) for n in kernel.written
                                                       if n in program.storage],
                         shared=[f"{axis} by {block}" for axis, block in kernel.shared])
+    if kernel.needed:
+        made.blocks = f"{share(kernel.shared, kernel.needed):.0%} of them, where {', '.join(map(str, kernel.needed))}"
     if function is not None:
         made.symbol, made.units, made.workspace_bytes = function.symbol, function.units, function.workspace_bytes
     return made
@@ -241,6 +245,8 @@ def _show(number: int, k: KernelReport) -> str:
     lines += [f"    reads    {text}" for text in k.reads] + [f"    writes   {text}" for text in k.writes]
     if k.shared:
         lines.append(f"    shares   {', '.join(k.shared)}")
+    if k.blocks:
+        lines.append(f"    blocks   {k.blocks}")
     for s in k.stages:
         lines.append(f"    stage {s.name} [{s.axes}]: {_runs(s.ops)}")
         lines.append(f"        schedule: {s.schedule}")

@@ -122,6 +122,7 @@ def _kernel(op: Any) -> Kernel:
     fields = Fields(dict(op.attributes.items()), "", op)
     name = fields.string("name")
     shared = fields.parsed("shared", _shared, "i:128 by 32")
+    needed = fields.parsed("needed", _guard, "0 <= i - j < 128")
     reasons, in_place = fields.pairs("reasons", '["buffer", "why"]'), fields.pairs("in_place", '["written", "read"]')
     fields.finish()
     stages, local = [], []
@@ -134,7 +135,7 @@ def _kernel(op: Any) -> Kernel:
                 raise DecodeError(f"a buffer inside a kernel cannot be {'constant' if storage is None else 'stored'}",
                                   inner)
             local.append(Local(buffer, type))
-    return Kernel(name, tuple(stages), shared, tuple(local), tuple(reasons), tuple(in_place))
+    return Kernel(name, tuple(stages), shared, tuple(local), tuple(reasons), tuple(in_place), needed)
 
 
 def _stage(op: Any) -> Stage:

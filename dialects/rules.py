@@ -95,7 +95,7 @@ _RULED = [f.name for f in fields(Stage) if f.name != "schedule"]
 def _parts(kernel: Kernel, buffers: Mapping[str, TensorType]) -> tuple[object, ...]:
     """What the rules of `_kernel` look at: everything but schedules."""
     stages = (getattr(stage, name) for stage in kernel.stages for name in _RULED)
-    return kernel.shared, kernel.locals, kernel.in_place, *stages, *(buffers.get(name) for name in kernel.operands)
+    return kernel.shared, kernel.needed, kernel.locals, kernel.in_place, *stages, *(buffers.get(name) for name in kernel.operands)
 
 
 def _placed(kernel: Kernel, program: Program, ready: set[str]) -> Iterator[Problem]:
@@ -150,9 +150,35 @@ def _kernel(kernel: Kernel, buffers: Mapping[str, TensorType]) -> Iterator[Probl
             sizes = {**stage.sizes, **(blocks if access.buffer in local else {})}
             for message in _access(access, type, sizes):
                 yield Problem(f"{where}: {message}", stage=stage.name)
+    for message in _needed(kernel):
+        yield Problem(message)
     for new, old in kernel.in_place:
         if reason := in_place.refusal(kernel, new, old):
             yield Problem(f"cannot write {new} over {old}: {reason}")
+
+
+def _needed(kernel: Kernel) -> Iterator[str]:
+    """Rules of blocks that may be left out."""
+    if not kernel.needed:
+        return
+    shared, reduced = [axis.name for axis, _ in kernel.shared], {a for s in kernel.stages for a in s.reductions}
+    inner = shared[-1] if shared else ""
+    if inner not in reduced:
+        yield "`needed` is for kernels with a stage that reduces the innermost shared axis"
+        return
+    for guard in kernel.needed:
+        if inner not in guard.index.terms:
+            yield f"needed where {guard}, which does not depend on the innermost shared axis {inner!r}"
+        for axis in sorted(guard.index.axes - {inner}):
+            if axis not in shared or axis in reduced:
+                yield f"needed where {guard}, but {axis!r} is no shared axis that is parallel in all stages"
+    local = {b.name for b in kernel.locals}
+    for stage in kernel.stages:
+        if stage.accumulate or stage.scan:
+            yield f"stage {stage.name} accumulates or scans, where blocks may be left out"
+        for access in stage.writes:
+            if access.buffer not in local and inner in access.axes:
+                yield f"stage {stage.name} writes {access.buffer} along {inner!r}, of which blocks may be left out"
 
 
 def _read(stage: Stage, finished: bool) -> set[str]:

@@ -215,6 +215,8 @@ def _kernel_lines(kernel: Kernel, where: Callable[[Location | None], str]) -> li
     attrs = {"name": string(kernel.name)}
     if kernel.shared:
         attrs["shared"] = _strings(f"{axis} by {block}" for axis, block in kernel.shared)
+    if kernel.needed:
+        attrs["needed"] = _strings(kernel.needed)
     if kernel.reasons:
         attrs["reasons"] = f"[{', '.join(_strings(pair) for pair in kernel.reasons)}]"
     if kernel.in_place:

@@ -69,7 +69,7 @@ def canonical(kernel: Kernel) -> tuple[Kernel, dict[str, str]]:
                    for i, s in enumerate(kernel.stages))
     locals_ = tuple(replace(b, name=local[b.name]) for b in kernel.locals)
     in_place = tuple((names[new], names[old]) for new, old in kernel.in_place)
-    return Kernel("kernel", stages, kernel.shared, locals_, in_place=in_place), names
+    return Kernel("kernel", stages, kernel.shared, locals_, in_place=in_place, needed=kernel.needed), names
 
 
 def _range(access: Access, sizes: Mapping[str, int]) -> tuple[int, int] | None:

@@ -3,7 +3,7 @@
 Nothing here knows what a kernel computes: matrix product, convolution and softmax are all iteration spaces, affine
 accesses and scalar bodies.  The way down:
 
-    emit.py      the function; shared axes and the units that threads take
+    emit.py      the function; shared axes and the units that threads take;  needed.py: blocks that are left out
     nest.py      the loops of a stage: blocks, tails, cuts at guards, copies (copies.py)
     tile.py      the register tile: accumulators and reduction loops;  store.py: how its results are stored
     evaluate.py  expressions at one spot of the tile;  memory.py: loads and stores;  operands.py, places.py: addresses
@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from math import prod
 
 from jtc.compiler.cpu.code import Code
-from jtc.compiler.cpu.loops import Units, blocks, unit_blocks
+from jtc.compiler.cpu.loops import Flag, Units, blocks, unit_blocks
+from jtc.compiler.cpu.needed import needed_blocks, span
 from jtc.compiler.cpu.nest import Context, Flags, Nest, schedule_of, thread_counts
 from jtc.compiler.cpu.operands import Memory
 from jtc.compiler.cpu.places import Place
@@ -158,9 +159,16 @@ class _Units:
             unit_blocks(self.code, place, block, [(0, axis.size)], units, inner,
                         lambda part, rest: self._shared(depth + 1, {**places, axis.name: part}, flags, rest))
         else:
-            blocks(self.code, place, block, [(0, axis.size)], bool(reducing), lambda part, first, last: self._shared(
-                depth + 1, {**places, axis.name: part},
-                {n: f.add(first, last) if n in reducing else f for n, f in flags.items()}, units))
+            def inside(part: Place, first: Flag, last: Flag) -> None:
+                self._shared(depth + 1, {**places, axis.name: part},
+                             {n: f.add(first, last) if n in reducing else f for n, f in flags.items()}, units)
+
+            innermost = depth == len(self.kernel.shared) - 1
+            found = span(self.code, self.kernel.needed, axis, block, places) if innermost else None
+            if found is not None:
+                needed_blocks(self.code, axis.size, block, found, inside)
+            else:
+                blocks(self.code, place, block, [(0, axis.size)], bool(reducing), inside)
 
     def _stages(self, places: Mapping[str, Place], flags: Mapping[str, Flags]) -> None:
         self.context.scalars.clear()

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jtc.dialects.dtypes import DType
+from jtc.dialects.dtypes import BOOL, DType
 from jtc.dialects.graph import Graph, Node, TensorType
 from jtc.dialects.kernel import Program
 from jtc.dialects.optable import REDUCTIONS, SCALAR_FUNCTIONS
@@ -27,7 +27,8 @@ class GraphCanonicalize(Pass):
     """Share equal nodes, drop unused ones, compute what is the same number everywhere, simplify.
 
     * x*1, x+0, max(x, -inf)...: neutral elements, from the table of reductions; x+0 may turn -0 into 0
-    * f(x, x) for idempotent f, double negation, floor(floor(x)), `where` with a known or useless condition
+    * f(x, x) for idempotent f, double negation, floor(floor(x)), `where` with a known or useless condition,
+      or that only repeats its condition
     * identity movement and casts go; movement on movement is composed where the fills allow it
     * a reindex that only repeats or reorders becomes a broadcast or transpose, a reindex_reduce that only drops axes a
       reduce
@@ -118,6 +119,8 @@ def _where(node: Node) -> Node | None:
     value = number_of(condition)
     if yes is no or value is True:
         return yes
+    if node.dtype is BOOL and (number_of(yes), number_of(no)) == (True, False):
+        return condition
     return no if value is False else None
 
 

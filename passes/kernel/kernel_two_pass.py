@@ -8,7 +8,7 @@ from typing import ClassVar
 from jtc.dialects.affine import Affine, axis_of
 from jtc.dialects.expr import read, reads_of, walk
 from jtc.dialects.graph import Graph, TensorType
-from jtc.dialects.kernel import PARALLEL, REDUCTION, Access, Axis, Kernel, Program, Stage
+from jtc.dialects.kernel import PARALLEL, REDUCTION, Access, Axis, Guard, Kernel, Program, Stage
 from jtc.dialects.optable import REDUCTIONS, SCALAR_FUNCTIONS
 from jtc.passes.base import Pass, PassError, need_program
 from jtc.passes.kernel.kernel_merge_axes import merge_axes
@@ -270,8 +270,9 @@ def _piece(kernel: Kernel, axis: str, size: int, part: tuple[str, int] | None, v
         front = _leading(kernel)
         shared = (*shared[:front], (Axis(*part), 1), *shared[front:])
     reason = f"threads share the parts; their results are combined in {kernel.name}"
+    needed = tuple(Guard(g.index.substitute({axis: value}), g.size) for g in kernel.needed)
     return Kernel(name, tuple(stages), shared, tuple(b for b in kernel.locals if b.name not in ended),
-                  tuple((buffer, reason) for buffer in partial.values()))
+                  tuple((buffer, reason) for buffer in partial.values()), needed=needed)
 
 
 def _only(stage: Stage) -> Stage:

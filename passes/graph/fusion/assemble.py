@@ -47,7 +47,8 @@ def assemble(graph: Graph, outputs: Sequence[Node], plan: Plan, built: Mapping[i
         hidden = {b.name for b in local}
         why = [(a.buffer, reasons[a.buffer]) for s in stages for a in s.writes if a.buffer not in hidden]
         kernels.append(Kernel(f"k{len(kernels)}_{label(stages)}", tuple(stages), shared, tuple(local),
-                              tuple(dict.fromkeys([*why, *(r for r in unit.refused if r[0] not in hidden)]))))
+                              tuple(dict.fromkeys([*why, *(r for r in unit.refused if r[0] not in hidden)])),
+                              needed=unit.layout.needed))
     touched = {b for k in kernels for b in k.operands}.union(names[id(n)] for n in plan.order if is_source(n))
     constants = {names[id(n)]: n.data for n in plan.order if is_source(n) and n.op == "constant"}
     return Program(graph.name, [names[id(n)] for n in graph.inputs], written,

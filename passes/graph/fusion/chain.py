@@ -15,9 +15,11 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from types import MappingProxyType
 
 from jtc.dialects.graph import TensorType
-from jtc.dialects.kernel import Stage
+from jtc.dialects.kernel import Axis, Guard, Stage
+from jtc.dialects.needed import share
 from jtc.passes.graph.fusion.layout import (
     MAX_LOCALS,
     MIN_ITERATIONS,
@@ -28,6 +30,7 @@ from jtc.passes.graph.fusion.layout import (
     local_shape,
     shared_rows,
 )
+from jtc.passes.graph.fusion.needed import needed
 from jtc.passes.graph.fusion.online import Part, by_blocks, normalised_last
 
 CHAINS = ("online", "rows", "off")
@@ -50,11 +53,12 @@ class Chain:
     note: str = ""
 
 
-def chain(facts: Sequence[StageFacts], outside: set[str], types: dict[str, TensorType], how: str) -> Chain:
+def chain(facts: Sequence[StageFacts], outside: set[str], types: dict[str, TensorType], how: str,
+          makers: Mapping[str, Stage] = MappingProxyType({})) -> Chain:
     """The kernel of stages among which there are products.  Raises Refused.
 
     facts: in order; outside: buffers that others read; types: of all buffers, to which new ones are added;
-    how: online, or rows, which leaves the arithmetic as it is
+    how: online, or rows, which leaves the arithmetic as it is; makers: buffer -> the stage that makes it
     """
     widest = max(range(len(facts)), key=lambda i: (facts[i].points, i))
     classes = shared_rows(widest, facts)
@@ -69,11 +73,12 @@ def chain(facts: Sequence[StageFacts], outside: set[str], types: dict[str, Tenso
             parts, columns = by_blocks(parts, outside, types, COLUMNS)
         except Refused as reason:
             note = f"whole rows lie between its products: {reason}"
+    guards = needed(parts, makers) if columns else ()
     sizes = [facts[widest].sizes[c[widest]] for c in classes]
     refusals: list[Refused] = []
     for least, rows in itertools.product((MIN_ITERATIONS, FEW), ROWS):
         try:
-            layout = _layout(parts, sizes, reused, rows, columns, least, outside, types)
+            layout = _layout(parts, sizes, reused, rows, columns, least, outside, types, guards)
         except Refused as reason:
             refusals.append(reason)
         else:
@@ -89,7 +94,7 @@ def _reused(number: int, parts: Sequence[Part]) -> bool:
 
 
 def _layout(parts: Sequence[Part], sizes: Sequence[int], reused: Sequence[bool], rows: int, columns: int,
-            least: int, outside: set[str], types: Mapping[str, TensorType]) -> Layout:
+            least: int, outside: set[str], types: Mapping[str, TensorType], guards: tuple[Guard, ...]) -> Layout:
     """The layout with so many rows in a block.  least: blocks, so that threads share them.  Raises Refused."""
     blocks, left = [1] * len(sizes), rows
     for number in reversed(range(len(sizes))):
@@ -107,11 +112,12 @@ def _layout(parts: Sequence[Part], sizes: Sequence[int], reused: Sequence[bool],
         shared.append((tuple(p.columns for p in parts), size, columns))
     read = set().union(*({a.buffer for a in p.stage.reads} for p in parts))
     inner = {a.buffer: (i, a) for i, p in enumerate(parts) for a in p.stage.writes if a.buffer in read - outside}
-    layout = Layout(tuple(shared), tuple(inner), spread=True)
+    layout = Layout(tuple(shared), tuple(inner), spread=True, needed=guards)
     held = sum(prod(local_shape(parts[i].stage, i, b, layout)) * types[b].dtype.bytes for b, (i, _) in inner.items())
     if held > MAX_LOCALS:
         raise Refused(f"what lies between them takes {held >> 10} KB for {rows} rows")
     passing = sum(_passing(p.stage, {name: block for name, block in zip(p.rows, blocks)}) for p in parts)
+    passing = round(passing * share([(Axis(f"i{n}", size), block) for n, (_, size, block) in enumerate(shared)], guards))
     kept = 2 * sum(types[b].bytes for b in inner)
     if passing > PASSING * kept:
         raise Refused(f"{passing >> 10} KB would pass by for {kept >> 10} KB that stay out of memory")

@@ -1,8 +1,10 @@
 """What computing and moving a value costs, and what a sum of products multiplies: the facts behind the plan."""
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from jtc.dialects.affine import Affine
-from jtc.dialects.graph import Node
+from jtc.dialects.graph import Node, is_splat
 from jtc.dialects.optable import SCALAR_FUNCTIONS
 from jtc.passes.graph.fusion.inverse import reduces
 from jtc.passes.graph.fusion.movement import MOVEMENT, affine_map
@@ -29,6 +31,21 @@ def op_cost(node: Node) -> float:
     costs = {"cast": 1.0, "iota": 1.0, "random": SCALAR_FUNCTIONS["philox"].cost, "gather": 4.0, "reindex_reduce": 1.0,
              **dict.fromkeys(SCANS, 2.0)}
     return costs.get(node.op, 0.0)
+
+
+def affine_places(order: Iterable[Node]) -> set[int]:
+    """Ids of the integers that are affine in the place: they cost what one of their iotas does (index_arithmetic.py).
+
+    order: arguments first
+    """
+    found: set[int] = set()
+    for node in order:
+        moved = node.op in MOVEMENT and one_to_one(node) or node.op in ("add", "sub", "neg", "cast") \
+            or node.op == "mul" and any(map(is_splat, node.args))
+        if node.op == "iota" or moved and node.dtype.is_integer and any(id(a) in found for a in node.args) \
+                and all(id(a) in found or is_splat(a) for a in node.args):
+            found.add(id(node))
+    return found
 
 
 def repetitions(node: Node) -> float:

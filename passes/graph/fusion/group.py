@@ -55,6 +55,7 @@ class _Grouping:
         self.held, self.outputs, self.types, self.before = Units(units), outputs, types, before
         self.lasting = outputs | before.keys()
         self.facts = {id(s): StageFacts(s) for u in self.held.units.values() for s in u.stages}
+        self.makers = {s.write.buffer: s for u in self.held.units.values() for s in u.stages}
         self.alone = {n: "many tensors are written into one" if u.apart else _alone(u.stages)
                       for n, u in self.held.units.items()}
 
@@ -123,7 +124,7 @@ class _Grouping:
         facts = in_order([self.facts[id(s)] for s in stages])
         outside = {b for u in units for b in u.written
                    if b in self.outputs or held.readers.get(b, set()) - set(members)}
-        found = chain(facts, outside, self.types, how)
+        found = chain(facts, outside, self.types, how, self.makers)
         self.facts |= {id(s): StageFacts(s) for s in found.stages}
         written = {a.buffer for s in found.stages for a in s.writes}
         refused = [r for u in units for r in u.refused if r[0] in written]

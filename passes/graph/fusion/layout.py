@@ -15,7 +15,7 @@ from math import prod
 
 from jtc.dialects.expr import reads_of
 from jtc.dialects.graph import TensorType
-from jtc.dialects.kernel import PARALLEL, REDUCTION, Access, Axis, Local, Stage
+from jtc.dialects.kernel import PARALLEL, REDUCTION, Access, Axis, Guard, Local, Stage
 from jtc.passes.index_maps import NotAffine, through_reshape
 from jtc.passes.stages import map_accesses, rename
 
@@ -43,11 +43,13 @@ class Layout:
     shared  for each shared axis its name in every stage ("" in one that does not have it), its size and its block
     locals  buffers that live for one block
     spread  whether rows of a local lie so that they do not crowd a few cache sets
+    needed  guards outside of which points of the shared axes, i0, i1..., change nothing (`Kernel.needed`)
     """
 
     shared: tuple[tuple[tuple[str, ...], int, int], ...] = ()
     locals: tuple[str, ...] = ()
     spread: bool = False
+    needed: tuple[Guard, ...] = ()
 
 
 class StageFacts:

@@ -11,7 +11,8 @@ order of computation, then backward over the readers, until nothing changes:
 * a value read in several ways (by several kernels, or at several places of one) gets a buffer where a reduction is
   open, or where computing it again costs more than COST_REPEATED or reads more than LEAVES_REPEATED tensors; the first
   kind loses it again where what it is computed from gets one, too
-* a value that is repeated (broadcast, windows) gets one where that costs more than COST_EXPANDED a repetition
+* a value that is repeated (broadcast, windows) gets one where that costs more than COST_EXPANDED a repetition, or, where
+  it depends on its place only and reads nothing, more than COST_PLACED: a causal mask is computed where it is used
 * a value that depends on its place (iota) gets one where more than MANY pieces of it are read: with the place as a
   constant in each, no two readers would be the same kernel
 * the factors of a contraction get one unless they are mere movement
@@ -35,6 +36,7 @@ from jtc.dialects.pieces import MANY
 from jtc.passes.graph.fusion.costs import (
     REDUCTION_OPS,
     SCANS,
+    affine_places,
     contraction_bases,
     one_to_one,
     op_cost,
@@ -47,6 +49,7 @@ from jtc.passes.graph.fusion.movement import MOVEMENT
 COST_REPEATED = 8.0         # half of an exp; a division is recomputed, an exp is not
 LEAVES_REPEATED = 3         # reading a row of more tensors twice costs more than writing the result
 COST_EXPANDED = 2.0         # one or two instructions hide behind the load they follow
+COST_PLACED = 6.0           # what would be stored is read again, and tested; and it takes memory
 COST_REPEATS = 8.0          # a value read 1.2 times on average may cost 40
 READ_COST = 0.5
 MAX_DEPTH = 48              # ops from a kernel's root to its reads
@@ -160,6 +163,7 @@ class _Planner:
         self.sizes = {id(n): n.type.size for n in plan.order}
         self.reducing = {id(n) for n in plan.order if n.op in REDUCTION_OPS and reduces(n) or n.op in SCANS}
         self.factors = {id(n): contraction_bases(n) for n in plan.order if n.op in REDUCTION_OPS}
+        self.affine = affine_places(plan.order)
         self.placed: set[int] = set()       # ids of values in which the place is known, without a buffer in between
         self.summed = {id(n.args[0]) for n in plan.order if n.op in REDUCTION_OPS and is_outer_product(n.args[0])}
 
@@ -273,7 +277,7 @@ class _Planner:
             self.cut(x, "it is reduced and then " + ("repeated" if times > 1 else "read outside of its range"))
         elif times > 1 and not is_splat(x) and x.op not in MOVEMENT:
             cost = self.cost(x) / trailing(node)
-            if cost > COST_EXPANDED and cost * (times - 1) > COST_REPEATS:
+            if cost > (COST_EXPANDED if facts.leaves else COST_PLACED) and cost * (times - 1) > COST_REPEATS:
                 self.cut(x, f"each element is read {times:.3g} times and costs {cost:.3g} instructions")
 
     def reduction(self, node: Node) -> None:
@@ -363,7 +367,7 @@ class _Planner:
         for value in self.below(node):
             if self.plan.has_buffer(value) or value is not node and id(value) in self.guess:
                 leaves += 1
-            else:
+            elif id(value) not in self.affine or value.op == "iota":
                 total += op_cost(value)
         return total + READ_COST * max(0.0, leaves - 1)
 

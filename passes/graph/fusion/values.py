@@ -24,6 +24,7 @@ from jtc.dialects.expr import Expr, acc, cast, const, expr, index, read, reads_o
 from jtc.dialects.graph import Node, Weights, is_splat
 from jtc.dialects.kernel import PARALLEL, REDUCTION, Access, Axis, Guard
 from jtc.dialects.optable import REDUCTIONS, SCALAR_FUNCTIONS
+from jtc.passes.graph.fusion.index_arithmetic import simplified
 from jtc.passes.graph.fusion.inverse import MAX_CLASSES, Inverse, invert, is_gatherable, reduces
 from jtc.passes.graph.fusion.movement import affine_map
 from jtc.passes.graph.fusion.residues import NeedsClasses, NoPoint, NotInvertible
@@ -173,7 +174,7 @@ class Values:
         wants = self.argument_wants(node, want) if want is not None else None
         pulled = [self.pull(a, place, guards, None if wants is None else w)
                   for a, w in zip(node.args, wants or node.args)]
-        value = expr(node.op, tuple(e for e, _ in pulled), node.dtype)
+        value = simplified(expr(node.op, tuple(e for e, _ in pulled), node.dtype), self.sizes)
         if want is None:
             return value, True
         if wants is None:
@@ -222,7 +223,7 @@ class Values:
     def pull_cast(self, node: Node, place: Index, guards: Guards, want: Any) -> tuple[Expr, bool]:
         easy = want is not None and want == 0
         x, exact = self.pull(node.args[0], place, guards, const(0, node.args[0].dtype).attr if easy else None)
-        return cast(x, node.dtype), want is None or easy and exact and same_number(want, const(0, node.dtype).attr)
+        return simplified(cast(x, node.dtype), self.sizes), want is None or easy and exact and same_number(want, const(0, node.dtype).attr)
 
     def pull_iota(self, node: Node, place: Index, guards: Guards, want: Any) -> tuple[Expr, bool]:
         dtype = node.dtype if node.dtype in (I32, I64) else I64
