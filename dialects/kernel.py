@@ -286,8 +286,8 @@ class Kernel:
             indexed by the other axes and by the place inside the block of a shared axis with block > 1.
     reasons why this kernel ends where it does: (buffer or op, text) pairs that `explain` prints
     needed  where points of the shared axes matter: a block of the innermost one, which some stage reduces, in which one
-            of these guards holds nowhere changes nothing, and may be left out (`needed.py`).  A promise of the pass that
-            writes it; the reference interpreter runs all blocks
+            of these guards holds nowhere changes nothing and may be left out (`needed.py`).  A promise of the pass
+            that writes it; the reference interpreter runs all blocks
     in_place (written, read) pairs of global buffers: the memory of the first may be that of the second (`in_place.py`)
     """
 

@@ -1,9 +1,9 @@
 """Blocks of the innermost shared axis that a kernel needs: those in which `Kernel.needed` can hold.
 
 A guard is an affine form of the innermost shared axis j and of others, 0 <= c * j + rest < size.  For one block of the
-others, `rest` lies between two numbers; so the guard can hold from one j to another one only, and in all guards together
-from one block of j to another one.  Blocks outside of these may be left out; one block always runs, so that what the
-reduction leaves is written: where nothing is needed, that of an empty reduction.
+others, `rest` lies between two numbers; so each guard can hold from one j to another one only, and all of them from one
+block of j to another one.  Blocks outside of these may be left out.  One block always runs, so that what the reduction
+leaves is written: where nothing is needed, that of an empty reduction.
 """
 from __future__ import annotations
 

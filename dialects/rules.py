@@ -95,7 +95,8 @@ _RULED = [f.name for f in fields(Stage) if f.name != "schedule"]
 def _parts(kernel: Kernel, buffers: Mapping[str, TensorType]) -> tuple[object, ...]:
     """What the rules of `_kernel` look at: everything but schedules."""
     stages = (getattr(stage, name) for stage in kernel.stages for name in _RULED)
-    return kernel.shared, kernel.needed, kernel.locals, kernel.in_place, *stages, *(buffers.get(name) for name in kernel.operands)
+    types = (buffers.get(name) for name in kernel.operands)
+    return kernel.shared, kernel.needed, kernel.locals, kernel.in_place, *stages, *types
 
 
 def _placed(kernel: Kernel, program: Program, ready: set[str]) -> Iterator[Problem]:

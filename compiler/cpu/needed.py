@@ -40,10 +40,10 @@ def span(code: Code, needed: Sequence[Guard], axis: Axis, block: int, places: Ma
         return None
     top = -(-axis.size // block) - 1
     first, last = code.index(0), code.index(top)
-    for low in lows:
-        first = code.op(f"arith.maxui {first}, {low} : index")
-    for high in highs:
-        last = code.op(f"arith.minui {last}, {high} : index")
+    for number in lows:
+        first = code.op(f"arith.maxui {first}, {number} : index")
+    for number in highs:
+        last = code.op(f"arith.minui {last}, {number} : index")
     first = code.at_most(first, top)
     return first, code.op(f"arith.maxui {first}, {last} : index")
 
@@ -60,7 +60,7 @@ def _block(code: Code, start: Linear, sign: int, more: int, step: int, block: in
 
 
 def needed_blocks(code: Code, size: int, step: int, blocks: Span, body: Callable[[Place, Flag, Flag], None]) -> None:
-    """Emit `body(block, first, last)` for the blocks of `step` points of an axis, from the first needed one to the last.
+    """Emit `body(block, first, last)` for the blocks of `step` points of an axis from the first needed one to the last.
 
     The last block of the axis may be shorter.
     """

@@ -117,7 +117,8 @@ def _layout(parts: Sequence[Part], sizes: Sequence[int], reused: Sequence[bool],
     if held > MAX_LOCALS:
         raise Refused(f"what lies between them takes {held >> 10} KB for {rows} rows")
     passing = sum(_passing(p.stage, {name: block for name, block in zip(p.rows, blocks)}) for p in parts)
-    passing = round(passing * share([(Axis(f"i{n}", size), block) for n, (_, size, block) in enumerate(shared)], guards))
+    axes = [(Axis(f"i{n}", size), block) for n, (_, size, block) in enumerate(shared)]
+    passing = round(passing * share(axes, guards))
     kept = 2 * sum(types[b].bytes for b in inner)
     if passing > PASSING * kept:
         raise Refused(f"{passing >> 10} KB would pass by for {kept >> 10} KB that stay out of memory")

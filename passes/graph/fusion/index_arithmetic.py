@@ -31,14 +31,14 @@ def simplified(e: Expr, sizes: Mapping[str, int]) -> Expr:
     assert one is not None and two is not None
     if e.fn in COMPARISONS:
         return _compared(e.fn, one - two, sizes)
-    if e.fn == "cast" and e.dtype not in (I32, I64):
+    linear = {"add": one + two, "sub": one - two, "neg": -one, "cast": one}
+    if e.fn == "mul" and (one.is_constant or two.is_constant):
+        made = two * one.const if one.is_constant else one * two.const
+    elif e.fn in linear and e.dtype in (I32, I64):
+        made = linear[e.fn]
+    else:
         return e
-    made = one if e.fn == "cast" else one + two if e.fn == "add" else one - two if e.fn == "sub" else -one if e.fn == "neg" else None
-    if e.fn == "mul" and two.is_constant:
-        made = one * two.const
-    elif e.fn == "mul" and one.is_constant:
-        made = two * one.const
-    return index(made, e.dtype) if made is not None and _fits(made, e.dtype, sizes) else e
+    return index(made, e.dtype) if _fits(made, e.dtype, sizes) else e
 
 
 def _form(e: Expr) -> Affine | None:

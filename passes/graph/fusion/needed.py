@@ -31,8 +31,8 @@ from jtc.passes.graph.fusion.online import Part
 # (function, position of an argument, its value) -> the function's value, whatever finite number the other one is
 INF = float("inf")
 ABSORBING: dict[tuple[str, int, Any], Any] = {
-    **{(fn, n, x): x for n in (0, 1) for fn, x in (("and", False), ("or", True), ("add", -INF), ("add", INF), ("mul", 0),
-                                                   ("min", -INF), ("max", INF))},
+    **{(fn, n, x): x for n in (0, 1) for fn, x in (("and", False), ("or", True), ("add", -INF), ("add", INF),
+                                                   ("mul", 0), ("min", -INF), ("max", INF))},
     ("sub", 0, -INF): -INF, ("sub", 0, INF): INF, ("sub", 1, -INF): INF, ("sub", 1, INF): -INF, ("div", 0, 0): 0}
 
 

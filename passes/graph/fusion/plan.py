@@ -11,8 +11,8 @@ order of computation, then backward over the readers, until nothing changes:
 * a value read in several ways (by several kernels, or at several places of one) gets a buffer where a reduction is
   open, or where computing it again costs more than COST_REPEATED or reads more than LEAVES_REPEATED tensors; the first
   kind loses it again where what it is computed from gets one, too
-* a value that is repeated (broadcast, windows) gets one where that costs more than COST_EXPANDED a repetition, or, where
-  it depends on its place only and reads nothing, more than COST_PLACED: a causal mask is computed where it is used
+* a value that is repeated (broadcast, windows) gets one where that costs more than COST_EXPANDED a repetition; where it
+  depends on its place only and reads nothing, more than COST_PLACED: a causal mask is computed where it is used
 * a value that depends on its place (iota) gets one where more than MANY pieces of it are read: with the place as a
   constant in each, no two readers would be the same kernel
 * the factors of a contraction get one unless they are mere movement

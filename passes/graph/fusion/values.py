@@ -223,7 +223,8 @@ class Values:
     def pull_cast(self, node: Node, place: Index, guards: Guards, want: Any) -> tuple[Expr, bool]:
         easy = want is not None and want == 0
         x, exact = self.pull(node.args[0], place, guards, const(0, node.args[0].dtype).attr if easy else None)
-        return simplified(cast(x, node.dtype), self.sizes), want is None or easy and exact and same_number(want, const(0, node.dtype).attr)
+        value = simplified(cast(x, node.dtype), self.sizes)
+        return value, want is None or easy and exact and same_number(want, const(0, node.dtype).attr)
 
     def pull_iota(self, node: Node, place: Index, guards: Guards, want: Any) -> tuple[Expr, bool]:
         dtype = node.dtype if node.dtype in (I32, I64) else I64
