@@ -27,7 +27,7 @@ from schedule_cases import (
 )
 
 from jtc.dialects import expr
-from jtc.dialects.dtypes import F32, F64, I64
+from jtc.dialects.dtypes import BF16, F32, F64, I64
 from jtc.dialects.kernel import Program, Stage
 from jtc.dialects.reference import run_program
 from jtc.dialects.target import CpuTarget
@@ -188,6 +188,32 @@ def test_panels_are_cut_out_of_several_rows_side_by_side():
 
 def test_large_results_bypass_the_caches():
     assert default(elementwise(1 << 23)).schedule.stream and not default(elementwise(1 << 16)).schedule.stream
+
+
+def test_parts_of_cache_lines_do_not_bypass_the_caches():
+    """A tile of 16 x 16 turned results fills lines of 64 bytes of float32, and half of each of bfloat16."""
+    def turned(dtype):
+        body = expr.cast(read(0), dtype)
+        return program(Stage("s", axes("i:3072 j:768"), (access("x", (768, 3072), A("j"), A("i")),), body,
+                             access("y", (3072, 768), A("i"), A("j"), dtype=dtype)))
+    assert default(turned(F32)).schedule.stream and not default(turned(BF16)).schedule.stream
+
+
+def test_an_operand_that_is_converted_is_packed_by_a_kernel_where_that_pays():
+    """Also on one thread, where a contiguous one of float32 is packed in blocks."""
+    stage = matmul(1024, 3072, 768).kernels[0].stages[0]
+
+    def packed(dtype):
+        body = fn("mul", *(expr.cast(read(i, dtype), F32) for i in (0, 1)))
+        reads = tuple(replace(a, dtype=dtype) for a in stage.reads)
+        best = candidates(*_of(program(replace(stage, reads=reads, body=body))), CpuTarget(threads=1))[0]
+        return [c.read for c in best.copies]
+    assert packed(BF16) == [1] and packed(F32) == []
+
+
+def _of(p: Program):
+    kernel, = p.kernels
+    return kernel.stages[0], kernel, p
 
 
 def test_tiny_kernels_stay_on_one_thread():

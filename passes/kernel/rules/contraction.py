@@ -253,7 +253,8 @@ def _vector_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
     if not window and not (_outside(read) and read.guards):
         yield Operand(number, pack=order, packed=True)
         sharers = view.sharers[number]
-        if (view.target.threads > 1 or not contiguous or sharers > 1) and _can_hoist(view, number) and not read.guards:
+        once = view.target.threads > 1 or not contiguous or sharers > 1 or view.copied[number] is not read.dtype
+        if once and _can_hoist(view, number) and not read.guards:
             each = COPY_KERNEL if contiguous else KERNEL_TURNED if 1 in strides.terms.values() else KERNEL_APART
             cost = copying(view, number, volume(view, number), each) / sharers
             yield Operand(number, cost=cost, copy=order, packed=True)

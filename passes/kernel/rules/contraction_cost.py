@@ -280,6 +280,14 @@ class Nest:
         in_place = not way.packed and not way.copy or self.tile.dot
         return (self.view.stage.reads[way.number].dtype if in_place else self.view.copied[way.number]).bytes
 
+    @property
+    def _result_bytes(self) -> int:
+        """Bytes of an element of the result, or of what waits for it between blocks of the reduction, in a type that
+        holds the sum."""
+        stage, reductions = self.view.stage, set(self.view.reductions)
+        blocked = any(t > 1 for (axis, _), t in zip(self.loops, self.trips) if axis in reductions)
+        return max(stage.write.dtype.bytes, stage.body.dtype.bytes if blocked else 0)
+
     def _lines(self) -> float:
         """Cache lines of the scalar operand that one step of a register tile touches."""
         strides, used = self.view.strides[self.narrow.number], 1.0
@@ -297,7 +305,7 @@ class Nest:
         view, size = self.view, self.view.target.l2 * L2_SHARE
         forms = [_steps(form, view.free) for form in (view.strides[self.wide.number],
                                                       view.strides[self.narrow.number], view.written)]
-        sizes = [self._bytes(self.wide), self._bytes(self.narrow), view.stage.write.dtype.bytes]
+        sizes = [self._bytes(self.wide), self._bytes(self.narrow), self._result_bytes]
         depth, parts = 0, [0.0]
         for depth in range(len(self.loops) + 1):
             inside = self.extents(depth)

@@ -15,6 +15,7 @@ from jtc.passes.kernel.rules.common import SCATTER_COST, TRANSPOSE_COST, Candida
 STREAM_BYTES = 16 << 20     # results from this size on bypass the caches (measured: 1.2-1.3x at 64 MB)
 HEAVY_BODY = 24             # instructions from which one vector at a time is enough to fill the pipeline
 LINE = 16                   # elements apart from which on two of them share no cache line
+LINE_BYTES = 64             # of a cache line
 ROWS = 8                    # rows that are cut into panels side by side: as many streams (measured: 4x at 768 columns)
 RUN = 1024                  # elements of a row from which on it is a stream of its own
 
@@ -95,7 +96,8 @@ def _transposing(view: View, vector: str, along: str, memory: float) -> Candidat
     """Tiles of lanes x lanes, loads along `vector`, stores along `along`.
 
     The tiles follow the reads, which then come in order.  Each writes whole cache lines far apart, so results beyond
-    the second-level cache bypass it (measured: 2x from 4 MB on, against any blocking with ordinary stores).
+    the second-level cache bypass it (measured: 2x from 4 MB on, against any blocking with ordinary stores).  Parts of
+    lines may not: each would go to memory by itself (bfloat16 of 2.4 million float32: 15 ms, 2 ms through the caches).
     """
     lanes = view.lanes
     others = view.by_write_stride([a for a in view.parallel if a not in (vector, along)])
@@ -104,8 +106,8 @@ def _transposing(view: View, vector: str, along: str, memory: float) -> Candidat
     threads = view.threads(list(dict.fromkeys(a for a, _ in loops)))
     vectors = view.points / view.free[vector] * -(-view.free[vector] // lanes)
     cost = vectors * (view.work * 0.5 + memory) * max(1.0, lanes / 4 / view.free[along])
-    return Candidate(cost, Schedule(vector, lanes, tuple(loops), split=view.cuts(), threads=threads,
-                                    stream=write_streams(view, 4 * view.target.l2)))
+    stream = lanes * view.stage.write.dtype.bytes >= LINE_BYTES and write_streams(view, 4 * view.target.l2)
+    return Candidate(cost, Schedule(vector, lanes, tuple(loops), split=view.cuts(), threads=threads, stream=stream))
 
 
 def write_streams(view: View, threshold: int = STREAM_BYTES) -> bool:
