@@ -23,7 +23,7 @@ from jtc.compiler.cpu.nest import schedule_of
 from jtc.dialects.dtypes import BOOL, DType
 from jtc.dialects.errors import InputError
 from jtc.dialects.graph import TensorType
-from jtc.dialects.kernel import Kernel, Pack, Program, Schedule, Stage
+from jtc.dialects.kernel import PAIR, Kernel, Pack, Program, Schedule, Stage
 from jtc.dialects.reference import run_kernel
 from jtc.dialects.target import CpuTarget
 from jtc.passes.base import PassError
@@ -47,9 +47,31 @@ def random_schedule(rng: random.Random, stage: Stage, kernel: Kernel, program: P
     """A legal schedule: the most daring of some random ones, or scalar code."""
     for _ in range(60):
         candidate = _propose(rng, stage, kernel)
-        if legality.is_legal(replace(stage, schedule=candidate), kernel, program, target):
-            return candidate
+        paired = _in_pairs(rng, stage, candidate)
+        for schedule in (paired, candidate) if paired is not None else (candidate,):
+            if legality.is_legal(replace(stage, schedule=schedule), kernel, program, target):
+                return schedule
     return scalar_schedule(stage)
+
+
+def _in_pairs(rng: random.Random, stage: Stage, schedule: Schedule) -> Schedule | None:
+    """The schedule with pairs of a reduction axis multiplied at once, for what may be a product of 16-bit floats."""
+    factors, vector = stage.factors(), schedule.vector
+    if factors is None or not stage.reads[factors[0]].dtype.is_half or vector not in stage.parallel:
+        return None
+    axis = rng.choice(stage.reductions)
+    loops = tuple((a, -(-step // PAIR) * PAIR if a == axis else step) for a, step in schedule.loops)
+    packs = []
+    for number in factors:
+        rest = [a for a in stage.reads[number].flat.axes if a not in (vector, axis)]
+        rng.shuffle(rest)
+        inside = rng.choice(loops)
+        if vector in stage.reads[number].axes:
+            packs.append(Pack(number, inside, (vector + "//", *rest, axis + "//", vector + "%", axis + "%")))
+        elif rng.random() < 0.7:
+            packs.append(Pack(number, inside, (*rest, axis), rng.choice((0, 3))))
+    reduction = (*(a for a in schedule.reduction if a != axis), axis)
+    return replace(schedule, loops=loops, packs=tuple(packs), reduction=reduction, prefetch=(), tree=(), dot=axis)
 
 
 def _propose(rng: random.Random, stage: Stage, kernel: Kernel) -> Schedule:
