@@ -33,6 +33,8 @@ def workloads(tiny: bool) -> Iterator[Workload]:
                       *((8, 24, 32) if tiny else (512, 1024, 4096)))
     for shape in ((2, 16, 8), (2, 300, 8)) if tiny else ((8, 512, 64), (8, 4096, 64)):
         yield attention(f"attention_{'x'.join(map(str, shape))}", *shape)
+    shape = (2, 300, 8) if tiny else (8, 4096, 64)
+    yield attention(f"attention_causal_{'x'.join(map(str, shape))}", *shape, causal=True)
     for batch in (1, 2) if tiny else (1, 8):
         for name, (channels, outputs, size, window, stride) in CONVOLUTIONS.items():
             if tiny:
@@ -85,10 +87,10 @@ def gelu_linear(name: str, m: int, k: int, n: int) -> Workload:
                     lambda F, t: [F.gelu(F.matmul(t["x"], t["w"]) + t["b"])], constant=("w", "b"))
 
 
-def attention(name: str, heads: int, length: int, width: int) -> Workload:
+def attention(name: str, heads: int, length: int, width: int, causal: bool = False) -> Workload:
     return Workload(name, "kernels", "fused products",
                     lambda rng: {name: normal(rng, 1, heads, length, width) for name in "qkv"},
-                    lambda F, t: [F.attention(t["q"], t["k"], t["v"], causal=False)])
+                    lambda F, t: [F.attention(t["q"], t["k"], t["v"], causal=causal)])
 
 
 def convolution(name: str, batch: int, channels: int, outputs: int, size: int, window: int, stride: int,
