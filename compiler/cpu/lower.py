@@ -145,9 +145,13 @@ def _llvm() -> Any:
     return llvm
 
 
-def _machine(llvm: Any, target: CpuTarget, level: int) -> Any:
-    # Position-independent, small code model: the object can go into a shared object without text relocations.
-    return llvm.Target.from_triple(target.family.triple).create_target_machine(
+@functools.cache
+def _machine(target: CpuTarget, level: int) -> Any:
+    """LLVM's target machine.  One for all kernels: it takes a millisecond to learn the processor's features.
+
+    Position-independent, small code model: the object can go into a shared object without text relocations.
+    """
+    return _llvm().Target.from_triple(target.family.triple).create_target_machine(
         cpu=target.cpu or target.name, features=target.features, opt=level, reloc="pic", codemodel="small")
 
 
@@ -171,7 +175,7 @@ def _compile(llvm_ir: str, target: CpuTarget, optimize: int) -> tuple[Any, Any]:
         module.verify()
     except RuntimeError as error:
         raise InternalError(f"llvm does not accept the generated code: {str(error).splitlines()[0]}") from error
-    machine = _machine(llvm, target, code_level)
+    machine = _machine(target, code_level)
     module.triple, module.data_layout = target.family.triple, str(machine.target_data)
     options = llvm.create_pipeline_tuning_options(speed_level=ir_level or 0)
     builder = llvm.create_pass_builder(machine, options)

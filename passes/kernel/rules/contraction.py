@@ -47,8 +47,8 @@ SAME_SET = 1024                # bytes; pixels of a copy this far apart crowd a 
 TILE_STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 16, 28)
 TILES = 4                      # register tiles that are tried with every order of loops
 SPARE = 26                     # accumulators next to which LLVM also keeps the addresses of prefetches (measured)
-UNROLL = 4                     # instructions of one accumulator in an iteration of the innermost loop, and in tiles of
-MANY = 24                      # so many accumulators half of them: the loop itself costs less there than more code
+UNROLL = 4                     # instructions of one accumulator in an iteration of the innermost loop; half of them in tiles
+MANY = 24                      # of more accumulators: the loop itself costs less there than more code
 QUICK_STEPS, QUICK_TILE = (1, 2, 4, 7), 16      # rows, and accumulators, of tiles for quick code
 PARTS = 4                      # of the units, in which each thread takes them
 UNITS = 64                     # shares of a kernel that are enough for any number of threads
@@ -461,7 +461,7 @@ def _shares(view: View, nest: Nest) -> tuple[int, float, int]:
 
 def _unroll(view: View, tile: Tile, wide: int, reductions: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
     """Windows that slide under the lanes are unrolled whole, so that loads are shared; else the innermost axis by 4, or
-    by 2 where a tile has many accumulators (measured on ResNet-50: 1 is 7 % slower, 2 is not)."""
+    by 2 where a tile has many accumulators (measured on ResNet-50 with AVX-512: 1 is 7 % slower, 2 is not)."""
     inner = [r for r in reductions if r in view.free]
     windows = [r for r in inner if _in_window(view, wide, r) and view.free[r] <= 8]
     if windows:
@@ -471,5 +471,5 @@ def _unroll(view: View, tile: Tile, wide: int, reductions: tuple[str, ...]) -> t
             if total * tile.vectors * tile.inner * tile.outer <= 512:
                 chosen.append((r, view.free[r]))
         return tuple(chosen)
-    steps = UNROLL if tile.vectors * tile.inner * tile.outer < MANY else UNROLL // 2
+    steps = UNROLL if tile.vectors * tile.inner * tile.outer <= MANY else UNROLL // 2
     return ((inner[-1], min(steps * (PAIR if tile.dot else 1), view.free[inner[-1]])),) if inner else ()
