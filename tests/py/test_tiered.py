@@ -199,7 +199,8 @@ def test_the_other_process_crashes(caplog):
 
 
 PROGRAM = """
-import os, sys, time
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)            # which a shell ignores for jobs in the background
 import numpy as np, jtc
 from jtc.compiler import background
 def network(*xs):

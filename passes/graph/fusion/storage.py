@@ -11,6 +11,7 @@ another dimension innermost, wherever that lowers the sum, until nothing does.
 """
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -123,13 +124,15 @@ class _Search:
     def __init__(self, stages: Sequence[Stage], free: Mapping[str, TensorType], fixed: set[str]):
         self.free, self.orders = free, dict[str, Order]()
         forms: dict[tuple, dict[tuple[Order | None, ...], float]] = {}
+        reads = Counter((a.buffer, a.shape, a.index) for s in stages for a in s.reads if a.buffer not in free)
         self.stages: list[_Stage] = []
         self.touched: dict[str, list[_Stage]] = {}
         for stage in stages:
             found = tuple((i, a.buffer) for i, a in enumerate(stage.accesses) if a.buffer in free)
             if not found:
                 continue
-            cost = StageCost(stage, tuple(a.buffer in fixed for a in stage.reads))
+            cost = StageCost(stage, tuple(a.buffer in fixed for a in stage.reads),
+                             tuple(reads.get((a.buffer, a.shape, a.index), 1) for a in stage.reads))
             held = _Stage(cost, found, forms.setdefault((cost.form, *(i for i, _ in found)), {}))
             self.stages.append(held)
             for _, buffer in found:

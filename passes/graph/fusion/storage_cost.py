@@ -37,10 +37,15 @@ CROWD, CROWDED = 1024, 0.25     # bytes; rows a multiple of this apart share few
 
 @dataclass(frozen=True, eq=False)
 class StageCost:
-    """The cost of one stage.  fixed: for each read whether it is known when weights are bound."""
+    """The cost of one stage.
+
+    fixed   for each read whether it is known when weights are bound
+    shares  for each read how many stages read the same in the same way, as steps do their weights: they share copies
+    """
 
     stage: Stage
     fixed: tuple[bool, ...]
+    shares: tuple[int, ...]
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -76,8 +81,8 @@ class StageCost:
     def form(self) -> tuple[Hashable, ...]:
         """What the cost depends on besides strides."""
         s = self.stage
-        return (s.axes, self.fixed, s.factors(), s.reduce, s.accumulate, s.scan, s.keep is None, self.after,
-                tuple((a.shape, a.index, a.guards, a.dtype) for a in s.accesses))
+        return (s.axes, self.fixed, self.shares, s.factors(), s.reduce, s.accumulate, s.scan, s.keep is None,
+                self.after, tuple((a.shape, a.index, a.guards, a.dtype) for a in s.accesses))
 
     @cached_property
     def windows(self) -> list[frozenset[str]]:
@@ -134,9 +139,8 @@ class StageCost:
             return box + loads * (SLIDING if form[vector] == 1 else lanes * GATHER)
         if read.guards or self.windows[number]:
             return read.size * (COPY_BOX if form[vector] == 1 else COPY_BOX_TURNED)
-        if form[vector] == 1:
-            return self._volume(form) * COPY
-        return self._volume(form) * (COPY_TURNED if 1 in form.terms.values() else COPY_APART)
+        copied = COPY if form[vector] == 1 else COPY_TURNED if 1 in form.terms.values() else COPY_APART
+        return self._volume(form) * copied / self.shares[number]
 
     def _narrow(self, number: int, vector: str, strides: Sequence[Affine], wide: int) -> float:
         """Of the operand that is broadcast."""
@@ -156,7 +160,7 @@ class StageCost:
         if self.windows[number]:
             return place
         copied = COPY if inner else COPY_TURNED if 1 in form.terms.values() else COPY_APART
-        return min(place, self._volume(form) * copied)
+        return min(place, self._volume(form) * copied)      # in a loop of each stage, for itself
 
     def _stored(self, stored: Sequence[tuple[Access, Affine]], vector: str, lanes: int) -> float:
         """Of results, and of what is read for each of them."""
