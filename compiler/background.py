@@ -6,7 +6,6 @@ time.  It runs while there are requests, and ends with this process, however tha
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import queue
 import signal
@@ -25,8 +24,6 @@ from jtc.dialects.graph import Graph
 from jtc.dialects.text import graph_text
 from jtc.runtime import knobs
 from jtc.runtime.engine import PROCESS_KNOBS
-
-log = logging.getLogger("jtc")
 
 # Where both want a processor, the program gets three times as much of it; less than that, and the better code comes too
 # late to be worth its time (docs/performance.md).

@@ -40,7 +40,7 @@ class StageReport:
 class KernelReport:
     """flops, bytes: computed and moved by one launch; units: what threads share; symbol: "" where it was not compiled.
 
-    needed: of the bytes, those of the program's inputs, weights and outputs, which some kernel has to move.
+    least: of the bytes, those of the program's inputs, weights and outputs, which some kernel has to move.
     writes: also over what a value is written, where it replaces that.
     stored: (value, how it lies in memory and why) pairs, for those it writes that do not lie row by row.
     reasons: (value or op, why the kernel ends there) pairs.  copies: launches that the schedule put before this one, to
@@ -61,7 +61,7 @@ class KernelReport:
     copies: list[KernelReport] = field(default_factory=list)
     shared: list[str] = field(default_factory=list)
     stored: list[tuple[str, str]] = field(default_factory=list)
-    needed: int = 0
+    least: int = 0
     blocks: str = ""
 
     @staticmethod
@@ -85,7 +85,7 @@ class Report:
     """See the module's text.  `print(report)` shows it.
 
     distinct: kernels that are compiled, where those that do the same count once (0: not known)
-    needed: bytes of inputs, weights and outputs: what has to be moved, however the program is cut into kernels
+    least: bytes of inputs, weights and outputs: what has to be moved, however the program is cut into kernels
     memory: bytes planned for values between kernels, which share memory where they are not needed at the same time;
     inputs, outputs and weights are not among them
     """
@@ -94,7 +94,7 @@ class Report:
     kernels: list[KernelReport] = field(default_factory=list)
     memory: int = 0
     distinct: int = 0
-    needed: int = 0
+    least: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -103,15 +103,15 @@ class Report:
     def from_json(data: Mapping[str, Any]) -> Report:
         """The report of a plan; empty where the plan has none."""
         return Report(data.get("name", ""), [KernelReport.from_json(k) for k in data.get("kernels", ())],
-                      data.get("memory", 0), data.get("distinct", 0), data.get("needed", 0))
+                      data.get("memory", 0), data.get("distinct", 0), data.get("least", 0))
 
     def __str__(self) -> str:
         plural = "s" * (len(self.kernels) != 1)
         launches = [launch for k in self.kernels for launch in (*k.copies, k)]
         flops, moved = (sum(getattr(k, what) for k in launches) for what in ("flops", "bytes"))
         total = f"{self.name}: {len(self.kernels)} kernel{plural}, {_count(flops)} operations, {_size(moved)} moved"
-        if self.needed:
-            total += f" (at least {_size(self.needed)}: inputs, weights and outputs)"
+        if self.least:
+            total += f" (at least {_size(self.least)}: inputs, weights and outputs)"
         if 0 < self.distinct < len(launches):
             total += f", {self.distinct} of {len(launches)} launches distinct"
         if copied := sum(c.bytes for k in self.kernels for c in k.copies):
@@ -124,11 +124,13 @@ class Report:
 def report_of(program: Program, functions: Mapping[str, Function] | None = None, plan: Plan | None = None) -> Report:
     """The report of a program; with the functions that its kernels were compiled to, and their plan, also of those."""
     reports: list[KernelReport] = []
-    ends = {*program.inputs, *program.constants, *program.outputs}
+    ends, least = {*program.inputs, *program.constants, *program.outputs}, dict[str, int]()
     copies: dict[str, list[KernelReport]] = {}      # buffer -> the copies that lead to it
     for kernel in program.kernels:
         made = _kernel(kernel, program, (functions or {}).get(kernel.name))
-        made.needed = sum(size for n, size in bytes_moved(kernel, program.buffers).items() if n in ends)
+        ours = {n: size for n, size in bytes_moved(kernel, program.buffers).items() if n in ends}
+        made.least = sum(ours.values())
+        least |= {n: max(size, least.get(n, 0)) for n, size in ours.items()}
         made.copies = [copy for name in kernel.read for copy in copies.pop(name, ())]
         if made.ops or any(name in program.outputs for name in kernel.written):
             reports.append(made)
@@ -137,11 +139,7 @@ def report_of(program: Program, functions: Mapping[str, Function] | None = None,
             made.copies = []
     forms = {canonical(on_parts(kernel)[0])[0] for kernel in program.kernels}
     memory = planned_memory(program) if plan is None else plan.arena_bytes
-    touched: dict[str, int] = {}
-    for kernel in program.kernels:
-        for name, size in bytes_moved(kernel, program.buffers).items():
-            touched[name] = max(size, touched.get(name, 0))
-    return Report(program.name, reports, memory, len(forms), sum(size for n, size in touched.items() if n in ends))
+    return Report(program.name, reports, memory, len(forms), sum(least.values()))
 
 
 @dataclass
@@ -234,8 +232,8 @@ def _stored(storage: Storage) -> str:
 
 def _show(number: int, k: KernelReport) -> str:
     head = f"\n[{number}] {k.name}: {_count(k.flops)} operations, {_size(k.bytes)} moved"
-    if k.needed < k.bytes:
-        head += f" ({_size(k.bytes - k.needed)} of it between kernels)"
+    if k.least < k.bytes:
+        head += f" ({_size(k.bytes - k.least)} of it between kernels)"
     if k.symbol:
         head += f", {k.units} unit{'s' * (k.units != 1)} ({k.symbol})"
     lines = [head]

@@ -110,8 +110,9 @@ class Fields:
             raise self.error(f"{name} must be like {example}, got {attr}")
         return attr
 
-    def string(self, name: str) -> str:
-        return self.take(name, ir.StringAttr, '"..."').value
+    def string(self, name: str, default: str | None = None) -> str:
+        attr = self.take(name, ir.StringAttr, '"..."', optional=default is not None)
+        return default if attr is None else attr.value      # type: ignore[return-value]
 
     def integer(self, name: str, default: int | None = None) -> int:
         attr = self.take(name, ir.IntegerAttr, "1", optional=default is not None)

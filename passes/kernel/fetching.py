@@ -64,7 +64,10 @@ def possible(stage: Stage, kernel: Kernel) -> Iterator[Fetch]:
 
 
 def with_fetches(kernel: Kernel, target: CpuTarget) -> Kernel:
-    """The kernel, all stages of which have schedules, with what they fetch for each other."""
+    """The kernel, all stages of which have schedules, with what they fetch for each other; as it is, where that was
+    chosen already."""
+    if any(stage.schedule is not None and stage.schedule.fetches for stage in kernel.stages):
+        return kernel
     moved = [list(_moved(kernel, number)) for number in range(len(kernel.stages))]
     stages = list(kernel.stages)
     for number, accesses in enumerate(moved):

@@ -58,9 +58,7 @@ class KernelSchedule(Pass):
                                              chosen.candidate(position) if chosen else None, self.reduction, self.quick)
                     made.add(name)
             kernel = _find(program, name)
-            if name not in made or self.quick:
-                continue
-            if not any(s.schedule.fetches for s in kernel.stages if s.schedule is not None):
+            if kernel.shared and name in made and not self.quick:
                 program = _replaced(program, kernel, with_fetches(kernel, self.target))
         return program
 
