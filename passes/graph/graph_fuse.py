@@ -11,8 +11,8 @@ from jtc.passes.base import Pass, PassError, need_graph
 from jtc.passes.graph.fusion.assemble import assemble
 from jtc.passes.graph.fusion.build import Built, build
 from jtc.passes.graph.fusion.chain import CHAINS
+from jtc.passes.graph.fusion.layout import LAYOUTS
 from jtc.passes.graph.fusion.plan import Plan, is_source, make_plan
-from jtc.passes.graph.fusion.storage import LAYOUTS
 from jtc.passes.graph.fusion.values import Cut
 from jtc.passes.graph.graph_expand import DEFINITIONS
 from jtc.passes.graph.rewriting import rebuild

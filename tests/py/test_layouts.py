@@ -20,7 +20,7 @@ from jtc.dialects.text import program_text
 from jtc.frontend.export import standalone
 from jtc.frontend.traced import trace
 from jtc.nn import functional as F
-from jtc.passes.graph.fusion.storage import LAYOUTS
+from jtc.passes.graph.fusion.layout import LAYOUTS
 from jtc.passes.graph.graph_canonicalize import GraphCanonicalize
 from jtc.passes.graph.graph_expand import GraphExpand
 from jtc.passes.graph.graph_fuse import GraphFuse

@@ -9,11 +9,11 @@ from jtc.dialects.graph import Graph, Node, TensorType
 from jtc.dialects.kernel import Kernel, Program, Stage
 from jtc.passes.graph.fusion.build import Built
 from jtc.passes.graph.fusion.group import group
-from jtc.passes.graph.fusion.layout import finish
+from jtc.passes.graph.fusion.layout import apply, choose
 from jtc.passes.graph.fusion.order import launch_order
 from jtc.passes.graph.fusion.plan import Plan, is_source, weight_only
 from jtc.passes.graph.fusion.rows import drop_unread
-from jtc.passes.graph.fusion.storage import apply, choose
+from jtc.passes.graph.fusion.sharing import finish
 from jtc.passes.graph.fusion.units import Unit
 
 LABEL_PARTS = 4
@@ -25,7 +25,7 @@ def assemble(graph: Graph, outputs: Sequence[Node], plan: Plan, built: Mapping[i
              grouped: bool, chains: str, carry: bool, layout: str) -> Program:
     """The program of all stages.  grouped: whether stages are; chains: how products with reduced rows between them are
     (see chain.CHAINS); carry: whether those that replace state are joined with those that read it; layout: see
-    storage.choose."""
+    layout.choose."""
     fixed = weight_only(plan.order)
     types: dict[str, TensorType] = {names[id(n)]: n.type for n in plan.order if plan.has_buffer(n)}
     written = [names[id(n)] for n in outputs]
@@ -42,13 +42,13 @@ def assemble(graph: Graph, outputs: Sequence[Node], plan: Plan, built: Mapping[i
     reasons = {names[key]: text for key, text in plan.reasons.items()}
     kernels: list[Kernel] = []
     for unit, own in ((u, own) for u in units for own in ([[s] for s in u.stages] if u.apart else [u.stages])):
-        stages, shared, local = finish(own, unit.layout, types)
+        stages, shared, local = finish(own, unit.sharing, types)
         stages = [replace(s, name=f"s{i}") for i, s in enumerate(stages)]
         hidden = {b.name for b in local}
         why = [(a.buffer, reasons[a.buffer]) for s in stages for a in s.writes if a.buffer not in hidden]
         kernels.append(Kernel(f"k{len(kernels)}_{label(stages)}", tuple(stages), shared, tuple(local),
                               tuple(dict.fromkeys([*why, *(r for r in unit.refused if r[0] not in hidden)])),
-                              needed=unit.layout.needed))
+                              needed=unit.sharing.needed))
     touched = {b for k in kernels for b in k.operands}.union(names[id(n)] for n in plan.order if is_source(n))
     constants = {names[id(n)]: n.data for n in plan.order if is_source(n) and n.op == "constant"}
     return Program(graph.name, [names[id(n)] for n in graph.inputs], written,

@@ -20,18 +20,18 @@ from types import MappingProxyType
 from jtc.dialects.graph import TensorType
 from jtc.dialects.kernel import Axis, Guard, Stage
 from jtc.dialects.needed import share
-from jtc.passes.graph.fusion.layout import (
+from jtc.passes.graph.fusion.needed import needed
+from jtc.passes.graph.fusion.online import Part, by_blocks, normalised_last
+from jtc.passes.graph.fusion.sharing import (
     MAX_LOCALS,
     MIN_ITERATIONS,
     SMALL,
-    Layout,
     Refused,
+    Sharing,
     StageFacts,
     local_shape,
     shared_rows,
 )
-from jtc.passes.graph.fusion.needed import needed
-from jtc.passes.graph.fusion.online import Part, by_blocks, normalised_last
 
 CHAINS = ("online", "rows", "off")
 ROWS = (84, 42, 28, 14)     # rows of a block, about: the most that leave threads enough blocks and fit the cache
@@ -49,7 +49,7 @@ class Chain:
     """
 
     stages: list[Stage]
-    layout: Layout
+    sharing: Sharing
     note: str = ""
 
 
@@ -78,11 +78,11 @@ def chain(facts: Sequence[StageFacts], outside: set[str], types: dict[str, Tenso
     refusals: list[Refused] = []
     for least, rows in itertools.product((MIN_ITERATIONS, FEW), ROWS):
         try:
-            layout = _layout(parts, sizes, reused, rows, columns, least, outside, types, guards)
+            sharing = _sharing(parts, sizes, reused, rows, columns, least, outside, types, guards)
         except Refused as reason:
             refusals.append(reason)
         else:
-            return Chain([p.stage for p in parts], layout, note)
+            return Chain([p.stage for p in parts], sharing, note)
     raise refusals[len(ROWS)]       # of the most rows, with few blocks
 
 
@@ -93,9 +93,9 @@ def _reused(number: int, parts: Sequence[Part]) -> bool:
     return all(found)
 
 
-def _layout(parts: Sequence[Part], sizes: Sequence[int], reused: Sequence[bool], rows: int, columns: int,
-            least: int, outside: set[str], types: Mapping[str, TensorType], guards: tuple[Guard, ...]) -> Layout:
-    """The layout with so many rows in a block.  least: blocks, so that threads share them.  Raises Refused."""
+def _sharing(parts: Sequence[Part], sizes: Sequence[int], reused: Sequence[bool], rows: int, columns: int,
+             least: int, outside: set[str], types: Mapping[str, TensorType], guards: tuple[Guard, ...]) -> Sharing:
+    """The sharing with so many rows in a block.  least: blocks, so that threads share them.  Raises Refused."""
     blocks, left = [1] * len(sizes), rows
     for number in reversed(range(len(sizes))):
         if reused[number]:
@@ -112,8 +112,8 @@ def _layout(parts: Sequence[Part], sizes: Sequence[int], reused: Sequence[bool],
         shared.append((tuple(p.columns for p in parts), size, columns))
     read = set().union(*({a.buffer for a in p.stage.reads} for p in parts))
     inner = {a.buffer: (i, a) for i, p in enumerate(parts) for a in p.stage.writes if a.buffer in read - outside}
-    layout = Layout(tuple(shared), tuple(inner), spread=True, needed=guards)
-    held = sum(prod(local_shape(parts[i].stage, i, b, layout)) * types[b].dtype.bytes for b, (i, _) in inner.items())
+    sharing = Sharing(tuple(shared), tuple(inner), spread=True, needed=guards)
+    held = sum(prod(local_shape(parts[i].stage, i, b, sharing)) * types[b].dtype.bytes for b, (i, _) in inner.items())
     if held > MAX_LOCALS:
         raise Refused(f"what lies between them takes {held >> 10} KB for {rows} rows")
     passing = sum(_passing(p.stage, {name: block for name, block in zip(p.rows, blocks)}) for p in parts)
@@ -122,7 +122,7 @@ def _layout(parts: Sequence[Part], sizes: Sequence[int], reused: Sequence[bool],
     kept = 2 * sum(types[b].bytes for b in inner)
     if passing > PASSING * kept:
         raise Refused(f"{passing >> 10} KB would pass by for {kept >> 10} KB that stay out of memory")
-    return layout
+    return sharing
 
 
 def _passing(stage: Stage, blocks: Mapping[str, int]) -> int:

@@ -1,7 +1,7 @@
 """Stages that share outer axes become one kernel.
 
 Two stages can stand in one kernel when the second reads, in each iteration of the shared outer axes, only what the
-first wrote in that iteration (layout.py says which axes those are).  A value that nobody else reads then lives for one
+first wrote in that iteration (sharing.py says which axes those are).  A value that nobody else reads then lives for one
 iteration (or one block of iterations) and never reaches memory: softmax, layer_norm and batch_norm are one kernel each.
 
 Scatters and scans stay alone: they need loops of their own.  So do contractions, but for two with what reduces the rows
@@ -25,10 +25,10 @@ from types import MappingProxyType
 from jtc.dialects.graph import TensorType
 from jtc.dialects.kernel import Stage
 from jtc.passes.graph.fusion.chain import chain
-from jtc.passes.graph.fusion.layout import MAX_OPS, SMALL, Refused, StageFacts, lay_out
 from jtc.passes.graph.fusion.order import replaced
 from jtc.passes.graph.fusion.results import join_results
 from jtc.passes.graph.fusion.rows import keep_rows
+from jtc.passes.graph.fusion.sharing import MAX_OPS, SMALL, Refused, StageFacts, share_axes
 from jtc.passes.graph.fusion.units import Unit, Units
 from jtc.passes.graph.fusion.update import updated
 
@@ -103,12 +103,12 @@ class _Grouping:
                     if held.between(p, n):
                         raise Refused("another kernel runs between them")
                     self.check_state((one, two))
-                    layout = updated(self.facts[id(one.stages[0])], self.facts[id(two.stages[0])])
+                    sharing = updated(self.facts[id(one.stages[0])], self.facts[id(two.stages[0])])
                 except Refused as reason:
                     _refuse(one, two, reason)
                     continue
                 refused = [r for r in one.refused if not r[1].startswith(f"{two.stages[0].write.buffer} ")]
-                held.merge(p, n, Unit([*one.stages, *two.stages], one.fixed, refused + two.refused, layout))
+                held.merge(p, n, Unit([*one.stages, *two.stages], one.fixed, refused + two.refused, sharing))
                 break
 
     def chained(self, members: tuple[int, int, int], how: str) -> Unit:
@@ -130,7 +130,7 @@ class _Grouping:
         refused = [r for u in units for r in u.refused if r[0] in written]
         if found.note:
             refused.append((found.stages[-1].write.buffer, found.note))
-        return Unit(found.stages, units[-1].fixed, refused, found.layout)
+        return Unit(found.stages, units[-1].fixed, refused, found.sharing)
 
     def check_state(self, units: Sequence[Unit]) -> None:
         """Raise Refused where one of the units replaces in its memory what another one reads."""
@@ -146,7 +146,7 @@ class _Grouping:
             unit = held.units[n]
             size = sum(self.facts[id(s)].points for s in unit.stages)
             count = sum(len(s.ops) for s in unit.stages)
-            if self.alone[n] or unit.layout.shared or size > SMALL or not set(unit.written) <= self.lasting \
+            if self.alone[n] or unit.sharing.shared or size > SMALL or not set(unit.written) <= self.lasting \
                     or any(held.readers.get(b) for b in unit.written):
                 continue
             if last >= 0 and points + size <= SMALL and ops + count <= MAX_OPS and held.independent(last, n) \
@@ -205,10 +205,10 @@ class _Grouping:
             raise Refused("another kernel runs between them")
         outside = {b for f in facts for b in f.written
                    if b in self.outputs or held.readers.get(b, set()) - {first, second}}
-        layout = lay_out(facts, outside, self.types)
-        if elementwise and facts[0].points > SMALL and len(layout.shared) < len(facts[0].stage.axes):
+        sharing = share_axes(facts, outside, self.types)
+        if elementwise and facts[0].points > SMALL and len(sharing.shared) < len(facts[0].stage.axes):
             raise Refused("neither reduces, and they share only some axes")
-        return Unit([f.stage for f in facts], one.fixed, one.refused + two.refused, layout)
+        return Unit([f.stage for f in facts], one.fixed, one.refused + two.refused, sharing)
 
 
 def _is_product(unit: Unit) -> bool:

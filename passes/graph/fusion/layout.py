@@ -1,369 +1,199 @@
-"""How the stages of one kernel share axes.
+"""In which order the dimensions of a value lie in memory.
 
-A shared axis indexes one dimension of every buffer between two stages, on both sides: in each iteration the second
-stage reads only what the first wrote in that iteration.  Stages that only read the same buffer are matched along it.
+Inputs and outputs lie as the user has them: row by row.  A value between kernels may lie in any order, and with rows
+that are padded, so that they do not crowd a few cache sets.  An order is a permutation of the value's dimensions; a
+stage that reads or writes the value has the same axes as before, and other strides.  So no copy is ever made for an
+order: where readers want different ones, their packs turn what they read, as they do for inputs.
 
-An axis may also be reduced at the end: a stage that reduces it leaves one number when the last iteration is done,
-which only epilogues of stages that reduce it too may read.  The mean of a loss and its number of samples end this way.
-Such a kernel runs on one thread, unless it is so large that kernel-two-pass cuts it.
+The orders are chosen together, by what they cost all stages (layout_cost.py): from the user's order, one value, or
+all values that stages walk along the same axis, as those that a network adds to each other are, are moved to have
+another dimension innermost, wherever that lowers the sum, until nothing does.
 """
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from functools import cached_property
 
-from jtc.dialects.expr import reads_of
+from jtc.dialects.affine import Affine, flatten
 from jtc.dialects.graph import TensorType
-from jtc.dialects.kernel import PARALLEL, REDUCTION, Access, Axis, Guard, Local, Stage
-from jtc.passes.index_maps import NotAffine, through_reshape
-from jtc.passes.stages import map_accesses, rename
+from jtc.dialects.kernel import Access, Stage, Storage
+from jtc.passes.graph.fusion.layout_cost import CROWD, VECTOR, StageCost
+from jtc.passes.graph.fusion.units import Unit
+from jtc.passes.stages import map_accesses
 
-MIN_ITERATIONS = 16         # shared iterations that keep a machine's threads busy
-SMALL = 1 << 15             # points that one core computes in about the time it takes to wake another
-MAX_OPS = 128               # of one kernel's stages together, so that compile time stays in bounds
-MAX_LOCALS = 512 << 10      # bytes: half of a second-level cache of 1 MB
-BLOCK = 64                  # iterations of a block where lanes run along a shared axis: four vectors of f32
-WIDE = 256                  # at least, where no stage reads again what another has read: long runs of memory
-ROWS = 16                   # rows that stages reduce in turn while they are in the cache: as many as are prefetched
-LINE, CROWDED = 64, 512     # bytes: of a cache line; rows a multiple of this apart share a few sets of the first level
-SHORT = 8                   # points of an iteration that leave most lanes empty (measured: rows of 10 are best alone)
+LAYOUTS = ("auto", "off", "0", "1", "2", "3")
+LEAST = 4_000.0         # cycles that a move has to gain, and as a share of what the stages it touches take:
+SHARE = 0.005
+SWEEPS = 4
 
-Match = tuple[str, str]     # axis of the first stage, axis of the second one
+Order = tuple[int, ...]
 
 
-class Refused(Exception):
-    """Stages cannot be one kernel, for the reason given."""
+def choose(units: Sequence[Unit], kept: Iterable[str], fixed: Iterable[str], types: Mapping[str, TensorType],
+           layout: str) -> dict[str, Storage]:
+    """Buffer -> how it is stored, where that is not row by row.
+
+    kept    buffers that stay as they are: inputs, outputs, constants;  fixed: those known when weights are bound
+    layout  auto; off; or the number of the dimension that is to be innermost in all values that have it
+    """
+    if layout == "off":
+        return {}
+    stages = [s for u in units for s in u.stages]
+    free = _movable(stages, set(kept) | set(fixed), types)
+    if layout != "auto":
+        dim = int(layout)
+        return {b: Storage(innermost(len(t.shape), dim), VECTOR // t.dtype.bytes, "it is forced")
+                for b, t in free.items() if dim < len(t.shape)}
+    search = _Search(stages, free, set(fixed))
+    search.run()
+    return search.chosen()
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How the stages of a unit share axes.
+def apply(units: Sequence[Unit], types: Mapping[str, TensorType], storage: Mapping[str, Storage]
+          ) -> tuple[list[Unit], dict[str, TensorType]]:
+    """The units and the types of all buffers where values are stored so."""
+    def access(a: Access) -> Access:
+        held = storage.get(a.buffer)
+        return a if held is None else held.stored(a)
 
-    shared  for each shared axis its name in every stage ("" in one that does not have it), its size and its block
-    locals  buffers that live for one block
-    spread  whether rows of a local lie so that they do not crowd a few cache sets
-    needed  guards outside of which points of the shared axes, i0, i1..., change nothing (`Kernel.needed`)
+    moved = {b: replace(t, shape=storage[b].shape(t.shape)) if b in storage else t for b, t in types.items()}
+    return [replace(u, stages=[map_accesses(s, access) for s in u.stages]) for u in units], moved
+
+
+def innermost(rank: int, dim: int) -> Order:
+    """The dimensions in their order, but for one that is innermost."""
+    return (*(d for d in range(rank) if d != dim), dim)
+
+
+def _movable(stages: Sequence[Stage], kept: set[str], types: Mapping[str, TensorType]) -> dict[str, TensorType]:
+    """Values whose order is free: between stages, all of which see the same dimensions of it.
+
+    What is gathered keeps its shape, which says whether an index lies outside of it.
+    """
+    written = {a.buffer for s in stages for a in s.writes}
+    free = {b: t for b, t in types.items() if b in written and b not in kept
+            and sum(n > 1 for n in t.shape) > 1 and 0 not in t.shape}
+    for stage in stages:
+        for access in stage.accesses:
+            seen = free.get(access.buffer)
+            if seen is not None and (access.shape != seen.shape or access.gather or stage.accumulate or stage.scan):
+                del free[access.buffer]
+    return free
+
+
+@dataclass(frozen=True, eq=False)
+class _Stage:
+    """A stage, its free accesses, and what has been found out about others that are the same.
+
+    free  (number among the accesses, buffer)
     """
 
-    shared: tuple[tuple[tuple[str, ...], int, int], ...] = ()
-    locals: tuple[str, ...] = ()
-    spread: bool = False
-    needed: tuple[Guard, ...] = ()
+    cost: StageCost
+    free: tuple[tuple[int, str], ...]
+    known: dict[tuple[Order | None, ...], float]
+
+    @cached_property
+    def plain(self) -> list[Affine]:
+        return [a.flat for a in self.cost.stage.accesses]
+
+    def cycles(self, orders: Mapping[str, Order]) -> float:
+        key = tuple(orders.get(b) for _, b in self.free)
+        if key not in self.known:
+            strides, accesses = list(self.plain), self.cost.stage.accesses
+            for (number, _), order in zip(self.free, key):
+                if order is not None:
+                    a = accesses[number]
+                    strides[number] = flatten([a.index[d] for d in order], padded(a, order))
+            self.known[key] = self.cost.cycles(strides)
+        return self.known[key]
 
 
-class StageFacts:
-    """What grouping asks of one stage again and again."""
-
-    def __init__(self, stage: Stage):
-        self.stage = stage
-        self.written = {a.buffer for a in stage.writes}
-        self.read = {a.buffer for a in stage.reads}
-        self.sizes = stage.sizes
-        self.points = prod(self.sizes.values())
-        self.parallel, self.reductions = set(stage.parallel), set(stage.reductions)
-        roots = [stage.body, *(e for a in (*stage.reads, stage.write) for _, e in a.gather)]
-        self.read_in_body = {stage.reads[n].buffer for root in roots for n in reads_of(root)}
-        self.walked = [a.flat.terms for a in (*stage.reads, stage.write)
-                       if prod(self.sizes[x] for x in a.axes) * 2 > self.points]
-        self.matches: dict[int, set[Match]] = {}
-
-    def along(self, axis: str) -> int:
-        """Accesses to large buffers that walk memory along the axis, minus those that do not."""
-        return sum(1 if terms.get(axis) == 1 else -1 for terms in self.walked)
-
-    def match(self, other: StageFacts) -> set[Match]:
-        """Axes that go together where `other` comes later."""
-        found = self.matches.get(id(other))
-        if found is None:
-            found = self.matches[id(other)] = pairs(self, other)
-        return found
+def padded(access: Access, order: Order) -> list[int]:
+    """The stored shape of a value, with rows that do not crowd."""
+    shape = [access.shape[d] for d in order]
+    if shape[-1] * access.dtype.bytes % CROWD == 0:
+        shape[-1] += VECTOR // access.dtype.bytes
+    return shape
 
 
-def lay_out(stages: Sequence[StageFacts], outside: set[str], types: Mapping[str, TensorType]) -> Layout:
-    """The shared axes and locals of stages as one kernel; outside: buffers that others read.  Raises Refused."""
-    widest = max(range(len(stages)), key=lambda i: (stages[i].points, i))
-    classes = _classes(widest, stages)
-    sizes = [stages[widest].sizes[c[widest]] for c in classes]
-    iterations, most = prod(sizes), stages[widest].points
-    if iterations < MIN_ITERATIONS and most > SMALL:
-        raise Refused(f"they share {iterations} iterations, too few to spread over threads" if iterations > 1 else
-                      "they share no axis")
-    blocks = _blocks(classes, sizes, stages, most)
-    shared = tuple(zip(classes, sizes, blocks))
-    between = set().union(*(s.read for s in stages)) - outside
-    layout = Layout(shared, tuple(a.buffer for s in stages for a in s.stage.writes if a.buffer in between))
-    total = sum(prod(local_shape(s.stage, i, b, layout)) * types[b].dtype.bytes
-                for i, s in enumerate(stages) for b in s.written if b in layout.locals)
-    if total > MAX_LOCALS:
-        raise Refused(f"what lies between them takes {total >> 10} KB per iteration")
-    return layout
+class _Search:
+    """orders: buffer -> its order, where that is not the user's."""
 
-
-def _classes(widest: int, stages: Sequence[StageFacts]) -> list[tuple[str, ...]]:
-    """The axes to share, each by its name in every stage: parallel ones, of these the blocked ones last, then reduced
-    ones."""
-    edges, sizes = _edges(stages), stages[widest].sizes
-    found = [c for axis in sizes if (c := _spread(widest, axis, len(stages), edges))]
-    classes = [c for c in found if not _reduced(c, stages)]
-    classes.sort(key=lambda c: _walked(c, stages))
-    points = prod(sizes[c[widest]] for c in classes)
-    for c in found:
-        # Each iteration is to leave the widest stage something to fill lanes with; that may be its block of columns.
-        some = points * sizes[c[widest]] < stages[widest].points or len(_reduced(c, stages)) == len(stages)
-        if some and _ends_well(c, classes, stages):
-            classes.append(c)
-            points *= sizes[c[widest]]
-    return classes
-
-
-def shared_rows(widest: int, stages: Sequence[StageFacts]) -> list[tuple[str, ...]]:
-    """The axes that are parallel in all stages, by their names in each, outer to inner as the widest has them."""
-    edges = _edges(stages)
-    found = [_spread(widest, axis, len(stages), edges) for axis in stages[widest].sizes]
-    return [c for c in found if c is not None and not _reduced(c, stages)]
-
-
-def _edges(stages: Sequence[StageFacts]) -> list[tuple[int, int, set[Match]]]:
-    """(stage, later stage, axes that go together): where one reads the other, and where both read a buffer if nothing
-    else connects them."""
-    edges = [(p, c, stages[p].match(stages[c])) for c in range(len(stages)) for p in range(c)
-             if stages[p].written & stages[c].read]
-    group = list(range(len(stages)))            # connected stages have one number
-
-    def connect(p: int, c: int) -> None:
-        old, new = group[c], group[p]
-        group[:] = [new if g == old else g for g in group]
-
-    for p, c, _ in edges:
-        connect(p, c)
-    for c in range(len(stages)):
-        for p in range(c):
-            if group[p] != group[c] and stages[p].read & stages[c].read:
-                edges.append((p, c, stages[p].match(stages[c])))
-                connect(p, c)
-    return edges
-
-
-# ------------------------------------------------------------------------------------------------ matching
-def pairs(producer: StageFacts, consumer: StageFacts) -> set[Match]:
-    """Axes that index one dimension of a buffer between the stages in every read of it, and no other dimension: in a
-    local buffer a shared axis counts from the start of its block.
-
-    Two reductions match along their reduction axes, too, where only the epilogue of the second reads the first.
-    """
-    found: set[Match] | None = None
-    for write in producer.stage.writes:
-        for access in consumer.stage.reads:
-            if access.buffer == write.buffer:
-                here = _same_places(write, access, producer, consumer)
-                if write.buffer not in consumer.read_in_body:
-                    here |= _reduced_alike(producer, consumer)
-                found = here if found is None else found & here
-    return _read_alike(producer, consumer) if found is None else found
-
-
-def _same_places(write: Access, read: Access, producer: StageFacts, consumer: StageFacts) -> set[Match]:
-    seen = in_view(read, write.shape, consumer.sizes)
-    if seen is None:
-        return set()
-    gathered = {d for d, _ in (*seen.gather, *write.gather)}
-    found = set()
-    for d, (w, r) in enumerate(zip(write.index, seen.index)):
-        one, two = w.as_axis(), r.as_axis()
-        if d not in gathered and one and two and producer.sizes[one] == consumer.sizes[two] \
-                and _occurs(write, one) == _occurs(seen, two) == 1:
-            found.add((one, two))
-    return found
-
-
-def _read_alike(one: StageFacts, two: StageFacts) -> set[Match]:
-    """Axes along which two stages read the largest buffer that both read."""
-    common = max(((a, b) for a in one.stage.reads for b in two.stage.reads if a.buffer == b.buffer),
-                 key=lambda ab: ab[0].size, default=None)
-    return _same_places(*common, one, two) if common is not None else set()
-
-
-def _reduced_alike(one: StageFacts, two: StageFacts) -> set[Match]:
-    """Reduction axes of one size, each with at most one of the other's: first those along which a buffer is read
-    alike."""
-    found: set[Match] = set()
-    alike = _read_alike(one, two)
-    for only in (alike, None):
-        for a in one.stage.reductions:
-            for b in two.stage.reductions:
-                taken = any(a == x or b == y for x, y in found)
-                if not taken and one.sizes[a] == two.sizes[b] and (only is None or (a, b) in only):
-                    found.add((a, b))
-    return found
-
-
-def _occurs(access: Access, axis: str) -> int:
-    return sum(axis in form.axes for form in access.index)
-
-
-def in_view(access: Access, shape: tuple[int, ...], sizes: Mapping[str, int]) -> Access | None:
-    """The access through another view of its buffer; None where that has no affine index."""
-    if access.shape == shape:
-        return access
-    if access.gather:
-        return None
-    try:
-        return replace(access, shape=shape, index=through_reshape(access.index, access.shape, shape, sizes))
-    except NotAffine:
-        return None
-
-
-def _spread(start: int, axis: str, count: int, edges: Sequence[tuple[int, int, set[Match]]]) -> tuple[str, ...] | None:
-    """The axis of every stage that goes with `axis` of stage `start`; None where some stage has none or two."""
-    names: dict[int, str] = {start: axis}
-    changed = True
-    while changed:
-        changed = False
-        for p, c, matches in edges:
-            if (p in names) == (c in names):
-                if p in names and (names[p], names[c]) not in matches:
-                    return None
+    def __init__(self, stages: Sequence[Stage], free: Mapping[str, TensorType], fixed: set[str]):
+        self.free, self.orders = free, dict[str, Order]()
+        forms: dict[tuple, dict[tuple[Order | None, ...], float]] = {}
+        reads = Counter((a.buffer, a.shape, a.index) for s in stages for a in s.reads if a.buffer not in free)
+        self.stages: list[_Stage] = []
+        self.touched: dict[str, list[_Stage]] = {}
+        for stage in stages:
+            found = tuple((i, a.buffer) for i, a in enumerate(stage.accesses) if a.buffer in free)
+            if not found:
                 continue
-            options = [two for one, two in matches if one == names[p]] if p in names else \
-                [one for one, two in matches if two == names[c]]
-            if len(options) != 1:
-                return None
-            names[c if p in names else p] = options[0]
-            changed = True
-    return tuple(names[i] for i in range(count)) if len(names) == count else None
+            cost = StageCost(stage, tuple(a.buffer in fixed for a in stage.reads),
+                             tuple(reads.get((a.buffer, a.shape, a.index), 1) for a in stage.reads))
+            held = _Stage(cost, found, forms.setdefault((cost.form, *(i for i, _ in found)), {}))
+            self.stages.append(held)
+            for _, buffer in found:
+                self.touched.setdefault(buffer, []).append(held)
 
+    def run(self) -> None:
+        moves = [*self._together(), *({b: innermost(len(t.shape), d)} for b, t in self.free.items()
+                                      for d, n in enumerate(t.shape) if n > 1)]
+        for _ in range(SWEEPS):
+            if not any([self._gains(move) for move in moves]):
+                break
 
-def _reduced(names: Sequence[str], stages: Sequence[StageFacts]) -> set[int]:
-    """Numbers of the stages that reduce a class of axes."""
-    return {i for i, (name, s) in enumerate(zip(names, stages)) if name in s.reductions}
-
-
-def _walked(names: Sequence[str], stages: Sequence[StageFacts]) -> bool:
-    """Whether memory is walked along a class of axes."""
-    return sum(s.points * s.along(name) for name, s in zip(names, stages)) > 0
-
-
-def _ends_well(names: Sequence[str], classes: Sequence[Sequence[str]], stages: Sequence[StageFacts]) -> bool:
-    """Whether an axis that some stages reduce can be shared: they leave one number, for epilogues of stages like them.
-
-    With other parallel axes a stage would have to keep all its partial results from iteration to iteration.
-    """
-    ends = _reduced(names, stages)
-    if len(ends) == len(stages) and (_linked(stages) or not classes or not _walked(classes[-1], stages)
-                                     or len(_reduced(classes[-1], stages)) > 0):
-        return False                # each has better loops of its own, unless they read the same columns
-    for i in ends:
-        if not stages[i].parallel <= {c[i] for c in classes}:
+    def _gains(self, move: Mapping[str, Order]) -> bool:
+        """Whether a move lowers the sum; it is made then."""
+        if all(self._order(b) == order for b, order in move.items()):
             return False
-        for later, s in enumerate(stages):
-            if stages[i].written & s.read and (later not in ends or stages[i].written & s.read_in_body):
-                return False
-    return bool(ends)
+        stages = list({id(s): s for b in move for s in self.touched[b]}.values())
+        before = sum(s.cycles(self.orders) for s in stages)
+        orders = {**self.orders, **move}
+        after = sum(s.cycles(orders) for s in stages)
+        if before - after < max(LEAST, SHARE * before):
+            return False
+        self.orders = orders
+        return True
 
+    def _order(self, buffer: str) -> Order:
+        return self.orders.get(buffer, tuple(range(len(self.free[buffer].shape))))
 
-def _blocks(classes: Sequence[Sequence[str]], sizes: Sequence[int], stages: Sequence[StageFacts],
-            most: int) -> list[int]:
-    """Iterations of each class that run together.
+    def _together(self) -> Iterator[dict[str, Order]]:
+        """Moves of all values that stages walk along one axis, to have that innermost."""
+        parent: dict[tuple[str, int], tuple[str, int]] = {}
 
-    More than one where the axis is the one that memory is walked along, so that lanes and cache lines are filled; and
-    where an iteration has few points.
-    """
-    walks = [s for s in stages if s.points * 2 > most]
-    blocks = []
-    for names, size in zip(classes, sizes):
-        reduced = _reduced(names, stages)
-        if len(reduced) == len(stages):
-            blocks.append(min(size, ROWS))
-        else:
-            wide = BLOCK if _linked(walks) else _share(size)
-            blocks.append(min(size, wide) if _walked(names, stages) and not reduced else 1)
-    if classes and most // prod(sizes) <= SHORT and set(blocks) == {1}:
-        blocks[-1] = min(sizes[-1], BLOCK)
-    return blocks
+        def root(x: tuple[str, int]) -> tuple[str, int]:
+            while parent.setdefault(x, x) != x:
+                x = parent[x]
+            return x
 
+        for held in self.stages:
+            first: dict[str, tuple[str, int]] = {}
+            accesses = held.cost.stage.accesses
+            for number, buffer in held.free:
+                for dim, form in enumerate(accesses[number].index):
+                    axis = form.as_axis()
+                    if axis is not None and self.free[buffer].shape[dim] > 1:
+                        parent[root((buffer, dim))] = root(first.setdefault(axis, (buffer, dim)))
+        classes: dict[tuple[str, int], dict[str, int]] = {}
+        for buffer, dim in list(parent):
+            classes.setdefault(root((buffer, dim)), {})[buffer] = dim
+        for found in classes.values():
+            if len(found) > 1:
+                yield {b: innermost(len(self.free[b].shape), d) for b, d in found.items()}
 
-def _share(size: int) -> int:
-    """Iterations of a block of at least WIDE, so many that a power of two of threads takes equal shares."""
-    parts = 1 << max(0, (size // WIDE).bit_length() - 1)
-    return -(-size // parts)
-
-
-def _linked(stages: Sequence[StageFacts]) -> bool:
-    """Whether one of the stages reads what another one writes."""
-    return any(p.written & c.read for p in stages for c in stages)
-
-
-# ------------------------------------------------------------------------------------------------ the kernel's form
-def local_shape(stage: Stage, number: int, buffer: str, layout: Layout) -> list[int]:
-    """Shape of a local that `stage` (by its number) writes: shared dimensions shrink to their block, or go."""
-    access = next(a for a in stage.writes if a.buffer == buffer)
-    shrunk = {names[number]: block for names, _, block in layout.shared}
-    shape = []
-    for form, size in zip(access.index, access.shape):
-        axis = form.as_axis()
-        block = shrunk.get(axis) if axis is not None else None
-        if block is None:
-            shape.append(size)
-        elif block > 1:
-            shape.append(block)
-    return _spread_rows(shape, access, layout)
-
-
-def _spread_rows(shape: list[int], access: Access, layout: Layout) -> list[int]:
-    """The shape of a local with one cache line more in every row where rows are so far apart that they crowd."""
-    row, line = shape[-1] * access.dtype.bytes if len(shape) > 1 else 0, LINE // access.dtype.bytes
-    return [*shape[:-1], shape[-1] + line] if layout.spread and row and row % CROWDED == 0 else shape
-
-
-def finish(stages: Sequence[Stage], layout: Layout, types: Mapping[str, TensorType]
-           ) -> tuple[list[Stage], tuple[tuple[Axis, int], ...], list[Local]]:
-    """The stages with canonical axis names, the shared axes with their blocks, the locals."""
-    views = {a.buffer: (i, a) for i, s in enumerate(stages) for a in s.writes}
-    done: list[Stage] = []
-    for number, stage in enumerate(stages):
-        def place(access: Access, stage: Stage = stage) -> Access:
-            return _in_local(access, stage, *views[access.buffer], layout) if access.buffer in layout.locals else access
-
-        done.append(_canonical(map_accesses(stage, place), [names[number] for names, _, _ in layout.shared]))
-    shared = tuple((Axis(f"i{k}", size), block) for k, (_, size, block) in enumerate(layout.shared))
-    local = [Local(b, TensorType(types[b].dtype, tuple(local_shape(stages[i], i, b, layout))))
-             for b, (i, _) in views.items() if b in layout.locals]
-    return done, shared, local
-
-
-def _in_local(access: Access, stage: Stage, writer: int, write: Access, layout: Layout) -> Access:
-    """The access to a local: dimensions of shared axes without a block go."""
-    if not layout.shared:
-        return access
-    seen = in_view(access, write.shape, stage.sizes)
-    assert seen is not None, "shared axes were found through the writer's view"
-    gone: dict[int, int] = {}           # dimension -> block
-    for d, form in enumerate(write.index):
-        for names, _, block in layout.shared:
-            if form.as_axis() == names[writer]:
-                gone[d] = block
-    kept = [d for d in range(len(seen.shape)) if gone.get(d, 2) > 1]
-    renumbered = {d: i for i, d in enumerate(kept)}
-    return replace(seen, shape=tuple(_spread_rows([gone.get(d, seen.shape[d]) for d in kept], access, layout)),
-                   index=tuple(seen.index[d] for d in kept), gather=tuple((renumbered[d], e) for d, e in seen.gather))
-
-
-def _canonical(stage: Stage, shared: Sequence[str]) -> Stage:
-    """Axes in the order shared, parallel, reduction; i0, i1... for the first two, r0, r1... for the last."""
-    if stage.accumulate:                # runs in the order of its axes
-        names = {a.name: f"i{n}" for n, a in enumerate(stage.axes)}
-        return rename(stage, names)
-    rest = [a for a in stage.axes if a.name not in shared]
-    own = {a.name: a for a in stage.axes}
-    ordered = [*(own[n] for n in shared if n), *(a for a in rest if a.kind == PARALLEL),
-               *(a for a in rest if a.kind == REDUCTION)]
-    names, parallel, reduced = {}, len(shared), 0
-    for axis in ordered:
-        if axis.name in shared:
-            names[axis.name] = f"i{shared.index(axis.name)}"
-        elif axis.kind == PARALLEL:
-            names[axis.name], parallel = f"i{parallel}", parallel + 1
-        else:
-            names[axis.name], reduced = f"r{reduced}", reduced + 1
-    return rename(replace(stage, axes=tuple(ordered)), names)
+    def chosen(self) -> dict[str, Storage]:
+        found = {}
+        for buffer, order in self.orders.items():
+            shape = self.free[buffer].shape
+            if order == tuple(range(len(shape))):
+                continue
+            others = {b: o for b, o in self.orders.items() if b != buffer}
+            gain = sum(s.cycles(others) - s.cycles(self.orders) for s in self.touched[buffer])
+            bytes_ = self.free[buffer].dtype.bytes
+            pad = VECTOR // bytes_ if shape[order[-1]] * bytes_ % CROWD == 0 else 0
+            found[buffer] = Storage(order, pad, f"estimated to save {gain:.3g} cycles")
+        return found

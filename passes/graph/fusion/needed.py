@@ -25,8 +25,8 @@ from jtc.dialects.dtypes import BOOL
 from jtc.dialects.expr import Expr, const, same_number, walk
 from jtc.dialects.kernel import Access, Guard, Stage
 from jtc.dialects.optable import REDUCTIONS, SCALAR_FUNCTIONS
-from jtc.passes.graph.fusion.layout import in_view
 from jtc.passes.graph.fusion.online import Part
+from jtc.passes.graph.fusion.sharing import in_view
 
 # (function, position of an argument, its value) -> the function's value, whatever finite number the other one is
 INF = float("inf")

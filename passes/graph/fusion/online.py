@@ -23,7 +23,7 @@ from jtc.dialects.dtypes import BOOL
 from jtc.dialects.expr import Expr, acc, cast, const, expr, read, reads_of, rewrite, walk
 from jtc.dialects.graph import TensorType
 from jtc.dialects.kernel import PARALLEL, Access, Result, Stage
-from jtc.passes.graph.fusion.layout import Refused, in_view
+from jtc.passes.graph.fusion.sharing import Refused, in_view
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from dataclasses import replace
 from jtc.dialects.affine import Affine
 from jtc.dialects.expr import Expr, acc, read, reads_of, rewrite
 from jtc.dialects.kernel import Access, Result, Stage
-from jtc.passes.graph.fusion.layout import MAX_OPS, in_view
 from jtc.passes.graph.fusion.plan import MAX_LEAVES
+from jtc.passes.graph.fusion.sharing import MAX_OPS, in_view
 from jtc.passes.graph.fusion.units import Unit, Units
 from jtc.passes.stages import map_expressions, substitute
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from jtc.dialects.kernel import Stage
-from jtc.passes.graph.fusion.layout import Layout
+from jtc.passes.graph.fusion.sharing import Sharing
 
 
 @dataclass(eq=False)
@@ -15,13 +15,13 @@ class Unit:
     fixed    whether they depend on weights only, and so run once
     apart    whether each is to be a kernel of its own: they write parts of one buffer, one by one
     refused  (buffer, why the stage that reads it could not join)
-    layout   how they share axes
+    sharing   how they share axes
     """
 
     stages: list[Stage]
     fixed: bool = False
     refused: list[tuple[str, str]] = field(default_factory=list)
-    layout: Layout = field(default_factory=Layout)
+    sharing: Sharing = field(default_factory=Sharing)
     apart: bool = False
 
     @property

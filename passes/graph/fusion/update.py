@@ -14,13 +14,13 @@ from __future__ import annotations
 from math import prod
 
 from jtc.dialects.kernel import Access
-from jtc.passes.graph.fusion.layout import MAX_LOCALS, Layout, Refused, StageFacts, shared_rows
+from jtc.passes.graph.fusion.sharing import MAX_LOCALS, Refused, Sharing, StageFacts, shared_rows
 
 ROWS = 56               # of a block (measured: 112 are as fast): whole register tiles of 14, 8 and 7 rows
 BLOCKS = 8              # at least, so that threads have equal shares
 
 
-def updated(maker: StageFacts, reader: StageFacts) -> Layout:
+def updated(maker: StageFacts, reader: StageFacts) -> Sharing:
     """How a product that replaces state, and one that has the new value as a factor, share axes.  Raises Refused."""
     if not any(read.buffer in maker.written for read in _factors(reader)):
         raise Refused("the new value is not a factor of its product")
@@ -36,7 +36,7 @@ def updated(maker: StageFacts, reader: StageFacts) -> Layout:
                   for f, name in zip((maker, reader), names) for read in _factors(f) if name not in read.axes)
     if block + passing > 2 * MAX_LOCALS:
         raise Refused(f"{passing >> 10} KB would pass by for every block of {ROWS} rows, which is {block >> 10} KB")
-    return Layout(((names, size, ROWS),))
+    return Sharing(((names, size, ROWS),))
 
 
 def _factors(facts: StageFacts) -> list[Access]:
