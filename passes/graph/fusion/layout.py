@@ -5,9 +5,10 @@ that are padded, so that they do not crowd a few cache sets.  An order is a perm
 stage that reads or writes the value has the same axes as before, and other strides.  So no copy is ever made for an
 order: where readers want different ones, their packs turn what they read, as they do for inputs.
 
-The orders are chosen together, by what they cost all stages (layout_cost.py): from the user's order, one value, or
-all values that stages walk along the same axis, as those that a network adds to each other are, are moved to have
-another dimension innermost, wherever that lowers the sum, until nothing does.
+The orders are chosen together, by what they cost all stages (layout_cost.py).  One value, or all values that stages
+walk along the same axis, as those that a network adds to each other are, are moved to have another dimension innermost,
+wherever that lowers the sum, until nothing does.  That is a local search: it starts from the user's order, and from all
+values with one dimension innermost, and the best end counts.  What gains nothing there goes back to the user's order.
 """
 from __future__ import annotations
 
@@ -43,9 +44,8 @@ def choose(units: Sequence[Unit], kept: Iterable[str], fixed: Iterable[str], typ
     stages = [s for u in units for s in u.stages]
     free = _movable(stages, set(kept) | set(fixed), types)
     if layout != "auto":
-        dim = int(layout)
-        return {b: Storage(innermost(len(t.shape), dim), VECTOR // t.dtype.bytes, "it is forced")
-                for b, t in free.items() if dim < len(t.shape)}
+        return {b: Storage(order, VECTOR // free[b].dtype.bytes, "it is forced")
+                for b, order in all_with(int(layout), free).items()}
     search = _Search(stages, free, set(fixed))
     search.run()
     return search.chosen()
@@ -65,6 +65,11 @@ def apply(units: Sequence[Unit], types: Mapping[str, TensorType], storage: Mappi
 def innermost(rank: int, dim: int) -> Order:
     """The dimensions in their order, but for one that is innermost."""
     return (*(d for d in range(rank) if d != dim), dim)
+
+
+def all_with(dim: int, values: Mapping[str, TensorType]) -> dict[str, Order]:
+    """All values that have a dimension, with that one innermost."""
+    return {b: innermost(len(t.shape), dim) for b, t in values.items() if dim < len(t.shape)}
 
 
 def _movable(stages: Sequence[Stage], kept: set[str], types: Mapping[str, TensorType]) -> dict[str, TensorType]:
@@ -141,9 +146,33 @@ class _Search:
     def run(self) -> None:
         moves = [*self._together(), *({b: innermost(len(t.shape), d)} for b, t in self.free.items()
                                       for d, n in enumerate(t.shape) if n > 1)]
+        ends = [(self._total(end), number, end) for number, start in enumerate(({}, *self._starts()))
+                for end in [self._descend(start, moves)]]
+        self.orders = min(ends)[2]
+        for buffer in list(self.orders):
+            self._go_back(buffer)
+
+    def _starts(self) -> Iterator[dict[str, Order]]:
+        """All values with one dimension innermost."""
+        for dim in range(max((len(t.shape) for t in self.free.values()), default=0)):
+            yield all_with(dim, self.free)
+
+    def _descend(self, start: Mapping[str, Order], moves: Sequence[Mapping[str, Order]]) -> dict[str, Order]:
+        self.orders = dict(start)
         for _ in range(SWEEPS):
             if not any([self._gains(move) for move in moves]):
                 break
+        return self.orders
+
+    def _total(self, orders: Mapping[str, Order]) -> float:
+        return sum(s.cycles(orders) for s in self.stages)
+
+    def _go_back(self, buffer: str) -> None:
+        """To the user's order, where another one gains next to nothing."""
+        others = {b: o for b, o in self.orders.items() if b != buffer}
+        now, then = (sum(s.cycles(orders) for s in self.touched[buffer]) for orders in (self.orders, others))
+        if then - now < max(LEAST, SHARE * then):
+            self.orders = others
 
     def _gains(self, move: Mapping[str, Order]) -> bool:
         """Whether a move lowers the sum; it is made then."""

@@ -24,6 +24,7 @@ from jtc.passes.kernel.packing import box_copied
 from jtc.passes.kernel.rules.common import GATHER_COST, SMALL_KERNEL, Candidate, Copy, View, round_up
 from jtc.passes.kernel.rules.contraction_cost import (
     COPY,
+    FOLLOWED,
     L1_SHARE,
     L3,
     PAGE,
@@ -33,6 +34,7 @@ from jtc.passes.kernel.rules.contraction_cost import (
     Tile,
     far_copy,
     reach,
+    row_of_results,
     tile_cycles,
 )
 
@@ -347,9 +349,7 @@ def _nests(view: View, tile: Tile, narrow: Operand, reductions: tuple[str, ...])
         shares = [int(view.target.l2 * 0.4) // per_row // step * step]
         if view.target.threads > 1:
             shares.append(free[axis] // (4 * view.target.threads) // step * step)
-        for share in dict.fromkeys(min(max(step, s), round_up(free[axis], step)) for s in shares):
-            parts = -(-free[axis] // share)
-            even = (axis, round_up(-(-free[axis] // parts), step))
+        for even in dict.fromkeys((axis, _even(free[axis], share, step)) for share in shares):
             if even[1] > step or len(rows) == 1 and even[1] == step:
                 inner = rows if even[1] > step else rows[1:]
                 yield [even, *blocked, panel, *inner], (blocked or [even])[-1], even
@@ -357,6 +357,18 @@ def _nests(view: View, tile: Tile, narrow: Operand, reductions: tuple[str, ...])
                 deep = prod(free[r] for r in view.reductions) // free[big] * block
                 columns = (tile.vector, round_up(min(free[tile.vector], max(width, L3 // (4 * deep))), width))
                 yield [columns, *blocked, even, panel, *rows], (blocked or [columns])[-1], even
+        # so few rows that the processor fetches their results ahead by itself
+        row_bytes = sum(row_of_results(view, tile.vector))
+        if row_bytes and not blocked:
+            few = (axis, _even(free[axis], int(FOLLOWED * 4 * PAGE / row_bytes) // step * step, step))
+            if few[1] < free[axis]:
+                yield [few, panel, *rows], few, few
+
+
+def _even(size: int, share: int, step: int) -> int:
+    """The largest of parts of equal size that take no more than `share`, but at least one step."""
+    parts = -(-size // min(max(step, share), round_up(size, step)))
+    return round_up(-(-size // parts), step)
 
 
 def _reduction_blocks(view: View, width: int, reductions: tuple[str, ...], apart: bool) -> list[tuple[str, int]]:

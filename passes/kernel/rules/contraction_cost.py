@@ -14,7 +14,7 @@ from math import gcd, log2, prod
 
 from jtc.dialects.affine import Affine
 from jtc.dialects.expr import reads_of
-from jtc.dialects.kernel import PAIR
+from jtc.dialects.kernel import PAIR, Access
 from jtc.passes.kernel.rules.common import View
 
 LATENCY = 4.0                  # cycles of one fused multiply-add: a step of the reduction takes at least these
@@ -39,6 +39,7 @@ STORE_MISSED = 270.0           # the same of a tensor that does not stay in the 
 STORE_TURNED = 1.72            # cycles per shuffle of a block of lanes x lanes that is turned, full or not
 FAR_ROW = 25.0                 # cycles per row of a tile in a page of its own, of each tensor larger than the L2 cache,
                                # unless it is still there from the tile before
+FOLLOWED = 32                  # pages in which the processor fetches ahead by itself at a time
 RELOAD, RELOAD_TURNED = 1.5, 9.0           # cycles per accumulator that a later block of the reduction takes up again
 EPILOGUE = 0.9                 # cycles per instruction of the epilogue and accumulator
 COPY, COPY_TURNED = 0.1, 1.4   # cycles per element of a copy
@@ -116,10 +117,7 @@ def _tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: float, b
     panel = depth * min(tile.vectors * lanes, view.free[tile.vector]) * 4 / view.target.l1
     line = 0.0 if panel <= L1_SHARE else CROWDED if panel <= L1_MOST else FROM_L2
 
-    after = {i for tail in view.stage.tails for i in reads_of(tail)}
-    stored = (view.stage.write, *(r.write for r in view.stage.more))
-    touched = [(a.flat, a.size * a.dtype.bytes > view.target.l2)
-               for a in (*stored, *(view.stage.reads[i] for i in after))]
+    touched = [(a.flat, a.size * a.dtype.bytes > view.target.l2) for a in at_the_end(view)]
     far = [STORE_MISSED if missed else STORE_FAR for form, missed in touched
            if abs(form[tile.vector]) * 4 >= (PAGE // 16 if missed and len(touched) > 1 else 4 * PAGE)]
     scattered = sum(far) if far else STORE_SCATTERED
@@ -150,6 +148,21 @@ def _tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: float, b
     total = along(view.free[tile.vector], tile.vectors * lanes, lambda n: along(
         inner_size, tile.inner, lambda i: along(outer_size, tile.outer, lambda o: one(-(-n // lanes), i, o))))
     return total * prod(n for a, n in view.free.items() if a in view.parallel and a != tile.vector and a not in axes)
+
+
+def at_the_end(view: View) -> list[Access]:
+    """What a tile touches when its reduction is finished: results, and what its epilogues read."""
+    after = {i for tail in view.stage.tails for i in reads_of(tail)}
+    stored = (view.stage.write, *(r.write for r in view.stage.more))
+    return [*stored, *(view.stage.reads[i] for i in after)]
+
+
+def row_of_results(view: View, along: str) -> list[int]:
+    """Bytes from row to row of each tensor that tiles touch at their ends in rows along an axis, where it does not stay
+    in the second-level cache."""
+    large = [a for a in at_the_end(view) if a.size * a.dtype.bytes > view.target.l2 and a.flat[along] == 1]
+    return [a.dtype.bytes * min((abs(a.flat[b]) for b in view.parallel if b != along and a.flat[b]), default=0)
+            for a in large]
 
 
 def _far_rows(form: Affine, points: dict[str, int], inner: tuple[str, ...]) -> int:
