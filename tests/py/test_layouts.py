@@ -161,6 +161,24 @@ def test_images_between_convolutions_have_channels_innermost():
         assert (held.order, held.pad, made.buffers[name].shape) == ((0, 2, 3, 1), 0, (1, 28, 28, 64))
 
 
+def test_the_search_starts_from_several_orders():
+    """From the user's order it first moves all images to have the eight of a batch innermost, as that fills the lanes of
+    small images; from there no single step leads to channels innermost, which costs less."""
+    def convolved(x, outputs, size, **options):
+        return F.conv2d(x, jtc.array(normal(outputs, x.shape[1], size, size)), padding=size // 2, **options)
+
+    def network(x):
+        x = F.max_pool2d(x, 3, 2, 1)
+        for channels, stride in ((64, 1), (64, 1), (128, 2), (128, 1)):
+            y = jtc.relu(convolved(jtc.relu(convolved(x, channels, 1)), channels, 3, stride=stride))
+            same = stride == 1 and x.shape[1] == 4 * channels
+            x = jtc.relu((x if same else convolved(x, 4 * channels, 1, stride=stride)) + convolved(y, 4 * channels, 1))
+        return jtc.mean(x, axis=(2, 3))
+
+    _, made = program(network, (normal(8, 64, 28, 28),), "auto")
+    assert len(made.storage) > 10 and {held.order for held in made.storage.values()} == {(0, 2, 3, 1)}
+
+
 def test_crowded_rows_are_padded():
     made = block(256, 7, "auto")
     assert [made.buffers[name].shape for name in made.storage] == [(1, 7, 7, 272)] * 5
