@@ -22,9 +22,10 @@ from jtc.passes.stages import map_accesses, rename
 MIN_ITERATIONS = 16         # shared iterations that keep a machine's threads busy
 SMALL = 1 << 15             # points that one core computes in about the time it takes to wake another
 MAX_OPS = 128               # of one kernel's stages together, so that compile time stays in bounds
-MAX_LOCALS = 512 << 10      # bytes: half of a second-level cache of 1 MB
+NEAR = 1 << 20              # bytes of a second-level cache
+MAX_LOCALS = NEAR // 2
 BLOCK = 64                  # iterations of a block where lanes run along a shared axis: four vectors of f32
-WIDE = 256                  # at least, where no stage reads again what another has read: long runs of memory
+WIDE = 256                  # at least, where no stage waits for all rows of another one: long runs of memory
 ROWS = 16                   # rows that stages reduce in turn while they are in the cache: as many as are prefetched
 LINE, CROWDED = 64, 512     # bytes: of a cache line; rows a multiple of this apart share a few sets of the first level
 SHORT = 8                   # points of an iteration that leave most lanes empty (measured: rows of 10 are best alone)
@@ -97,6 +98,10 @@ def share_axes(stages: Sequence[StageFacts], outside: set[str], types: Mapping[s
                 for i, s in enumerate(stages) for b in s.written if b in sharing.locals)
     if total > MAX_LOCALS:
         raise Refused(f"what lies between them takes {total >> 10} KB per iteration")
+    passing = most // iterations * prod(blocks) * max(a.dtype.bytes for a in stages[widest].stage.accesses)
+    if passing > NEAR and any(block > 1 for block in blocks):
+        raise Refused(f"each would walk through {passing >> 10} KB in pieces of rows, too much for the next to find "
+                      "in the cache")
     return sharing
 
 
@@ -270,13 +275,14 @@ def _blocks(classes: Sequence[Sequence[str]], sizes: Sequence[int], stages: Sequ
     where an iteration has few points.
     """
     walks = [s for s in stages if s.points * 2 > most]
+    again = _linked(walks) and not any(_reduced(names, stages) for names in classes)
     blocks = []
     for names, size in zip(classes, sizes):
         reduced = _reduced(names, stages)
         if len(reduced) == len(stages):
             blocks.append(min(size, ROWS))
         else:
-            wide = BLOCK if _linked(walks) else _share(size)
+            wide = BLOCK if again else _share(size)
             blocks.append(min(size, wide) if _walked(names, stages) and not reduced else 1)
     if classes and most // prod(sizes) <= SHORT and set(blocks) == {1}:
         blocks[-1] = min(sizes[-1], BLOCK)
