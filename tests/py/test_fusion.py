@@ -119,6 +119,22 @@ def batch_norm_backward(x, g, d):
     return dx, jtc.reshape(scale, (-1,)), jtc.reshape(shift, (-1,))
 
 
+def batch_norm_of_channels_last(x, g, b):
+    d = x - jtc.mean(x, axis=(0, 1, 2))
+    return jtc.relu(d / jtc.sqrt(jtc.mean(d * d, axis=(0, 1, 2)) + 1e-5) * g + b)
+
+
+def gradients_of_channels_last(x, g, b, d):
+    return jtc.grad(lambda x, g, b: jtc.sum(batch_norm_of_channels_last(x, g, b) * d), argnums=(0, 1, 2))(x, g, b)
+
+
+def turned_sums(x):
+    """The channels of what is read are outermost, of what is written innermost."""
+    m = jtc.mean(x, axis=(1, 2))
+    d = x - jtc.reshape(m, (-1, 1, 1))
+    return jtc.transpose(d, (1, 2, 0)), jtc.sum(d * d, axis=(1, 2))
+
+
 def repeated_product(x, w):
     """A sum of products along an axis that neither factor has."""
     shape = (3, 8, 12, 16)
@@ -164,6 +180,10 @@ CASES: dict[str, tuple[Callable, tuple[np.ndarray, ...], int]] = {
     "cross_entropy of pixels": (F.cross_entropy, (normal(4, 20, 7, 7), integers(20, 4, 7, 7)), 1),
     "softmax backward": (softmax_backward, (normal(64, 30), normal(65, 30)[1:]), 1),
     "layer_norm backward": (layer_norm_backward, (normal(64, 600), normal(600), normal(65, 600)[1:]), 2),
+    "batch_norm of channels last": (batch_norm_of_channels_last, (normal(3, 6, 7, 40), normal(40), normal(40)), 1),
+    "batch_norm of channels last, backward": (
+        gradients_of_channels_last, (normal(3, 6, 7, 40), normal(40), normal(40), normal(4, 6, 7, 40)[1:]), 1),
+    "turned sums": (turned_sums, (normal(70, 9, 11),), 1),
     "batch_norm backward": (batch_norm_backward, (normal(4, 16, 6, 7), normal(16), normal(5, 16, 6, 7)[1:]), 1),
     "sums of columns": (lambda x, y: (jtc.sum(x * y, axis=0), jtc.sum(y, axis=0)),
                         (normal(600, 60), normal(601, 60)[1:]), 1),
@@ -216,6 +236,11 @@ SIZES = (
     ("layer_norm", ((2, 40), (40,), (40,)), 1), ("layer_norm", ((65536, 40), (40,), (40,)), 1),
     ("batch_norm in training", ((2, 3, 2, 2), (3,), (3,)), 1),
     ("batch_norm in training", ((128, 64, 56, 56), (64,), (64,)), 1),
+    # Blocks of 64 channels of 25088 rows leave the cache: each pass over them is a kernel, or with what goes row by row.
+    ("batch_norm of channels last", ((8, 56, 56, 256), (256,), (256,)), 3),
+    ("batch_norm of channels last", ((8, 14, 14, 256), (256,), (256,)), 1),
+    ("batch_norm of channels last, backward", ((8, 56, 56, 256), (256,), (256,), (8, 56, 56, 256)), 7),
+    ("softmax of columns", ((16384, 1024),), 3),
     ("cross_entropy of classes", ((2, 3), (2,)), 1), ("cross_entropy of classes", ((65536, 10), (65536,)), 1),
     ("cross_entropy of classes", ((4096, 50000), (4096,)), 1),
     ("attention", ((2, 16, 8),) * 3, 1), ("attention", ((16, 2048, 128),) * 3, 1),
@@ -234,8 +259,14 @@ def test_kernels_at_any_size(name: str, shapes: tuple[tuple[int, ...], ...], ker
     assert len(fused(trace(function, like, name="f").graph, ALL).kernels) == kernels
 
 
+def test_what_lies_across_is_shared_in_whole_vectors() -> None:
+    """With single channels every element of the result would take a cache line."""
+    kernel, = fused(trace(turned_sums, [np.zeros((128, 64, 64), np.float32)], name="f").graph, ALL).kernels
+    assert [(axis.size, block) for axis, block in kernel.shared] == [(128, 16)]
+
+
 @pytest.mark.parametrize("name", ("cross_entropy of classes", "cross_entropy of pixels", "layer_norm backward",
-                                  "sums of columns", "matmul repeated"))
+                                  "sums of columns", "matmul repeated", "turned sums"))
 def test_compiled(name: str) -> None:
     """Through code generation: axes that are reduced at the end, columns summed side by side, an axis of no factor."""
     function, inputs, _ = CASES[name]

@@ -162,8 +162,8 @@ def test_images_between_convolutions_have_channels_innermost():
 
 
 def test_the_search_starts_from_several_orders():
-    """From the user's order it first moves all images to have the eight of a batch innermost, as that fills the lanes of
-    small images; from there no single step leads to channels innermost, which costs less."""
+    """From the user's order it first moves all images to have the eight of a batch innermost, as that fills the lanes
+    of small images; from there no single step leads to channels innermost, which costs less."""
     def convolved(x, outputs, size, **options):
         return F.conv2d(x, jtc.array(normal(outputs, x.shape[1], size, size)), padding=size // 2, **options)
 

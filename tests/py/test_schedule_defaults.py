@@ -173,8 +173,8 @@ def test_large_results_are_written_along_their_rows():
 
 
 def test_rows_of_large_results_are_finished_within_a_few_pages():
-    """Of blocks of 25088 x 256 results, which leave the caches, no more rows than the processor fetches ahead by itself:
-    8.1 ms where blocks as large as the second-level cache took 13.3."""
+    """Of 25088 x 256 results, which leave the caches, a block has no more rows than the processor fetches ahead by
+    itself: 8.1 ms where blocks as large as the second-level cache took 13.3."""
     loops = default(matmul(25088, 256, 64, constants=("b",))).schedule.loops
     (axis, rows), (vector, width), _ = loops
     assert (axis, vector) == ("m", "n") and width < 256 and rows * 256 * 4 <= 32 * 4096

@@ -25,6 +25,7 @@ MAX_OPS = 128               # of one kernel's stages together, so that compile t
 NEAR = 1 << 20              # bytes of a second-level cache
 MAX_LOCALS = NEAR // 2
 BLOCK = 64                  # iterations of a block where lanes run along a shared axis: four vectors of f32
+LANES = 16                  # where they run along another axis: one vector, so that what lies across is turned
 WIDE = 256                  # at least, where no stage waits for all rows of another one: long runs of memory
 ROWS = 16                   # rows that stages reduce in turn while they are in the cache: as many as are prefetched
 LINE, CROWDED = 64, 512     # bytes: of a cache line; rows a multiple of this apart share a few sets of the first level
@@ -249,6 +250,11 @@ def _walked(names: Sequence[str], stages: Sequence[StageFacts]) -> bool:
     return sum(s.points * s.along(name) for name, s in zip(names, stages)) > 0
 
 
+def _in_lines(names: Sequence[str], stages: Sequence[StageFacts]) -> bool:
+    """Whether elements of a large buffer lie side by side along a class of axes."""
+    return any(terms.get(name) == 1 for name, s in zip(names, stages) for terms in s.walked)
+
+
 def _ends_well(names: Sequence[str], classes: Sequence[Sequence[str]], stages: Sequence[StageFacts]) -> bool:
     """Whether an axis that some stages reduce can be shared: they leave one number, for epilogues of stages like them.
 
@@ -271,8 +277,9 @@ def _blocks(classes: Sequence[Sequence[str]], sizes: Sequence[int], stages: Sequ
             most: int) -> list[int]:
     """Iterations of each class that run together.
 
-    More than one where the axis is the one that memory is walked along, so that lanes and cache lines are filled; and
-    where an iteration has few points.
+    More than one where the axis is the one that memory is walked along, so that lanes and cache lines are filled; where
+    some of it is, so that it is turned in registers instead of taking a cache line for each element; and where an
+    iteration has few points.
     """
     walks = [s for s in stages if s.points * 2 > most]
     again = _linked(walks) and not any(_reduced(names, stages) for names in classes)
@@ -282,8 +289,12 @@ def _blocks(classes: Sequence[Sequence[str]], sizes: Sequence[int], stages: Sequ
         if len(reduced) == len(stages):
             blocks.append(min(size, ROWS))
         else:
-            wide = BLOCK if again else _share(size)
-            blocks.append(min(size, wide) if _walked(names, stages) and not reduced else 1)
+            wide = 1
+            if not reduced and _walked(names, stages):
+                wide = BLOCK if again else _share(size)
+            elif not reduced and _in_lines(names, stages):
+                wide = LANES
+            blocks.append(min(size, wide))
     if classes and most // prod(sizes) <= SHORT and set(blocks) == {1}:
         blocks[-1] = min(sizes[-1], BLOCK)
     return blocks
