@@ -189,6 +189,16 @@ def test_a_turned_scalar_operand_is_read_in_place_a_few_rows_at_a_time():
     assert ("k", 64) in schedule.loops and all(pack.read != 0 for pack in schedule.packs)
 
 
+def test_a_turned_scalar_operand_is_cut_into_panels_of_whole_half_vectors():
+    """The gradient of a weight: both operands lie step by step, so that neither is turned."""
+    reads = (access("a", (1568, 1024), A("k"), A("m")), access("b", (1568, 256), A("k"), A("n")))
+    stage = Stage("s", axes("m:1024 n:256 k:1568r"), reads, PRODUCT, access("c", (1024, 256), A("m"), A("n")), "add")
+    schedule = default(program(stage)).schedule
+    narrow = next(pack for pack in schedule.packs if pack.order[-1] != schedule.vector + "%")
+    axis = narrow.order[-1].removesuffix("%")
+    assert narrow.order == (axis + "//", "k", axis + "%") and schedule.loops[-1][1] % 8 == 0
+
+
 def test_panels_are_cut_out_of_several_rows_side_by_side():
     assert default(panels(3072, 48, 16)).schedule.loops == (("r", 8), ("t", 1), ("r", 1), ("p", 48))
     assert default(panels(3072, 1024, 16)).schedule.loops[0] == ("t", 1), "long rows are streams of their own"

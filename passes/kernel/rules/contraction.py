@@ -293,6 +293,9 @@ def _scalar_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
         outer = [a for a in view.stage.parallel if a in strides.axes]
         order = (*outer, *(r for r in reductions if r in strides.axes))
         yield Operand(number, pack=order, pad=view.lanes, packed=True)
+        if len(tile.axes) == 1 and strides[tile.axes[0]] == 1 and tile.inner % (view.lanes // 2) == 0:
+            # pieces that are whole halves of vectors, cut out where rows would have to be turned
+            yield Operand(number, pack=_panel_order(view, number, tile.axes, reductions), packed=True)
         sharers = view.sharers[number]
         if (view.target.threads > 1 or sharers > 1) and _can_hoist(view, number):
             turned = KERNEL_ROWS if 1 in strides.terms.values() else KERNEL_APART

@@ -238,6 +238,8 @@ class Nest:
             elements = prod(inside[a] for a in self.view.read_axes[operand.number] if a in inside)
             last = operand.pack[-1].rstrip("/%")
             run = self.tile.vectors * self.view.lanes if operand is self.wide else inside.get(last, 1)
+            if operand is self.narrow and operand.pack[-1].endswith("%"):
+                run = self.tile.inner
             straight = operand.copy or self.view.strides[operand.number][last] == 1
             each = COPY + COPY_RUN / run if straight else self._turned(operand, inside)
             each += far_copy(self.view, elements)
