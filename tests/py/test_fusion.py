@@ -236,7 +236,7 @@ SIZES = (
     ("layer_norm", ((2, 40), (40,), (40,)), 1), ("layer_norm", ((65536, 40), (40,), (40,)), 1),
     ("batch_norm in training", ((2, 3, 2, 2), (3,), (3,)), 1),
     ("batch_norm in training", ((128, 64, 56, 56), (64,), (64,)), 1),
-    # Blocks of 64 channels of 25088 rows leave the cache: each pass over them is a kernel, or with what goes row by row.
+    # Blocks of 64 channels of 25088 rows leave the cache: what does not go row by row is a kernel of its own.
     ("batch_norm of channels last", ((8, 56, 56, 256), (256,), (256,)), 3),
     ("batch_norm of channels last", ((8, 14, 14, 256), (256,), (256,)), 1),
     ("batch_norm of channels last, backward", ((8, 56, 56, 256), (256,), (256,), (8, 56, 56, 256)), 7),
