@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from frontend_checks import normal, same
+from test_in_place import training
 from test_interrupt import all_gone, children
 
 import jtc
-from jtc import nn, optim
 from jtc.compiler import background, driver
 from jtc.dialects.errors import InternalError
 from jtc.frontend import execute, jit
@@ -95,23 +95,10 @@ def test_small_programs_are_compiled_once(monkeypatch, held):
     assert f.tiers == ["final"] and not held and f.wait(0)
 
 
-def step_of(tiered):
-    jtc.random.seed(0)
-    net = nn.Sequential(nn.Linear(24, 32), nn.ReLU(), nn.Linear(32, 10))
-    opt = optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
-
-    @jtc.jit(tiered=tiered)
-    def step(x, t):
-        loss = nn.functional.cross_entropy(net(x), t)
-        opt.step(loss)
-        return loss
-    return step, net
-
-
 def test_a_training_step_keeps_its_state(held):
     """New weights are written over the old ones by both programs, and calls go from one to the other."""
-    x, t = normal(50, 24), np.arange(50) % 10
-    (step, net), (other, expected) = step_of(True), step_of(False)
+    x, t = normal(50, 24), normal(50, 8, seed=1)
+    (net, step), (expected, other) = training(tiered=True), training(tiered=False)
     for number in range(9):
         if number in (3, 4):                        # again: nothing is left to replace
             held[0]()
