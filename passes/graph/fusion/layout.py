@@ -8,8 +8,8 @@ order: where readers want different ones, their packs turn what they read, as th
 The orders are chosen together, by what they cost all stages (layout_cost.py).  One value, or all values that stages
 walk along the same axis, as those that a network adds to each other are, are moved to have another dimension innermost,
 wherever that lowers the sum, until nothing does.  That is a local search: it starts from the user's order, and from all
-values with one dimension innermost, and the best end counts, the user's where the others gain next to nothing.  So do
-single values.
+values with one dimension innermost where that costs less, and the best end counts, the user's where the others gain
+next to nothing.  So do single values.
 """
 from __future__ import annotations
 
@@ -149,6 +149,8 @@ class _Search:
                                       for d, n in enumerate(t.shape) if n > 1)]
         best = self._descend({}, moves)
         for start in self._starts():
+            if self._total(start) >= self._total({}):
+                continue                # a long way down, and seldom further
             end = self._descend(start, moves)
             if self._total(end) < (1 - SHARE) * self._total(best):
                 best = end
