@@ -20,6 +20,7 @@ from jtc.passes.index_maps import (
 
 REDUCTION_OPS = frozenset({"reduce", "reindex_reduce"})
 SCANS = frozenset({"scan", "recurrence"})       # as open as reductions: their stages write what they pass
+NEAR = 1 << 20          # bytes that stay in a second-level cache; graph passes do not know the processor
 
 
 def op_cost(node: Node) -> float:

@@ -118,10 +118,13 @@ class _Stage:
 
 def padded(access: Access, order: Order) -> list[int]:
     """The stored shape of a value, with rows that do not crowd."""
-    shape = [access.shape[d] for d in order]
-    if shape[-1] * access.dtype.bytes % CROWD == 0:
-        shape[-1] += VECTOR // access.dtype.bytes
-    return shape
+    *outer, row = (access.shape[d] for d in order)
+    return [*outer, row + padding(row, access.dtype.bytes)]
+
+
+def padding(row: int, size: int) -> int:
+    """Elements of `size` bytes by which rows of so many are longer, so that they do not crowd."""
+    return VECTOR // size if row * size % CROWD == 0 else 0
 
 
 class _Search:
@@ -147,9 +150,9 @@ class _Search:
     def run(self) -> None:
         moves = [*self._together(), *({b: innermost(len(t.shape), d)} for b, t in self.free.items()
                                       for d, n in enumerate(t.shape) if n > 1)]
-        best = self._descend({}, moves)
+        best, plain = self._descend({}, moves), self._total({})
         for start in self._starts():
-            if self._total(start) >= self._total({}):
+            if self._total(start) >= plain:
                 continue                # a long way down, and seldom further
             end = self._descend(start, moves)
             if self._total(end) < (1 - SHARE) * self._total(best):
@@ -175,10 +178,15 @@ class _Search:
 
     def _go_back(self, buffer: str) -> None:
         """To the user's order, where another one gains next to nothing."""
+        now, then = self._with_and_without(buffer)
+        if then - now < max(LEAST, SHARE * then):
+            self.orders = {b: o for b, o in self.orders.items() if b != buffer}
+
+    def _with_and_without(self, buffer: str) -> tuple[float, float]:
+        """Cycles of all stages that touch a value, as it lies now and as the user has it."""
         others = {b: o for b, o in self.orders.items() if b != buffer}
         now, then = (sum(s.cycles(orders) for s in self.touched[buffer]) for orders in (self.orders, others))
-        if then - now < max(LEAST, SHARE * then):
-            self.orders = others
+        return now, then
 
     def _gains(self, move: Mapping[str, Order]) -> bool:
         """Whether a move lowers the sum; it is made then."""
@@ -226,9 +234,7 @@ class _Search:
             shape = self.free[buffer].shape
             if order == tuple(range(len(shape))):
                 continue
-            others = {b: o for b, o in self.orders.items() if b != buffer}
-            gain = sum(s.cycles(others) - s.cycles(self.orders) for s in self.touched[buffer])
-            bytes_ = self.free[buffer].dtype.bytes
-            pad = VECTOR // bytes_ if shape[order[-1]] * bytes_ % CROWD == 0 else 0
-            found[buffer] = Storage(order, pad, f"estimated to save {gain:.3g} cycles")
+            now, then = self._with_and_without(buffer)
+            pad = padding(shape[order[-1]], self.free[buffer].dtype.bytes)
+            found[buffer] = Storage(order, pad, f"estimated to save {then - now:.3g} cycles")
         return found

@@ -17,9 +17,9 @@ from math import prod
 from jtc.dialects.affine import Affine
 from jtc.dialects.expr import reads_of
 from jtc.dialects.kernel import Access, Stage
+from jtc.passes.graph.fusion.costs import NEAR
 
 VECTOR = 64                     # bytes of a vector register, and of a cache line
-NEAR = 1 << 20                  # bytes that stay in the second-level cache
 PANEL, ROWS = 48, 8             # elements along the lanes, and points across them, of a usual register tile
 FMA = 0.5                       # cycles of a multiply-add of vectors
 LOAD, STORE = 0.5, 1.0          # cycles of a vector that is contiguous

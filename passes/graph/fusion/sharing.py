@@ -16,13 +16,13 @@ from math import prod
 from jtc.dialects.expr import reads_of
 from jtc.dialects.graph import TensorType
 from jtc.dialects.kernel import PARALLEL, REDUCTION, Access, Axis, Guard, Local, Stage
+from jtc.passes.graph.fusion.costs import NEAR
 from jtc.passes.index_maps import NotAffine, through_reshape
 from jtc.passes.stages import map_accesses, rename
 
 MIN_ITERATIONS = 16         # shared iterations that keep a machine's threads busy
 SMALL = 1 << 15             # points that one core computes in about the time it takes to wake another
 MAX_OPS = 128               # of one kernel's stages together, so that compile time stays in bounds
-NEAR = 1 << 20              # bytes of a second-level cache
 MAX_LOCALS = NEAR // 2
 BLOCK = 64                  # iterations of a block where lanes run along a shared axis: four vectors of f32
 LANES = 16                  # where they run along another axis: one vector, so that what lies across is turned
