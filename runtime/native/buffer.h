@@ -15,7 +15,7 @@ struct Storage {
     size_t capacity = 0;          // of the pool's block; 0 where the memory is somebody else's
     std::shared_ptr<void> owner;  // keeps memory that is not the pool's alive
     bool borrowed = false;        // the user may change it at any time: readers may not be late
-    EventRef producer;            // set before the storage is shared
+    EventRef producer;            // set while nobody else has the storage
 
     Storage() = default;
     Storage(const Storage&) = delete;

@@ -1,6 +1,7 @@
 #include "captured.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace jtc {
 
@@ -63,30 +64,27 @@ void CapturedTensors::add(nb::handle entry) {
     } else if (kind != "object") {
         throw nb::value_error(("unknown kind of place: " + kind).c_str());
     }
-    std::vector<nb::object> trail;
+    std::vector<Stop> trail;
     Memory memory;
     for (nb::handle step : steps) {
         const bool there = look_up(result, trail, memory);
         result.path.emplace_back(nb::cast<std::string>(step[0]) == "attr", nb::object(step[1]),
-                                 there ? nb::handle(trail.back()) : nb::handle());
+                                 there ? nb::handle(trail.back().object) : nb::handle());
     }
     if (!places_.empty()) result.shared = common(places_.back(), result);
     places_.push_back(std::move(result));
 }
 
-bool CapturedTensors::find(std::vector<nb::object>& tensors) {
-    if (last_.holds && unchanged()) {
-        for (PyObject* tensor : last_.found) tensors.push_back(nb::borrow(tensor));
-        return true;
-    }
-    Memory memory{{}, {}, {}, versions};    // not the member: looking up may run Python code, and with it other threads
-    std::vector<nb::object> trail;          // root and what follows it, of the captured tensor before
+bool CapturedTensors::find(std::vector<nb::object>& held) {
+    if (last_.holds && unchanged()) return true;
+    Memory memory{{}, {}, {}, versions};  // not the member: looking up may run Python code, and with it other threads
+    std::vector<Stop> trail;              // root and what follows it, of the captured tensor before
     for (const Captured& captured : places_) {
         trail.resize(std::min(trail.size(), captured.shared));
         if (!look_up(captured, trail, memory)) return false;
-        memory.roots.push_back(trail.front().ptr());
-        memory.found.push_back(trail.back().ptr());
-        tensors.push_back(trail.back());
+        memory.roots.push_back(trail.front().object.ptr());
+        memory.found.push_back(trail.back().object.ptr());
+        held.push_back(trail.back().object);
     }
     last_ = std::move(memory);
     return true;
@@ -101,37 +99,42 @@ bool CapturedTensors::unchanged() const {
         }
     for (const Seen& seen : last_.seen) {
         if (reinterpret_cast<PyObject*>(Py_TYPE(seen.holder)) != seen.type) return false;
-        if (seen.item) {
-            if (seen.index >= PyList_GET_SIZE(seen.holder) || PyList_GET_ITEM(seen.holder, seen.index) != seen.item)
-                return false;
-            continue;
+        switch (seen.kind) {
+            case Seen::attributes:
+                if (*seen.place != seen.inside || version_of(seen.inside) != seen.version) return false;
+                break;
+            case Seen::dict:
+                if (version_of(seen.holder) != seen.version) return false;
+                break;
+            case Seen::list:
+                if (seen.index >= PyList_GET_SIZE(seen.holder) ||
+                    PyList_GET_ITEM(seen.holder, seen.index) != seen.inside)
+                    return false;
         }
-        if (seen.container != seen.holder) {
-            PyObject** place = _PyObject_GetDictPtr(seen.holder);
-            if (!place || *place != seen.container) return false;
-        }
-        if (version_of(seen.container) != seen.version) return false;
     }
     return true;
 }
 
 // Goes on from the end of the trail to the end of the path; false where the way no longer exists.
-bool CapturedTensors::look_up(const Captured& captured, std::vector<nb::object>& trail, Memory& memory) {
-    if (trail.empty()) trail.push_back(nb::borrow(captured.start()));
-    while (trail.size() <= captured.path.size() && trail.back().is_valid())
-        trail.push_back(take(captured.path[trail.size() - 1], trail.back(), memory));
-    if (trail.back().is_valid()) return true;
+bool CapturedTensors::look_up(const Captured& captured, std::vector<Stop>& trail, Memory& memory) {
+    if (trail.empty()) trail.push_back({nb::borrow(captured.start())});
+    while (trail.size() <= captured.path.size() && trail.back().object.is_valid())
+        trail.push_back({take(captured.path[trail.size() - 1], trail.back(), memory)});
+    if (trail.back().object.is_valid()) return true;
     PyErr_Clear();
     return false;
 }
 
 // What a step leads to; invalid, with an error set or not, where it is not there.
-nb::object CapturedTensors::take(const Step& step, const nb::object& holder, Memory& memory) {
-    PyObject *from = holder.ptr(), *type = reinterpret_cast<PyObject*>(Py_TYPE(from));
+nb::object CapturedTensors::take(const Step& step, Stop& stop, Memory& memory) {
+    PyObject *from = stop.object.ptr(), *type = reinterpret_cast<PyObject*>(Py_TYPE(from));
     if (step.type.is_valid() && step.type.ptr() == type) {  // past the search through the classes
         nb::object dict = nb::steal(PyObject_GenericGetDict(from, nullptr));
         if (dict.is_valid()) {
-            memory.seen.push_back({from, type, dict.ptr(), version_of(dict.ptr()), 0, nullptr});
+            if (PyObject** place = _PyObject_GetDictPtr(from); !place || *place != dict.ptr())
+                memory.holds = false;
+            else if (!std::exchange(stop.seen, true))
+                memory.seen.push_back({Seen::attributes, from, type, place, *place, version_of(*place), 0});
             return nb::borrow(PyDict_GetItemWithError(dict.ptr(), step.key.ptr()));
         }
         PyErr_Clear();
@@ -139,10 +142,12 @@ nb::object CapturedTensors::take(const Step& step, const nb::object& holder, Mem
     nb::object value = nb::steal(step.attribute ? PyObject_GetAttr(from, step.key.ptr())
                                                 : PyObject_GetItem(from, step.key.ptr()));
     if (!step.attribute && PyDict_CheckExact(from)) {
-        memory.seen.push_back({from, type, from, version_of(from), 0, nullptr});
+        if (!std::exchange(stop.seen, true))
+            memory.seen.push_back({Seen::dict, from, type, nullptr, nullptr, version_of(from), 0});
     } else if (!step.attribute && PyList_CheckExact(from) && value.is_valid()) {
         const Py_ssize_t index = PyNumber_AsSsize_t(step.key.ptr(), nullptr);
-        memory.seen.push_back({from, type, from, 0, index < 0 ? index + PyList_GET_SIZE(from) : index, value.ptr()});
+        memory.seen.push_back({Seen::list, from, type, nullptr, value.ptr(), 0,
+                               index < 0 ? index + PyList_GET_SIZE(from) : index});
     } else if (step.attribute || !PyTuple_CheckExact(from)) {
         memory.holds = false;  // a property, an object of the user's: it may give another value next time
     }

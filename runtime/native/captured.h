@@ -27,14 +27,16 @@ struct Captured {
 // The tensors that one signature captures.
 //
 // What was found is remembered with the objects and the versions of the dicts and lists on the way.  While all of them
-// are the same, so are the tensors, and nothing is looked up.
+// are the same, so are the tensors, and nothing is looked up.  A dict that several paths enter is looked at once.
 class CapturedTensors {
 public:
     // Adds a tensor, or a tuple (kind, holder, key, steps) as of `Place` in frontend/places.py.
     void add(nb::handle entry);
     size_t size() const { return places_.size(); }
-    // Appends what is there now, in order; false where one no longer exists.
-    bool find(std::vector<nb::object>& tensors);
+    // Looks for what is there now; false where one no longer exists.  What may have no other owner goes into `held`.
+    bool find(std::vector<nb::object>& held);
+    // What was found, in order; borrowed, for as long as no Python code runs.
+    const std::vector<PyObject*>& found() const { return last_.found; }
 
     template <typename Visit>
     int each_object(Visit visit) {
@@ -49,12 +51,20 @@ public:
     }
 
 private:
-    // A dict or list on the way, as it was: of an object, or itself the object.
+    // A dict or list on the way, as it was.
     struct Seen {
-        PyObject *holder, *type, *container;
-        uint64_t version;  // of a dict
-        Py_ssize_t index;  // in a list
-        PyObject* item;    // what was there
+        enum Kind { attributes, dict, list } kind;
+        PyObject *holder, *type;
+        PyObject** place;   // attributes: where the object has its dict
+        PyObject* inside;   // attributes: that dict; list: the item
+        uint64_t version;   // of the dict
+        Py_ssize_t index;   // of the item
+    };
+
+    // An object on the way, and whether its dict is among what was seen.
+    struct Stop {
+        nb::object object;
+        bool seen = false;
     };
 
     // What was found, borrowed: it is alive while the roots and what was seen from them on are the same.
@@ -68,8 +78,8 @@ private:
     Memory last_;
 
     bool unchanged() const;
-    static bool look_up(const Captured& captured, std::vector<nb::object>& trail, Memory& memory);
-    static nb::object take(const Step& step, const nb::object& holder, Memory& memory);
+    static bool look_up(const Captured& captured, std::vector<Stop>& trail, Memory& memory);
+    static nb::object take(const Step& step, Stop& stop, Memory& memory);
 };
 
 }  // namespace jtc

@@ -20,17 +20,27 @@ struct Signature {
     std::shared_ptr<Executable> executable;
     CapturedTensors captured;
     std::vector<std::pair<size_t, size_t>> writes;  // (number of a captured tensor, of the output it gets)
-    std::vector<bool> replaced;                     // captured tensors whose memory may be that of their next value
+    // For each update of the executable the captured tensor whose next value may lie in its memory, or -1.
+    std::vector<std::ptrdiff_t> replaced;
     nb::object held, current;                       // lists of one item each, or nothing
     size_t results;                                 // outputs that the caller sees
     nb::object wrap;
 
-    // Note whose memory the executable lets their next values take.
+    // Note of whom the executable lets the next value take the memory.
     void find_replaced();
 
     bool blocked() const {  // by its guard
         return held.is_valid() && PyList_GET_ITEM(held.ptr(), 0) != PyList_GET_ITEM(current.ptr(), 0);
     }
+};
+
+// What an argument is, if it is a tensor or an array; else all is null.
+struct Given {
+    const Buffer* buffer = nullptr;
+    nb::object attribute;  // what a tensor's `_buffer` is
+    Buffer array;          // an array's memory
+
+    const TensorType* type() const { return buffer ? buffer->type : nullptr; }
 };
 
 class Dispatcher {
@@ -53,17 +63,12 @@ public:
 
 private:
     bool bypassed() const;
-    bool matches(const Signature& signature, PyObject* args, const std::vector<Buffer>& buffers) const;
-    PyObject* run(Signature& signature, const std::vector<Buffer>& buffers);
+    std::vector<Given> take(PyObject* args) const;
+    bool matches(const Signature& signature, PyObject* args, const std::vector<Given>& given) const;
+    PyObject* run(Signature& signature, const std::vector<Given>& given);
 };
 
-PyTypeObject* buffer_type = nullptr;
 PyTypeObject* array_type = nullptr;
-
-// The Buffer that a tensor's `_buffer` is, or null.
-const Buffer* buffer_of(PyObject* attribute) {
-    return attribute && Py_TYPE(attribute) == buffer_type ? nb::inst_ptr<Buffer>(attribute) : nullptr;
-}
 
 // Whether only one tensor, and one more reference to its `_buffer`, hold the memory: no second tensor, no array or
 // capsule made of it, no program that is still to run.
@@ -99,11 +104,11 @@ bool same_value(PyObject* a, PyObject* b) {
 }
 
 void Signature::find_replaced() {
-    replaced.assign(captured.size(), false);
-    for (const auto& [target, output] : writes)
-        for (const auto& [place, input] : executable->updates)
-            if (place == output && input + captured.size() == executable->inputs.size() + target)
-                replaced[target] = true;
+    const size_t given = executable->inputs.size() - captured.size();
+    replaced.assign(executable->updates.size(), -1);
+    for (size_t k = 0; k < replaced.size(); k++)
+        for (const auto& [target, output] : writes)
+            if (executable->updates[k] == std::pair(output, given + target)) replaced[k] = std::ptrdiff_t(target);
 }
 
 void Dispatcher::add(nb::sequence arguments, std::shared_ptr<Executable> executable, nb::sequence captured,
@@ -130,7 +135,7 @@ void Dispatcher::add(nb::sequence arguments, std::shared_ptr<Executable> executa
             const size_t number = tensors++ - signature->captured.size();
             if (number >= executable->inputs.size()) break;
             signature->arguments.push_back(
-                {Argument::tensor, executable->buffers[size_t(executable->inputs[number])].type, {}});
+                {Argument::tensor, executable->input_types[number], {}});
         } else if (kind == "value" || kind == "identity") {
             signature->arguments.push_back(
                 {kind == "value" ? Argument::value : Argument::identity, nullptr, nb::object(entry[1])});
@@ -178,14 +183,30 @@ bool Dispatcher::bypassed() const {
     return false;
 }
 
-bool Dispatcher::matches(const Signature& signature, PyObject* args, const std::vector<Buffer>& buffers) const {
-    if (signature.arguments.size() != buffers.size() || signature.blocked()) return false;
-    for (size_t i = 0; i < buffers.size(); i++) {
+std::vector<Given> Dispatcher::take(PyObject* args) const {
+    std::vector<Given> taken(size_t(PyTuple_GET_SIZE(args)));
+    for (size_t i = 0; i < taken.size(); i++) {
+        PyObject* argument = PyTuple_GET_ITEM(args, Py_ssize_t(i));
+        Given& given = taken[i];
+        if (tensors.is_exactly(argument)) {
+            given.attribute = nb::borrow(tensors.attribute(argument));
+            given.buffer = tensors.buffer(given.attribute.ptr());
+        } else if (Py_TYPE(argument) == array_type) {
+            given.array = view_array(argument);
+            if (given.array.type) given.buffer = &given.array;
+        }
+    }
+    return taken;
+}
+
+bool Dispatcher::matches(const Signature& signature, PyObject* args, const std::vector<Given>& given) const {
+    if (signature.arguments.size() != given.size() || signature.blocked()) return false;
+    for (size_t i = 0; i < given.size(); i++) {
         const Argument& argument = signature.arguments[i];
-        PyObject* given = PyTuple_GET_ITEM(args, Py_ssize_t(i));
-        if (argument.how == Argument::tensor  ? argument.type != buffers[i].type
-            : argument.how == Argument::value ? !same_value(argument.object.ptr(), given)
-                                              : argument.object.ptr() != given)
+        PyObject* object = PyTuple_GET_ITEM(args, Py_ssize_t(i));
+        if (argument.how == Argument::tensor  ? argument.type != given[i].type()
+            : argument.how == Argument::value ? !same_value(argument.object.ptr(), object)
+                                              : argument.object.ptr() != object)
             return false;
     }
     return true;
@@ -194,24 +215,15 @@ bool Dispatcher::matches(const Signature& signature, PyObject* args, const std::
 PyObject* Dispatcher::call(PyObject* args, PyObject* kwargs) {
     const bool plain = (!kwargs || PyDict_GET_SIZE(kwargs) == 0) && !signatures.empty() && !bypassed();
     if (plain) {
-        const size_t count = size_t(PyTuple_GET_SIZE(args));
-        std::vector<Buffer> buffers(count);  // empty for arguments that are neither tensors nor arrays
-        for (size_t i = 0; i < count; i++) {
-            PyObject* given = PyTuple_GET_ITEM(args, Py_ssize_t(i));
-            if (tensors.is_exactly(given)) {
-                if (const Buffer* buffer = buffer_of(tensors.buffer(given))) buffers[i] = *buffer;
-            } else if (Py_TYPE(given) == array_type) {
-                buffers[i] = view_array(given);
-            }
-        }
+        const std::vector<Given> given = take(args);
         for (size_t k = 0; k < signatures.size(); k++) {
-            if (!matches(*signatures[k], args, buffers)) continue;
+            if (!matches(*signatures[k], args, given)) continue;
             std::shared_ptr<Signature> signature = signatures[k];
             if (k) {
                 signatures.erase(signatures.begin() + std::ptrdiff_t(k));
                 signatures.insert(signatures.begin(), signature);
             }
-            PyObject* result = run(*signature, buffers);
+            PyObject* result = run(*signature, given);
             if (result) return result;
             break;
         }
@@ -221,33 +233,42 @@ PyObject* Dispatcher::call(PyObject* args, PyObject* kwargs) {
 }
 
 // Null where a captured tensor has no value of the right type: the slow path finds out what that means.
-PyObject* Dispatcher::run(Signature& signature, const std::vector<Buffer>& buffers) {
+PyObject* Dispatcher::run(Signature& signature, const std::vector<Given>& given) {
     const Executable& executable = *signature.executable;
     std::vector<const Buffer*> inputs;
-    inputs.reserve(buffers.size() + signature.captured.size());
-    for (size_t i = 0; i < buffers.size(); i++)
-        if (signature.arguments[i].how == Argument::tensor) inputs.push_back(&buffers[i]);
-    const size_t given = inputs.size();
-    std::vector<nb::object> found, held;  // tensors, and their Buffers: other threads may replace them meanwhile
-    found.reserve(signature.captured.size());
-    held.reserve(signature.captured.size());
-    if (!signature.captured.find(found)) return nullptr;
-    for (const nb::object& tensor : found) {
-        PyObject* attribute = tensors.has(tensor.ptr()) ? tensors.buffer(tensor.ptr()) : nullptr;
-        const Buffer* buffer = buffer_of(attribute);
-        if (!buffer || buffer->type != executable.buffers[size_t(executable.inputs[inputs.size()])].type)
-            return nullptr;
+    inputs.reserve(executable.inputs.size());
+    // Captured tensors and their Buffers, which other threads, or code that runs as objects go, may replace meanwhile.
+    const bool hold = !signature.writes.empty() || !executable.tiny();
+    std::vector<nb::object> held;
+    if (hold) held.reserve(executable.inputs.size() + signature.writes.size());
+    if (!signature.captured.find(held)) return nullptr;
+    for (size_t i = 0; i < given.size(); i++)
+        if (signature.arguments[i].how == Argument::tensor) inputs.push_back(given[i].buffer);
+    const size_t arguments = inputs.size();
+    const std::vector<PyObject*>& found = signature.captured.found();
+    for (PyObject* tensor : found) {
+        PyObject* attribute = tensors.has(tensor) ? tensors.attribute(tensor) : nullptr;
+        const Buffer* buffer = tensors.buffer(attribute);
+        if (!buffer || buffer->type != executable.input_types[inputs.size()]) return nullptr;
         inputs.push_back(buffer);
-        held.push_back(nb::borrow(attribute));
+        if (hold) held.push_back(nb::borrow(attribute));
     }
-    Replaced replaced{std::vector<bool>(inputs.size()), [&](const std::vector<Buffer>& results) {
-                          for (const auto& [target, output] : signature.writes)
-                              tensors.store(found[target].ptr(), results[output]);
-                      }};
-    for (size_t k = 0; k < found.size(); k++)
-        replaced.ours[given + k] =
-            signature.replaced[k] && is_only_holder(held[k].ptr(), *inputs[given + k]);
-    std::vector<Buffer> results = executable.run(inputs.data(), inputs.size(), &replaced);
+    std::vector<Buffer> results;
+    if (signature.writes.empty()) {
+        results = executable.run(inputs.data(), inputs.size());
+    } else {
+        const size_t first = held.size();
+        for (const auto& [target, output] : signature.writes) held.push_back(nb::borrow(found[target]));
+        Replaced replaced{std::vector<bool>(executable.updates.size()), [&](const std::vector<Buffer>& made) {
+                              for (size_t k = 0; k < signature.writes.size(); k++)
+                                  tensors.store(held[first + k].ptr(), made[signature.writes[k].second]);
+                          }};
+        for (size_t k = 0; k < signature.replaced.size(); k++)
+            if (const std::ptrdiff_t target = signature.replaced[k]; target >= 0)
+                replaced.ours[k] = is_only_holder(tensors.attribute(found[size_t(target)]),
+                                                  *inputs[arguments + size_t(target)]);
+        results = executable.run(inputs.data(), inputs.size(), &replaced);
+    }
     held.clear();
     results.resize(signature.results);
     if (signature.wrap.is_none() && results.size() == 1) return tensors.make(std::move(results[0])).release().ptr();
@@ -333,7 +354,6 @@ const char* doc =
 }  // namespace
 
 void bind_dispatcher(nb::module_& m) {
-    buffer_type = reinterpret_cast<PyTypeObject*>(nb::type<Buffer>().ptr());
     array_type =
         reinterpret_cast<PyTypeObject*>(nb::object(nb::module_::import_("numpy").attr("ndarray")).release().ptr());
     nb::class_<Dispatcher>(m, "Dispatcher", nb::type_slots(slots), nb::is_weak_referenceable(), doc)

@@ -63,35 +63,63 @@ Buffer copy(const Buffer& source) {
     return result;
 }
 
+std::vector<const TensorType*> types_of(const std::vector<int>& numbers, const std::vector<BufferSpec>& buffers) {
+    std::vector<const TensorType*> types;
+    for (int number : numbers) types.push_back(buffers.at(size_t(number)).type);
+    return types;
+}
+
 }  // namespace
 
-Schedule::Schedule(const std::vector<LaunchSpec>& specs, const std::vector<BufferSpec>& buffers) {
-    size_t slot = 0;
+size_t Blocks::of(const BufferSpec& buffer) const {
+    switch (buffer.kind) {
+        case Kind::input: return size_t(buffer.place);
+        case Kind::output: return output(size_t(buffer.place));
+        case Kind::constant: return constant(size_t(buffer.place));
+        case Kind::prepared: return prepared();
+        case Kind::scratch: return scratch();
+        default: return arena();
+    }
+}
+
+Schedule::Schedule(const std::vector<LaunchSpec>& specs, const std::vector<BufferSpec>& buffers, const Blocks& blocks) {
     int wave = -1;
     for (size_t number = 0; number < specs.size(); number++) {
         const LaunchSpec& spec = specs[number];
         if (spec.units <= 0) continue;
         if (waves.empty() || spec.wave != wave) waves.push_back({launches.size(), launches.size(), 0});
         wave = spec.wave;
-        launches.push_back({spec.entry, slot, number, spec.units, std::max<int64_t>(spec.nanoseconds, 1)});
+        launches.push_back({spec.entry, operands.size(), number, spec.units, std::max<int64_t>(spec.nanoseconds, 1)});
         waves.back().end++;
         waves.back().nanoseconds += launches.back().nanoseconds;
         nanoseconds += launches.back().nanoseconds;
         workspace = std::max(workspace, spec.workspace);
         for (size_t i = 0; i < spec.operands.size(); i++) {
             const BufferSpec& buffer = buffers.at(size_t(spec.operands[i]));
-            operands.push_back({slot++, buffer.kind, buffer.place, spec.offsets.empty() ? 0 : spec.offsets.at(i)});
+            const size_t block = blocks.of(buffer);
+            const int64_t begin = block < blocks.prepared() ? 0 : buffer.place;  // what other blocks share has offsets
+            operands.push_back({block, begin + (spec.offsets.empty() ? 0 : spec.offsets.at(i))});
         }
     }
 }
 
-void Schedule::run(void* const* pointers) const {
+void* const* Schedule::pointers(void* const* blocks) const {
+    thread_local std::vector<void*> found;
+    found.resize(operands.size());
+    void** slot = found.data();
+    for (const Operand& operand : operands) *slot++ = static_cast<char*>(blocks[operand.block]) + operand.offset;
+    return found.data();
+}
+
+void Schedule::run(void* const* blocks) const {
+    void* const* pointers = this->pointers(blocks);
     std::optional<ThreadPool::Attention> attention;
     if (waves.size() > 1 && nanoseconds >= 2 * thread_ns) attention.emplace(ThreadPool::instance());
     for (const Wave& wave : waves) run(wave, pointers);
 }
 
-void Schedule::profile(void* const* pointers, std::vector<int64_t>& times) const {
+void Schedule::profile(void* const* blocks, std::vector<int64_t>& times) const {
+    void* const* pointers = this->pointers(blocks);
     for (size_t i = 0; i < launches.size(); i++) {
         const auto start = std::chrono::steady_clock::now();
         run(Wave{i, i + 1, launches[i].nanoseconds}, pointers);
@@ -139,12 +167,15 @@ Executable::Executable(std::string name, std::vector<BufferSpec> buffers, std::v
                        std::vector<std::pair<size_t, size_t>> updates, size_t arena, size_t prepared, size_t scratch,
                        std::shared_ptr<void> code)
     : name(std::move(name)), buffers(std::move(buffers)), inputs(std::move(inputs)), outputs(std::move(outputs)),
-      input_names(std::move(input_names)), output_names(std::move(output_names)), constants(std::move(constants)),
-      updates(std::move(updates)), prepare_(prepare, this->buffers), schedule_(launches, this->buffers),
+      input_types(types_of(this->inputs, this->buffers)), input_names(std::move(input_names)),
+      output_names(std::move(output_names)), constants(std::move(constants)), updates(std::move(updates)),
+      blocks_{this->inputs.size(), this->outputs.size(), this->constants.size()},
+      prepare_(prepare, this->buffers, blocks_), schedule_(launches, this->buffers, blocks_),
       arena_(arena), prepared_(prepared), scratch_(scratch), launches_(launches.size()), code_(std::move(code)),
       needed_(this->constants.size()) {
     for (const auto& operand : schedule_.operands)
-        if (operand.kind == Kind::constant) needed_.at(size_t(operand.place)) = true;
+        if (operand.block >= blocks_.constant(0) && operand.block < blocks_.prepared())
+            needed_.at(operand.block - blocks_.constant(0)) = true;
     for (int output : this->outputs)
         if (this->buffers.at(size_t(output)).kind == Kind::constant)
             needed_.at(size_t(this->buffers[size_t(output)].place)) = true;
@@ -171,16 +202,17 @@ void Executable::bind(std::vector<Buffer> values) {
     auto bound = std::make_shared<Bound>();
     bound->prepared = allocate(prepared_);
     StorageRef scratch = allocate(scratch_);
-    std::vector<void*> pointers(prepare_.operands.size());
-    for (const auto& operand : prepare_.operands) {
-        void* base = operand.kind == Kind::constant   ? values[size_t(operand.place)].data()
-                     : operand.kind == Kind::prepared ? static_cast<char*>(bound->prepared->data) + operand.place
-                                                      : static_cast<char*>(scratch->data) + operand.place;
-        pointers[operand.slot] = static_cast<char*>(base) + operand.offset;
-    }
-    prepare_.run(pointers.data());
+    bound->blocks.resize(blocks_.count());
+    for (size_t i = 0; i < values.size(); i++) bound->blocks[blocks_.constant(i)] = values[i].data();
+    bound->blocks[blocks_.prepared()] = bound->prepared->data;
+    bound->blocks[blocks_.scratch()] = scratch->data;
+    prepare_.run(bound->blocks.data());
+    bound->blocks[blocks_.scratch()] = nullptr;
     for (size_t i = 0; i < values.size(); i++)
-        if (!needed_[i]) values[i].storage.reset();
+        if (!needed_[i]) {
+            values[i].storage.reset();
+            bound->blocks[blocks_.constant(i)] = nullptr;
+        }
     bound->constants = std::move(values);
     std::atomic_store(&bound_, std::shared_ptr<const Bound>(std::move(bound)));
 }
@@ -193,7 +225,7 @@ void Executable::check(const Buffer* const* values, size_t count) const {
                          std::to_string(count));
     }
     for (size_t i = 0; i < count; i++) {
-        const TensorType* type = buffers[size_t(inputs[i])].type;
+        const TensorType* type = input_types[i];
         if (values[i]->type != type)
             throw InputError(name + ": input " + std::to_string(i) + " (" + input_names[i] + ") is " + type->text() +
                              ", got " + values[i]->type->text());
@@ -217,8 +249,7 @@ std::vector<Buffer> Executable::results(const Bound& bound, const Buffer* const*
         if (spec.kind == Kind::output && place != i) {
             results[i] = results[place];
         } else if (spec.kind == Kind::output && !over.empty() && over[i]) {
-            results[i] = Buffer{spec.type, std::make_shared<Storage>()};
-            results[i].storage->data = over[i]->data();
+            results[i] = Buffer{spec.type, over[i]->storage};
         } else if (spec.kind == Kind::output) {
             results[i] = Buffer{spec.type, allocate(spec.type->bytes)};
         } else if (spec.kind == Kind::input)
@@ -237,8 +268,12 @@ std::vector<int64_t> Executable::profile(const Buffer* const* values, size_t cou
             producer->wait();
             producer->check();
         }
+    std::vector<void*> blocks(bound->blocks);
+    for (size_t i = 0; i < count; i++) blocks[i] = values[i]->data();
+    const std::vector<Buffer> results = this->results(*bound, values);
+    add(results, blocks);
     std::vector<int64_t> times(launches_);
-    execute(*bound, values, results(*bound, values), arena(), &times);
+    execute(blocks, arena(), &times);
     return times;
 }
 
@@ -247,10 +282,12 @@ std::vector<Buffer> Executable::run(const Buffer* const* values, size_t count, c
     const Async async = settings.async.load(std::memory_order_relaxed);
     bool late = async == Async::always ||
                 (async == Async::automatic && schedule_.nanoseconds >= inline_ns && several_processors());
+    std::vector<void*> blocks(bound->blocks);
     std::vector<EventRef> after;
     bool borrowed = false;
     for (size_t i = 0; i < count; i++) {
         const Storage& storage = *values[i]->storage;
+        blocks[i] = storage.data;
         borrowed = borrowed || storage.borrowed;
         if (storage.producer && (!storage.producer->ready() || storage.producer->failed()))
             after.push_back(storage.producer);
@@ -261,16 +298,21 @@ std::vector<Buffer> Executable::run(const Buffer* const* values, size_t count, c
 
     std::vector<const Buffer*> over;
     if (replaced && (late || after.empty()))  // while this thread waited, others could come to hold the old values
-        for (const auto& [output, input] : updates)
-            if (replaced->ours[input]) {
+        for (size_t k = 0; k < updates.size(); k++)
+            if (replaced->ours[k]) {
+                const auto [output, input] = updates[k];
                 over.resize(outputs.size());
                 over[output] = values[input];
             }
     std::vector<Buffer> results = this->results(*bound, values, over);
+    add(results, blocks);
     const StorageRef arena = late ? nullptr : this->arena();
+    std::vector<Buffer> kept;  // while this thread waits, or another one runs the program
+    if (late || !after.empty())
+        for (size_t i = 0; i < count; i++) kept.push_back(*values[i]);
     const StreamRef stream = late ? current_stream() : nullptr;
     EventRef event;
-    if (late || !over.empty()) {
+    if (late || (!over.empty() && !tiny())) {  // others may look before it is finished
         event = late ? std::make_shared<Event>(stream) : std::make_shared<Event>();
         for (size_t i = 0; i < outputs.size(); i++) {
             const BufferSpec& spec = buffers[size_t(outputs[i])];
@@ -278,29 +320,19 @@ std::vector<Buffer> Executable::run(const Buffer* const* values, size_t count, c
         }
     }
     try {
-        if (!over.empty()) {
-            replaced->store(results);
-            for (size_t i = 0; i < over.size(); i++)
-                if (over[i]) std::swap(results[i].storage->capacity, over[i]->storage->capacity);
-        }
+        if (!over.empty()) replaced->store(results);
         if (late) {
-            std::vector<Buffer> kept;
-            kept.reserve(count);
-            for (size_t i = 0; i < count; i++) kept.push_back(*values[i]);
-            auto work = [self = shared_from_this(), bound, kept = std::move(kept), results] {
-                std::vector<const Buffer*> inputs;
-                for (const Buffer& buffer : kept) inputs.push_back(&buffer);
-                self->execute(*bound, inputs.data(), results, self->arena());
-            };
+            auto work = [self = shared_from_this(), bound, kept = std::move(kept), results,
+                         blocks = std::move(blocks)]() mutable { self->execute(blocks, self->arena()); };
             WithoutGil released(true);
             stream->submit(name, std::move(work), std::move(after), event);
         } else {
-            WithoutGil released(!after.empty() || schedule_.nanoseconds >= gil_ns);
+            WithoutGil released(!after.empty() || !tiny());
             for (const EventRef& earlier : after) {
                 earlier->wait();
                 earlier->check();
             }
-            execute(*bound, values, results, arena);
+            execute(blocks, arena);
         }
     } catch (...) {
         if (event && !event->ready()) event->finish(std::current_exception());
@@ -311,26 +343,16 @@ std::vector<Buffer> Executable::run(const Buffer* const* values, size_t count, c
     return results;
 }
 
-void Executable::execute(const Bound& bound, const Buffer* const* values, const std::vector<Buffer>& results,
-                         const StorageRef& arena, std::vector<int64_t>* times) const {
-    thread_local std::vector<void*> pointers;
-    pointers.resize(schedule_.operands.size());
-    for (const auto& operand : schedule_.operands) {
-        const size_t place = size_t(operand.place);
-        void*& pointer = pointers[operand.slot];
-        switch (operand.kind) {
-            case Kind::input: pointer = values[place]->data(); break;
-            case Kind::output: pointer = results[place].data(); break;
-            case Kind::constant: pointer = bound.constants[place].data(); break;
-            case Kind::prepared: pointer = static_cast<char*>(bound.prepared->data) + place; break;
-            default: pointer = static_cast<char*>(arena->data) + place; break;
-        }
-        pointer = static_cast<char*>(pointer) + operand.offset;
-    }
+void Executable::add(const std::vector<Buffer>& results, std::vector<void*>& blocks) const {
+    for (size_t i = 0; i < results.size(); i++) blocks[blocks_.output(i)] = results[i].data();
+}
+
+void Executable::execute(std::vector<void*>& blocks, const StorageRef& arena, std::vector<int64_t>* times) const {
+    if (arena) blocks[blocks_.arena()] = arena->data;
     if (times)
-        schedule_.profile(pointers.data(), *times);
+        schedule_.profile(blocks.data(), *times);
     else
-        schedule_.run(pointers.data());
+        schedule_.run(blocks.data());
 }
 
 }  // namespace jtc

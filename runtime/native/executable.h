@@ -33,6 +33,19 @@ struct LaunchSpec {
     int64_t nanoseconds;  // rough time on one thread
 };
 
+// The blocks of memory that a program works on, numbered: inputs, outputs, constants, and those of intermediate values.
+struct Blocks {
+    size_t inputs, outputs, constants;
+
+    size_t output(size_t number) const { return inputs + number; }
+    size_t constant(size_t number) const { return inputs + outputs + number; }
+    size_t prepared() const { return constant(constants); }
+    size_t scratch() const { return prepared() + 1; }
+    size_t arena() const { return prepared() + 2; }
+    size_t count() const { return prepared() + 3; }
+    size_t of(const BufferSpec& buffer) const;
+};
+
 // Launches in the form in which they run: operands are slots of one array of pointers.
 struct Schedule {
     struct Launch {
@@ -46,22 +59,23 @@ struct Schedule {
         int64_t nanoseconds;
     };
     struct Operand {
-        size_t slot;
-        Kind kind;
-        int64_t place, offset;
+        size_t block;
+        int64_t offset;
     };
     std::vector<Launch> launches;
     std::vector<Wave> waves;
-    std::vector<Operand> operands;
+    std::vector<Operand> operands;  // of each slot
     size_t workspace = 0;
     int64_t nanoseconds = 0;
 
-    Schedule(const std::vector<LaunchSpec>& launches, const std::vector<BufferSpec>& buffers);
-    void run(void* const* pointers) const;
+    Schedule(const std::vector<LaunchSpec>& launches, const std::vector<BufferSpec>& buffers, const Blocks& blocks);
+    // blocks: where each of them begins.
+    void run(void* const* blocks) const;
     // As `run`, one launch after another; adds the nanoseconds that launch i of the plan took to times[i].
-    void profile(void* const* pointers, std::vector<int64_t>& times) const;
+    void profile(void* const* blocks, std::vector<int64_t>& times) const;
 
 private:
+    void* const* pointers(void* const* blocks) const;
     void run(const Wave& wave, void* const* pointers) const;
 };
 
@@ -73,7 +87,8 @@ extern Settings settings;
 
 // State that a caller replaces by results of the run.
 struct Replaced {
-    // Whether nobody but the caller holds the memory of input i: then its next value may be written over it.
+    // For each of the program's updates, whether nobody but the caller holds the memory of the input, and the caller
+    // replaces it by the output: then the output may be written over it.
     std::vector<bool> ours;
     // Called once, with the GIL, to put the results in the place of the old values: before memory is written over, so
     // that no other thread finds the old values any more, else once nothing can fail.
@@ -95,29 +110,33 @@ public:
     // Throws InputError where a buffer does not fit the program's input.
     void check(const Buffer* const* inputs, size_t count) const;
     // Runs the program, now or on the current stream; the results may not be ready yet.  Inputs have been checked.
-    // Gives the GIL back while it runs or waits, if it holds it and the program is not tiny.
+    // Gives the GIL back while it runs or waits, if it holds it and the program is not tiny.  The caller keeps the
+    // inputs alive until then; those of a tiny program only while the GIL is held and no Python code runs.
     std::vector<Buffer> run(const Buffer* const* inputs, size_t count, const Replaced* replaced = nullptr) const;
     // Runs the program at once, one launch after another; returns the nanoseconds that each launch of the plan took.
     std::vector<int64_t> profile(const Buffer* const* inputs, size_t count) const;
+    // Whether it takes so little time that giving the GIL back costs more than it gains.
+    bool tiny() const { return schedule_.nanoseconds < 20'000; }
 
     const std::string name;
     const std::vector<BufferSpec> buffers;
     const std::vector<int> inputs, outputs;
+    const std::vector<const TensorType*> input_types;
     const std::vector<std::string> input_names, output_names;
     const std::vector<int> constants;
     const std::vector<std::pair<size_t, size_t>> updates;  // (output, input) that may lie in one place
 
     // Programs that take less than this run on the calling thread: handing them over costs more than it gains.
     static constexpr int64_t inline_ns = 200'000;
-    // Below this, giving the GIL back costs more than it gains.
-    static constexpr int64_t gil_ns = 20'000;
 
 private:
     struct Bound {
         std::vector<Buffer> constants;  // those that launches or outputs refer to
         StorageRef prepared;
+        std::vector<void*> blocks;      // of every run; null where they are the run's own
     };
 
+    const Blocks blocks_;
     const Schedule prepare_, schedule_;
     const size_t arena_, prepared_, scratch_, launches_;  // bytes, and launches of the plan
     const std::shared_ptr<void> code_;                    // keeps the kernel functions loaded
@@ -126,13 +145,14 @@ private:
     std::vector<bool> needed_;  // constants that are still read after binding
 
     std::shared_ptr<const Bound> constants_or_throw() const;
-    // over: for each output the input in whose memory it lies, or null; an empty list where all get their own.
+    // over: for each output the input whose storage it takes over, or null; an empty list where all get their own.
     std::vector<Buffer> results(const Bound& bound, const Buffer* const* inputs,
                                 const std::vector<const Buffer*>& over = {}) const;
     StorageRef arena() const { return arena_ ? allocate(arena_) : nullptr; }
+    // Adds the memory of the results; then all blocks are there but the arena.
+    void add(const std::vector<Buffer>& results, std::vector<void*>& blocks) const;
     // times: where to add what each launch takes; null while nobody asks.
-    void execute(const Bound& bound, const Buffer* const* inputs, const std::vector<Buffer>& results, const StorageRef& arena,
-                 std::vector<int64_t>* times = nullptr) const;
+    void execute(std::vector<void*>& blocks, const StorageRef& arena, std::vector<int64_t>* times = nullptr) const;
 };
 
 }  // namespace jtc

@@ -20,9 +20,10 @@ TensorClass::TensorClass(nb::object type) : object(std::move(type)) {
 }
 
 void TensorClass::store(PyObject* tensor, const Buffer& value) const {
-    nb::object made = nb::cast(value);
+    const Buffer* present = buffer(attribute(tensor));
+    if (!present || present->type != value.type || present->storage != value.storage)
+        set(tensor, buffer_, nb::cast(value).release().ptr());
     set(tensor, node_, Py_NewRef(Py_None));
-    set(tensor, buffer_, made.release().ptr());
 }
 
 nb::object TensorClass::make(Buffer value) const {

@@ -19,7 +19,12 @@ public:
     }
     bool is_exactly(PyObject* object) const { return Py_TYPE(object) == type(); }
     // What a tensor holds in `_buffer`; borrowed, null where there is nothing.
-    PyObject* buffer(PyObject* tensor) const { return *slot(tensor, buffer_); }
+    PyObject* attribute(PyObject* tensor) const { return *slot(tensor, buffer_); }
+    // The Buffer that such an attribute is, or null.
+    const Buffer* buffer(PyObject* attribute) const {
+        return attribute && Py_TYPE(attribute) == buffer_type_ ? nb::inst_ptr<Buffer>(attribute) : nullptr;
+    }
+    // Let a tensor stand for a value, with a Buffer of its own unless its present one is that.
     void store(PyObject* tensor, const Buffer& value) const;
     nb::object make(Buffer value) const;
 
@@ -35,6 +40,7 @@ private:
         Py_XDECREF(old);
     }
 
+    PyTypeObject* buffer_type_ = reinterpret_cast<PyTypeObject*>(nb::type<Buffer>().ptr());
     Py_ssize_t buffer_ = 0, node_ = 0;
     std::vector<Py_ssize_t> slots_;
 };

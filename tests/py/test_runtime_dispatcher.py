@@ -278,6 +278,55 @@ def test_what_is_remembered_is_dropped_when_the_way_changes(executables, name):
     assert jit(Tensor([0, 0])) == "slow"
 
 
+def test_paths_through_one_object_see_each_of_its_attributes(executables):
+    """Also where paths through other objects come between them, and lists of the same tensors."""
+    def layer(number):
+        made = Node()
+        made.w, made.b = Tensor([number, 0]), Tensor([0, number])
+        return made
+
+    root = Node()
+    root.layers, root.first = [layer(1), layer(2)], Tensor([0, 0])
+    ways = [(("attr", "layers"), ("item", 0), ("attr", "w")), (("attr", "layers"), ("item", 1), ("attr", "b"))]
+    again = [(("attr", "layers"), ("item", 0), ("attr", "b")), (("attr", "first"),)]
+    pairs = {"there": ways, "back": again}
+    jits = {}
+    for name, pair in pairs.items():
+        jits[name] = Jit()
+        jits[name].add([], executables[2], [("object", root, None, way) for way in pair])
+
+    def found():
+        return [jits[name]().values for name in pairs for _ in range(2)][::2]
+
+    assert found() == [[1, 2], [0, 1]]
+    root.layers[0].b = Tensor([5, 5])
+    assert found() == [[1, 2], [5, 5]]
+    root.layers[0].w = Tensor([7, 7])
+    assert found() == [[7, 9], [5, 5]]
+    root.layers[1].b = Tensor([3, 3])
+    root.first = Tensor([1, 1])
+    assert found() == [[10, 10], [6, 6]]
+    root.layers.reverse()
+    assert found() == [[7, 5], [4, 4]]
+    root.__dict__ = {"layers": [layer(4), layer(5)], "first": Tensor([0, 0])}
+    assert found() == [[4, 5], [0, 4]]
+
+
+def test_code_that_runs_while_tensors_are_looked_up(executables):
+    """The values of arguments are those at the call."""
+    class Asked:
+        @property
+        def w(self):
+            given._buffer = Tensor([50, 50])._buffer
+            gc.collect()
+            return Tensor([7, 7])
+
+    jit, given = Jit(), Tensor([1, 2])
+    jit.add([("tensor",)], executables[2], [("object", Asked(), None, (("attr", "w"),))])
+    assert jit(given).values == [8, 9]
+    assert given.values == [50, 50]
+
+
 def test_cells_and_globals_are_read_in_every_call(executables):
     def closure():
         w = Tensor([1, 2])
