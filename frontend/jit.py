@@ -4,7 +4,8 @@ A signature is the form of the arguments (containers), the dtype and shape of ev
 value of everything else: Python numbers, strings, bools and None are static.  The order of keyword arguments belongs
 to it only where the function takes any (`**kwargs`), and so sees it.  What the function closes over:
 
-* tensors become inputs of the graph, read anew in every call;
+* tensors become inputs of the graph, read anew in every call; where one was in two places, and no longer is, the
+  function is traced again;
 * tensors that it assigns to (`x.assign`) or rebinds (nonlocal, global, an attribute of an object, an item of a
   container) become outputs, which are written back after every call;
 * NumPy arrays become constants, compiled in; other Python values are read once, while tracing.  Those of modules and
@@ -26,6 +27,7 @@ import numpy as np
 
 from jtc.dialects.graph import Graph, TensorType
 from jtc.frontend import autocast, execute, values
+from jtc.frontend.places import Place
 from jtc.frontend.promotion import is_scalar
 from jtc.frontend.tensor import Tensor
 from jtc.frontend.tiers import Tiered, executable_for
@@ -68,22 +70,34 @@ class Program:
         return None
 
     def tensors(self, arguments: Sequence[Any]) -> list[Tensor] | None:
-        """The captured tensors as they are now; None where one is gone or has another type."""
-        found = []
+        """The captured tensors as they are now; None where one is gone, has another type, or is shared otherwise."""
+        found: list[Tensor] = []
         for tensor, place, expected in self.captured:
             now = tensor if place is None else place.read(arguments)
             if not isinstance(now, Tensor) or now.type != expected or now._tracer is not None:
                 return None
             found.append(now)
+        if any(place.read(arguments) is not found[number] for number, place in self.traced.aliases):
+            return None
+        if self.traced.writes and len(set(map(id, found))) < len(found):     # the value of one is that of the other
+            return None
         return found
 
-    def other_types(self, arguments: Sequence[Any]) -> str | None:
-        """Which captured tensor is gone or has another type, in words."""
+    def other_tensors(self, arguments: Sequence[Any]) -> str | None:
+        """Which captured tensor is gone, has another type, or is shared otherwise, in words."""
+        found: dict[int, Place | None] = {}
         for tensor, place, expected in self.captured:
             now = tensor if place is None else place.read(arguments)
             if not isinstance(now, Tensor) or now.type != expected:
                 what = f"is {_told(now.type)}" if isinstance(now, Tensor) else "is no tensor"
                 return f"{place or 'a captured tensor'} {what}, before it was {_told(expected)}"
+            if id(now) in found:
+                return f"{place} is the same tensor as {found[id(now)]}, before it was another one"
+            found[id(now)] = place
+        for number, other in self.traced.aliases:
+            place = self.captured[number][1]
+            if place is not None and other.read(arguments) is not place.read(arguments):
+                return f"{other} is not the same tensor as {place}, before it was"
         return None
 
     def call(self, given: Sequence[values.Buffer], captured: Sequence[Tensor], arguments: Sequence[Any]) -> Any:
@@ -185,7 +199,7 @@ class Jit(Dispatcher):
     def _reason(self, key: tuple, programs: Sequence[Program], arguments: Sequence[Any]) -> str:
         """Why none of the programs compiled so far can be used, in words."""
         if programs:
-            return programs[0].changed() or programs[0].other_types(arguments) or "something it refers to is gone"
+            return programs[0].changed() or programs[0].other_tensors(arguments) or "something it refers to is gone"
         form, leaves = key
         for (other_form, other_leaves), _ in reversed(self._programs):
             if other_form == form and other_leaves != leaves:
@@ -203,8 +217,9 @@ class Jit(Dispatcher):
         """
         runnable, traced = program.runnable, program.traced
         number = {id(tensor): k for k, (tensor, _) in enumerate(traced.captured)}
+        places = [place for _, place in (*traced.captured, *traced.aliases)]
         direct = not self.options.keys() & PROCESS_KNOBS and autocast.active.get() is None \
-            and all(place is None or place.kind != "argument" for _, place in traced.captured) \
+            and all(place is None or place.kind != "argument" for place in places) \
             and all(source.kind == "output" and id(target) in number for target, source in traced.writes)
         if not isinstance(runnable, (Module, Tiered)) or not direct or kwargs or not all(_is_plain(a) for a in args):
             return False
@@ -212,13 +227,13 @@ class Jit(Dispatcher):
             return False
         program.changed()                                    # so that the guard holds from the next call on
         row = [("tensor",) if tensor_type(a) else ("value", a) for a in args]
-        captured = [tensor if place is None else (place.kind, place.holder, place.key, place.path)
-                    for tensor, place in traced.captured]
+        captured = [tensor if place is None else _row(place) for tensor, place in traced.captured]
         results = 1 + max((s.number for s in traced.sources if s.kind == "output"), default=-1)
         with executable_for(self, runnable) as executable:
             self.add(row, executable, captured, _wrap(traced),
                      writes=[(number[id(target)], source.number) for target, source in traced.writes],
-                     guard=(program.epoch, epoch) if traced.static else None, results=results)
+                     guard=(program.epoch, epoch) if traced.static else None, results=results,
+                     aliases=[(k, _row(place)) for k, place in traced.aliases])
         return True
 
     @property
@@ -257,6 +272,11 @@ class Jit(Dispatcher):
 
     def __repr__(self) -> str:
         return f"<jtc.jit {getattr(self.function, '__qualname__', self.function)}>"
+
+
+def _row(place: Place) -> tuple:
+    """A place, for the native dispatcher."""
+    return place.kind, place.holder, place.key, place.path
 
 
 def _wrap(traced: Traced) -> Callable[[tuple[Tensor, ...]], Any] | None:

@@ -44,6 +44,7 @@ class Traced:
 
     graph     inputs: the tensor arguments, then the captured tensors; outputs: what has to be computed
     captured  each captured tensor, and the place where it was found (None where it has no name)
+    aliases   (number of a captured tensor, another place where it was)
     form      of the result, with a leaf (node, or another value) and its source for each place in it
     writes    (place or tensor, source): what to store after a call
     static    modules and optimisers that were used, with the static state that they had
@@ -51,6 +52,7 @@ class Traced:
 
     graph: Graph
     captured: list[tuple[Tensor, Place | None]]
+    aliases: list[tuple[int, Place]]
     form: Form
     leaves: list[Node | Any]
     sources: list[Source]
@@ -98,6 +100,9 @@ def _trace(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, 
         stores += [(c.tensor, c.value) for c in list(tracer.captured.values()) if c.value is not c.node]
     where = {id(tensor): place for place, tensor in reversed(list(before.values()))}
     captured = [(c.tensor, where.get(id(c.tensor))) for c in tracer.captured.values()]
+    number = {id(tensor): k for k, (tensor, _) in enumerate(captured)}
+    aliases = [(k, place) for place, tensor in before.values()
+               if (k := number.get(id(tensor))) is not None and place is not captured[k][1]]
     inputs = tracer.inputs + [c.node for c in tracer.captured.values()]
     outputs: list[Node] = []
     sources = [Source("value", value=leaf) if node is None else _source(node, inputs, outputs) for leaf, node in wanted]
@@ -111,7 +116,7 @@ def _trace(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, 
         raise trace_error(f"the traced function {tracer.name!r} uses a tensor that stands for one example of vmap "
                           "outside of the mapped function", "return it from the mapped function")
     results = [leaf if node is None else node for leaf, node in wanted]
-    return Traced(graph, captured, out_form, results, sources, writes, list(tracer.static.values()))
+    return Traced(graph, captured, aliases, out_form, results, sources, writes, list(tracer.static.values()))
 
 
 def _misfit(error: BaseException, function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any],

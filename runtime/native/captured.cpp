@@ -22,7 +22,12 @@ bool finds_otherwise(nb::handle type) {
     return !type.attr("__getattribute__").is(object.attr("__getattribute__"));
 }
 
-// How many of root and steps two captured tensors have in common, from the first.
+bool all_distinct(std::vector<PyObject*> objects) {
+    std::sort(objects.begin(), objects.end());
+    return std::adjacent_find(objects.begin(), objects.end()) == objects.end();
+}
+
+// How many of root and steps two places have in common, from the first.
 size_t common(const Captured& a, const Captured& b) {
     if (a.root != b.root || !a.holder.is(b.holder) || !a.key.is(b.key)) return 0;
     size_t count = 0;
@@ -48,15 +53,20 @@ PyObject* Captured::start() const {
     return root == dict ? PyDict_GetItemWithError(holder.ptr(), key.ptr()) : holder.ptr();
 }
 
-void CapturedTensors::add(nb::handle entry) {
+void CapturedTensors::add_alias(size_t number, nb::handle entry) {
+    if (number >= size_) throw nb::value_error("an alias of a captured tensor that is not there");
+    add(entry, number);
+}
+
+void CapturedTensors::add(nb::handle entry, size_t number) {
     last_.holds = false;
     if (!PyTuple_CheckExact(entry.ptr())) {
-        places_.push_back({Captured::object, nb::borrow(entry), {}, {}});
+        places_.push_back({Captured::object, nb::borrow(entry), {}, {}, number});
         return;
     }
     using Place = std::tuple<std::string, nb::object, nb::object, nb::sequence>;
     const auto [kind, holder, key, steps] = nb::cast<Place>(entry);
-    Captured result{Captured::object, holder, key, {}};
+    Captured result{Captured::object, holder, key, {}, number};
     if (kind == "cell" && PyCell_Check(holder.ptr())) {
         result.root = Captured::cell;
     } else if (kind == "global" && PyDict_CheckExact(holder.ptr())) {
@@ -78,14 +88,19 @@ void CapturedTensors::add(nb::handle entry) {
 bool CapturedTensors::find(std::vector<nb::object>& held) {
     if (last_.holds && unchanged()) return true;
     Memory memory{{}, {}, {}, versions};  // not the member: looking up may run Python code, and with it other threads
-    std::vector<Stop> trail;              // root and what follows it, of the captured tensor before
+    std::vector<Stop> trail;              // root and what follows it, of the place before
     for (const Captured& captured : places_) {
         trail.resize(std::min(trail.size(), captured.shared));
         if (!look_up(captured, trail, memory)) return false;
         memory.roots.push_back(trail.front().object.ptr());
+        if (captured.number < memory.found.size()) {
+            if (!trail.back().object.is(memory.found[captured.number])) return false;
+            continue;
+        }
         memory.found.push_back(trail.back().object.ptr());
         held.push_back(trail.back().object);
     }
+    if (distinct && !all_distinct(memory.found)) return false;
     last_ = std::move(memory);
     return true;
 }

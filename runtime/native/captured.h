@@ -18,7 +18,8 @@ struct Captured {
     enum Root { object, cell, dict } root;
     nb::object holder, key;  // key: in the dict
     std::vector<Step> path;  // from the root
-    size_t shared = 0;       // of root and steps, how many are also those of the captured tensor before
+    size_t number = 0;       // of the tensor
+    size_t shared = 0;       // of root and steps, how many are also those of the place before
 
     // What the path starts from now; borrowed, null where it is missing.
     PyObject* start() const;
@@ -31,12 +32,17 @@ struct Captured {
 class CapturedTensors {
 public:
     // Adds a tensor, or a tuple (kind, holder, key, steps) as of `Place` in frontend/places.py.
-    void add(nb::handle entry);
-    size_t size() const { return places_.size(); }
-    // Looks for what is there now; false where one no longer exists.  What may have no other owner goes into `held`.
+    void add(nb::handle entry) { add(entry, size_++); }
+    // Adds another place where tensor `number` has to be.
+    void add_alias(size_t number, nb::handle entry);
+    size_t size() const { return size_; }
+    // Looks for what is there now; false where one no longer exists, is not in all of its places, or, if they have to be
+    // distinct, two are the same.  What may have no other owner goes into `held`.
     bool find(std::vector<nb::object>& held);
     // What was found, in order; borrowed, for as long as no Python code runs.
     const std::vector<PyObject*>& found() const { return last_.found; }
+
+    bool distinct = false;
 
     template <typename Visit>
     int each_object(Visit visit) {
@@ -74,9 +80,11 @@ private:
         bool holds = false;  // whether the next call may use it
     };
 
-    std::vector<Captured> places_;
+    std::vector<Captured> places_;  // the first of each tensor, then aliases
+    size_t size_ = 0;               // tensors
     Memory last_;
 
+    void add(nb::handle entry, size_t number);
     bool unchanged() const;
     static bool look_up(const Captured& captured, std::vector<Stop>& trail, Memory& memory);
     static nb::object take(const Step& step, Stop& stop, Memory& memory);

@@ -52,7 +52,8 @@ public:
     }
 
     void add(nb::sequence arguments, std::shared_ptr<Executable> executable, nb::sequence captured, nb::object wrap,
-             std::vector<std::pair<size_t, size_t>> writes, nb::object guard, nb::object results);
+             std::vector<std::pair<size_t, size_t>> writes, nb::object guard, nb::object results,
+             std::vector<std::pair<size_t, nb::object>> aliases);
     void replace(const std::shared_ptr<Executable>& old, const std::shared_ptr<Executable>& made);
     PyObject* call(PyObject* args, PyObject* kwargs);
 
@@ -113,9 +114,11 @@ void Signature::find_replaced() {
 
 void Dispatcher::add(nb::sequence arguments, std::shared_ptr<Executable> executable, nb::sequence captured,
                      nb::object wrap, std::vector<std::pair<size_t, size_t>> writes, nb::object guard,
-                     nb::object results) {
+                     nb::object results, std::vector<std::pair<size_t, nb::object>> aliases) {
     auto signature = std::make_shared<Signature>();
     for (nb::handle entry : captured) signature->captured.add(entry);
+    for (const auto& [number, entry] : aliases) signature->captured.add_alias(number, entry);
+    signature->captured.distinct = !writes.empty();  // else what one stands for would change with the other
     for (const auto& [target, output] : writes)
         if (target >= signature->captured.size() || output >= executable->outputs.size())
             throw nb::value_error("a write names a captured tensor or an output that is not there");
@@ -223,16 +226,15 @@ PyObject* Dispatcher::call(PyObject* args, PyObject* kwargs) {
                 signatures.erase(signatures.begin() + std::ptrdiff_t(k));
                 signatures.insert(signatures.begin(), signature);
             }
-            PyObject* result = run(*signature, given);
-            if (result) return result;
-            break;
+            if (PyObject* result = run(*signature, given)) return result;
         }
     }
     nb::object keywords = kwargs ? nb::borrow(kwargs) : nb::object(nb::dict());
     return slow(nb::handle(args), keywords).release().ptr();
 }
 
-// Null where a captured tensor has no value of the right type: the slow path finds out what that means.
+// Null where a captured tensor has no value of the right type, or is not where it was: another signature may fit, or
+// the slow path finds out what that means.
 PyObject* Dispatcher::run(Signature& signature, const std::vector<Given>& given) {
     const Executable& executable = *signature.executable;
     std::vector<const Buffer*> inputs;
@@ -362,7 +364,7 @@ void bind_dispatcher(nb::module_& m) {
         .def("add", &Dispatcher::add, nb::arg("arguments"), nb::arg("executable"),
              nb::arg("captured") = nb::tuple(), nb::arg("wrap") = nb::none(),
              nb::arg("writes") = std::vector<std::pair<size_t, size_t>>(), nb::arg("guard") = nb::none(),
-             nb::arg("results") = nb::none(),
+             nb::arg("results") = nb::none(), nb::arg("aliases") = std::vector<std::pair<size_t, nb::object>>(),
              "Register an executable for calls whose positional arguments fit `arguments`, a sequence with one of\n"
              "(\"tensor\",), (\"value\", v) (same type and equal: int, bool, float, str, None), (\"identity\", object) "
              "for each.\n"
@@ -376,7 +378,10 @@ void bind_dispatcher(nb::module_& m) {
              "output, its `_node` None;\n"
              "         in the old one's memory where the plan allows that (`updates`) and nobody else holds it\n"
              "guard    two lists of one item; while their items are different objects the signature fits nothing\n"
-             "results  how many of the outputs, from the first, are results (None: all)")
+             "results  how many of the outputs, from the first, are results (None: all)\n"
+             "aliases  (number of a captured tensor, another place where it is) pairs: while it is not there, or, with "
+             "writes,\n"
+             "         two captured tensors are the same, the signature fits nothing")
         .def("replace", &Dispatcher::replace, nb::arg("old"), nb::arg("new"),
              "From the next call on, run `new` where `old` was run: a program with the same inputs and outputs.")
         .def(

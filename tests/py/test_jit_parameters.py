@@ -1,5 +1,4 @@
-"""What a jitted function finds in modules and lists from call to call, on the native path: parameters that are replaced,
-shared, converted, updated in place, or changed by another thread."""
+"""Parameters that are replaced, shared, converted, updated in place or changed by another thread between calls."""
 from __future__ import annotations
 
 import threading
@@ -119,6 +118,69 @@ def test_two_modules_share_a_parameter(through_python):
         step()
         same(net[1].weight, half)
         same(f(x), by_hand(net), rtol=1e-5)
+
+
+def test_a_shared_parameter_becomes_two_and_one_again(through_python):
+    net = layers(2)
+    net[1].weight = net[0].weight
+    x = jtc.array(X)
+    sgd = optim.SGD([net[0].weight], lr=0.1)
+    f = jtc.jit(lambda x: net(x))
+
+    @jtc.jit
+    def step(x):
+        sgd.step(jtc.sum(net(x) ** 2))
+
+    def stepped():
+        """The weights after a step, by the gradient of the product x w w' + b w' + b'."""
+        (w0, b0), (w1, b1) = [(layer.weight.numpy().copy(), layer.bias.numpy()) for layer in net]
+        hidden = X @ w0.T + b0
+        error = 2 * (hidden @ w1.T + b1)
+        first, second = (error @ w1).T @ X, error.T @ hidden
+        step(x)
+        if net[0].weight is net[1].weight:
+            return (w0 - 0.1 * (first + second),) * 2
+        return w0 - 0.1 * first, w1
+
+    def check(times=4):
+        for _ in range(times):
+            same(f(x), by_hand(net), rtol=1e-5)
+            for layer, weight in zip(net, stepped(), strict=True):
+                same(layer.weight, weight, rtol=1e-5)
+
+    shared = net[1].weight
+    check()
+    net[1].weight = nn.Parameter(normal(4, 4, seed=5) * np.float32(0.1))
+    check()
+    assert f.compiles == step.compiles == 2
+    before = len(through_python)
+    check()
+    net[1].weight = shared
+    check()
+    net[1].weight = nn.Parameter(normal(4, 4, seed=6) * np.float32(0.1))
+    check()
+    assert f.compiles == step.compiles == 2 and len(through_python) == before
+
+
+def test_two_tensors_become_one(caplog):
+    state = {"a": jtc.array(normal(8)), "b": jtc.array(normal(8, seed=1))}
+
+    @jtc.jit
+    def step():
+        state["a"].assign(state["a"] * 2.0)
+        state["b"].assign(state["b"] + 1.0)
+
+    for _ in range(2):
+        step()
+    same(state["a"], normal(8) * 4)
+    state["b"] = state["a"]
+    for _ in range(2):
+        before = state["a"].numpy().copy()
+        with caplog.at_level("WARNING", logger="jtc"):
+            step()
+        same(state["a"], before * 2 + 1)
+    assert "state.b is the same tensor as state.a, before it was another one" in caplog.text
+    assert step.compiles == 2
 
 
 @pytest.mark.parametrize("async_", ["0", "1"])

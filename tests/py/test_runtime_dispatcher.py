@@ -312,6 +312,32 @@ def test_paths_through_one_object_see_each_of_its_attributes(executables):
     assert found() == [[4, 5], [0, 4]]
 
 
+def test_tensors_that_are_in_two_places_or_should_not_be(executables):
+    """Where they no longer fit, signatures added before are asked, and then the slow path."""
+    def at(name):
+        return "global", state, name, ()
+
+    jit, state = Jit(), {"a": Tensor([1, 2]), "b": Tensor([10, 20])}
+    jit.add([], executables[2], [at("a"), at("b")], writes=[(0, 0)], results=0)
+    assert jit() == () and state["a"].values == [11, 22]
+    state["c"] = state["b"]
+    jit.add([("tensor",)], executables[2], [at("b")], aliases=[(0, at("c"))])
+    for _ in range(2):
+        assert jit(Tensor([1, 1])).values == [11, 21]
+    jit.add([("tensor",)], executables["subtract"], [at("b")], aliases=[(0, at("a"))])
+    assert jit(Tensor([1, 1])).values == [11, 21]
+    state["a"], state["c"] = state["b"], Tensor([10, 20])
+    assert jit(Tensor([1, 1])).values == [-9, -19]
+    assert jit() == "slow"
+    state["a"] = Tensor([10, 20])
+    assert jit(Tensor([1, 1])) == "slow"
+    assert jit() == ()
+    del state["c"]
+    assert jit(Tensor([1, 1])) == "slow"
+    with pytest.raises(ValueError, match="not there"):
+        jit.add([("tensor",)], executables[2], [at("b")], aliases=[(1, at("a"))])
+
+
 def test_code_that_runs_while_tensors_are_looked_up(executables):
     """The values of arguments are those at the call."""
     class Asked:
