@@ -27,6 +27,13 @@ bool all_distinct(std::vector<PyObject*> objects) {
     return std::adjacent_find(objects.begin(), objects.end()) == objects.end();
 }
 
+// Whether it is a dict, perhaps of a class of the user's, that has no other way to find items.
+bool is_plain_dict(nb::handle object) {
+    if (PyDict_CheckExact(object.ptr())) return true;
+    const nb::handle dict(reinterpret_cast<PyObject*>(&PyDict_Type));
+    return PyDict_Check(object.ptr()) && object.type().attr("__getitem__").is(dict.attr("__getitem__"));
+}
+
 // How many of root and steps two places have in common, from the first.
 size_t common(const Captured& a, const Captured& b) {
     if (a.root != b.root || !a.holder.is(b.holder) || !a.key.is(b.key)) return 0;
@@ -154,12 +161,17 @@ nb::object CapturedTensors::take(const Step& step, Stop& stop, Memory& memory) {
         }
         PyErr_Clear();
     }
+    if (!step.attribute && is_plain_dict(from)) {
+        if (PyObject* item = PyDict_GetItemWithError(from, step.key.ptr())) {
+            if (!std::exchange(stop.seen, true))
+                memory.seen.push_back({Seen::dict, from, type, nullptr, nullptr, version_of(from), 0});
+            return nb::borrow(item);
+        }
+        PyErr_Clear();  // a dict with `__missing__` may still have something
+    }
     nb::object value = nb::steal(step.attribute ? PyObject_GetAttr(from, step.key.ptr())
                                                 : PyObject_GetItem(from, step.key.ptr()));
-    if (!step.attribute && PyDict_CheckExact(from)) {
-        if (!std::exchange(stop.seen, true))
-            memory.seen.push_back({Seen::dict, from, type, nullptr, nullptr, version_of(from), 0});
-    } else if (!step.attribute && PyList_CheckExact(from) && value.is_valid()) {
+    if (!step.attribute && PyList_CheckExact(from) && value.is_valid()) {
         const Py_ssize_t index = PyNumber_AsSsize_t(step.key.ptr(), nullptr);
         memory.seen.push_back({Seen::list, from, type, nullptr, value.ptr(), 0,
                                index < 0 ? index + PyList_GET_SIZE(from) : index});

@@ -407,6 +407,41 @@ def test_a_class_that_finds_attributes_itself_is_asked(executables):
     assert jit(Tensor([1, 2])).values == [8, 9]
 
 
+def test_dicts_of_other_classes(executables):
+    """Items are looked up as the class does, and seen to change."""
+    class Plain(dict):
+        def __setitem__(self, key, value):
+            dict.__setitem__(self, key, value)
+
+    class Doubled(dict):
+        def __getitem__(self, key):
+            return Tensor([2 * v for v in dict.__getitem__(self, key).values])
+
+    class Counting(dict):
+        def __missing__(self, key):
+            asked.append(key)
+            return Tensor([len(asked)] * 2)
+
+    for kind, first, second in ((Plain, [1, 2], [3, 4]), (Doubled, [2, 4], [6, 8])):
+        jit, state = Jit(), kind(w=Tensor([1, 2]))
+        jit.add([("tensor",)], executables[2], [("object", state, None, (("item", "w"),))])
+        for _ in range(3):
+            assert jit(Tensor([0, 0])).values == first
+        state["w"] = Tensor([3, 4])
+        for _ in range(3):
+            assert jit(Tensor([0, 0])).values == second
+    del state["w"]
+    assert jit(Tensor([0, 0])) == "slow"
+    jit, state, asked = Jit(), Counting(), []
+    jit.add([("tensor",)], executables[2], [("object", state, None, (("item", "w"),))])
+    asked.clear()
+    assert [jit(Tensor([0, 0])).values for _ in range(3)] == [[1, 1], [2, 2], [3, 3]]
+    state["w"] = Tensor([7, 7])
+    assert jit(Tensor([0, 0])).values == jit(Tensor([0, 0])).values == [7, 7]
+    del state["w"]
+    assert jit(Tensor([0, 0])).values == [4, 4]
+
+
 def test_the_class_of_tensors_has_slots(executables):
     class Loose:
         def __init__(self):
