@@ -55,6 +55,11 @@ class Code(Builder):
             result = self.op(f"arith.andi {result}, {condition} : {type}")
         return result
 
+    def opaque(self, a: str) -> str:
+        """The same value, of which LLVM does not know how it comes about."""
+        frozen = self.op(f"llvm.freeze {self.op(f'arith.index_cast {a} : index to i64')} : i64")
+        return self.op(f"arith.index_cast {frozen} : i64 to index")
+
     def select(self, condition: str, yes: str, no: str, type: str) -> str:
         """Scalar condition."""
         return self.op(f"arith.select {condition}, {yes}, {no} : {type}")

@@ -15,6 +15,7 @@ _LITERAL = re.compile(r"""(?<![\w.%"@$-])(?:f0x(?P<bits>[0-9A-Fa-f]+)
                       |(?P<decimal>[-+]?\d+\.\d+(?:[eE][-+]?\d+)?)
                       |(?P<inf>[-+]inf)
                       |(?P<nan>[-+]?[sq]?nan(?:\((?P<payload>0x[0-9A-Fa-f]+)\))?))(?![\w.])""", re.VERBOSE)
+_DECIMAL = re.compile(r"\d\.\d")
 _TYPE = re.compile(r"\b(half|bfloat|float|double)\b")
 _WIDTH = {"half": 16, "bfloat": 16, "float": 32, "double": 64}
 _QUIET_NAN = {"half": 0x7E00, "bfloat": 0x7FC0, "float": 0x7FC00000, "double": 0x7FF8 << 48}
@@ -59,8 +60,10 @@ def downgrade(text: str) -> str:
             return _from_bits(bits | (match["nan"][0] == "-") << _WIDTH[kind] - 1, kind)
         return _LITERAL.sub(literal, line)
 
-    return "\n".join(rewrite(line) if line[:1] in (" ", "@") and ("." in line or "f0x" in line or "inf" in line
-                                                                  or "nan" in line) else line
+    def has_literal(line: str) -> bool:
+        return "f0x" in line or "inf" in line or "nan" in line or "." in line and _DECIMAL.search(line) is not None
+
+    return "\n".join(rewrite(line) if line[:1] in (" ", "@") and has_literal(line) else line
                      for line in text.split("\n"))
 
 

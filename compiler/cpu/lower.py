@@ -14,10 +14,17 @@ from jtc.compiler.cpu.llvm_text import downgrade, expand_intrinsics
 from jtc.dialects.errors import InternalError, UsageError
 from jtc.dialects.target import CpuTarget
 
+# Of ops that the emitter does not write, but files of loops may hold: left out where there is none.
+RARE = {
+    re.compile(r"vector\.transfer_"): (
+        "convert-vector-to-scf",       # transfers of more than one dimension become loops of one
+    ),
+    re.compile(r"memref\.(?!(load|store|prefetch|view|global|get_global)\b)|affine\."): (
+        "expand-strided-metadata",     # views with strides become base, offset, strides; leaves affine.apply for these
+        "lower-affine",                # that, to arith
+    ),
+}
 PIPELINE = (
-    "convert-vector-to-scf",           # transfers of more than one dimension become loops of one
-    "expand-strided-metadata",         # views become base, offset, strides; leaves affine.apply for the offsets
-    "lower-affine",                    # those, and affine.apply of the emitter, to arith
     "convert-scf-to-cf",               # loops to branches; after all passes that make loops
     "convert-vector-to-llvm{vector-transpose-lowering=shuffle16x16}",  # 16x16 transposes as shuffles in registers
     "convert-math-to-llvm",            # fma, sqrt, floor...: intrinsics (what has no instruction: llvm_text.py)
@@ -26,7 +33,8 @@ PIPELINE = (
     "convert-func-to-llvm{use-bare-ptr-memref-call-conv=1}",  # memref arguments are plain pointers
     "convert-cf-to-llvm",              # after func: block arguments have their final types
     "convert-ub-to-llvm",              # poison left by vector lowering
-    "canonicalize",                    # folds pairs of casts, dead addresses and the emitter's arithmetic on indices:
+    # folds pairs of casts, dead addresses and the emitter's arithmetic on indices; once is enough
+    "canonicalize{max-iterations=1 region-simplify=disabled}",
     "cse",                             # doing that earlier, too, gives the same code and takes longer
     "reconcile-unrealized-casts",      # last: what it cannot remove is an op that nobody lowered
 )
@@ -61,7 +69,8 @@ def to_llvm(text: str, symbol: str, operands: int) -> str:
             except ir.MLIRError as error:
                 raise InternalError(f"kernel {symbol}: generated code does not parse: {_first(error)}") from error
             try:
-                passes = passmanager.PassManager.parse(f"builtin.module({','.join(PIPELINE)})", context)
+                needed = [name for ops, names in RARE.items() if ops.search(text) for name in names]
+                passes = passmanager.PassManager.parse(f"builtin.module({','.join((*needed, *PIPELINE))})", context)
                 passes.enable_verifier(False)           # after every pass, it takes as long as the passes do
                 passes.run(module.operation)
                 module.operation.verify()
@@ -100,20 +109,19 @@ def _first(error: Exception) -> str:
     return lines[0].removeprefix("error:").strip() if lines else str(error).splitlines()[0]
 
 
-def _foreign_ops(operation: Any) -> list[str]:
-    """Names of the ops below `operation` that are not of the llvm dialect."""
+def _foreign_ops(module: Any) -> list[str]:
+    """Names of the ops in a module that are not of the llvm dialect."""
+    from jtc.dialects.mlir import ir
     found: dict[str, None] = {}
 
-    def visit(op: Any) -> None:
-        for region in op.regions:
-            for block in region:
-                for inner in block:
-                    if not inner.operation.name.startswith("llvm."):
-                        found[inner.operation.name] = None
-                    visit(inner.operation)
+    def visit(op: Any) -> Any:
+        name = op.name
+        if not name.startswith("llvm."):
+            found[name] = None
+        return ir.WalkResult.ADVANCE
 
-    visit(operation)
-    return list(found)
+    module.walk(visit, ir.WalkOrder.PRE_ORDER)
+    return [name for name in found if name != "builtin.module"]
 
 
 def _with_entry(llvm_ir: str, symbol: str, operands: int) -> str:

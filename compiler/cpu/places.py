@@ -143,8 +143,13 @@ class Frame:
         self.code, self.values, self.memo = code, values, memo
 
     @staticmethod
-    def at(code: Code, forms: Sequence[Form], places: Mapping[str, Place]) -> Frame:
-        return Frame(code, {form: linear(code, form, places) for form in forms}, {})
+    def at(code: Code, forms: Sequence[Form], places: Mapping[str, Place], opaque: bool = False) -> Frame:
+        """The frame at the start of a tile.  opaque: whether LLVM is kept from looking behind the values there."""
+        values = {form: linear(code, form, places) for form in forms}
+        if opaque:
+            hidden = {ssa: code.opaque(ssa) for ssa in dict.fromkeys(v.ssa for v in values.values()) if ssa}
+            values = {form: replace(v, ssa=hidden[v.ssa]) if v.ssa else v for form, v in values.items()}
+        return Frame(code, values, {})
 
     def moved(self, axis: str, ssa: str, high: int) -> Frame:
         """The frame of a loop over `axis` inside the tile, at iteration value `ssa` in [0, high].

@@ -163,8 +163,12 @@ class Tile:
         return found + [form for kept in (self.keep, self.before) if kept is not None for form in kept.forms()]
 
     def frame(self, extra: Sequence[Form]) -> Frame:
-        """The values of all forms at the tile's start."""
-        return Frame.at(self.code, [*self.forms(), *extra], self.places)
+        """The values of all forms at the tile's start.
+
+        In front of a reduction they are opaque, so that LLVM looks for the best addresses in its loops only: in those
+        around it there is little to gain, and the search takes most of the time to compile a kernel.
+        """
+        return Frame.at(self.code, [*self.forms(), *extra], self.places, opaque=bool(self.reduction_extents))
 
     @cached_property
     def reduction_extents(self) -> dict[str, int]:

@@ -67,6 +67,13 @@ def test_the_inner_loop_of_a_contraction_is_loads_and_fused_multiply_adds(target
     assert len(loop) <= 4 * (rows * columns + rows + columns) + 6, "addresses are not folded into the loads"
 
 
+def test_addresses_in_front_of_a_reduction_are_frozen():
+    schedule = Schedule("j", 16, (("j", 32), ("i", 4)), ("k",), (("k", 2),))
+    kernel = Kernel("k", (matmul(64, 64, 64, schedule),))
+    before, loop = emit(kernel, types_of(kernel), machine.named("x86-64-v4")).text.split("iter_args", 1)
+    assert "llvm.freeze" in before and "llvm.freeze" not in loop
+
+
 @pytest.mark.parametrize("rows,tiles,each", [(48, 6, 2), (96, 12, 1), (16, 2, 6)])
 def test_the_tiles_of_one_panel_share_the_prefetches_of_the_next(rows, tiles, each):
     loops = (("k", 256), ("i", rows), ("j", 48), ("i", 8))

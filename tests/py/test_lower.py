@@ -53,6 +53,37 @@ def test_object_runs_on_a_range(tmp_path, optimize):
     np.testing.assert_array_equal(y, np.where((x >= 8) & (x < 40), x * 2.5, 0))
 
 
+def test_ops_that_the_emitter_does_not_write(tmp_path):
+    text = f"""#twice = affine_map<(d0) -> (2 * d0)>
+func.func @even(%x: memref<64xf32>, %y: memref<64xf32>, {TAIL}) {{
+  %zero = arith.constant 0 : index
+  %one = arith.constant 1 : index
+  %none = arith.constant 0.0 : f32
+  %half = memref.subview %x[0] [32] [2] : memref<64xf32> to memref<32xf32, strided<[2]>>
+  scf.for %i = %begin to %end step %one {{
+    %a = memref.load %half[%i] : memref<32xf32, strided<[2]>>
+    %j = affine.apply #twice(%i)
+    memref.store %a, %y[%j] : memref<64xf32>
+  }}
+  %box = memref.reinterpret_cast %x to offset: [32], sizes: [2, 4], strides: [8, 1]
+    : memref<64xf32> to memref<2x4xf32, strided<[8, 1], offset: 32>>
+  %b = vector.transfer_read %box[%zero, %zero], %none {{in_bounds = [true, true]}}
+    : memref<2x4xf32, strided<[8, 1], offset: 32>>, vector<2x4xf32>
+  %c = vector.extract %b[1] : vector<4xf32> from vector<2x4xf32>
+  %last = arith.constant 60 : index
+  vector.store %c, %y[%last] : memref<64xf32>, vector<4xf32>
+  return
+}}"""
+    call = load(tmp_path, "even", lower.to_object(lower.to_llvm(text, "even", 2), machine.host()))
+    x, y = aligned(64), aligned(64)
+    x[:] = np.arange(64)
+    call([x, y], 2, 20)
+    places = np.arange(64)
+    wanted = np.where((places % 2 == 0) & (places >= 4) & (places < 40), places, 0)
+    wanted[60:] = x[40:44]
+    np.testing.assert_array_equal(y, wanted)
+
+
 def test_only_the_entry_is_visible():
     llvm_ir = lower.to_llvm(SCALE, "scale", 2)
     assert "define internal void @scale.body(ptr nonnull %0, ptr nonnull %1" in llvm_ir
