@@ -261,7 +261,7 @@ PyObject* Dispatcher::run(Signature& signature, const std::vector<Given>& given)
     } else {
         const size_t first = held.size();
         for (const auto& [target, output] : signature.writes) held.push_back(nb::borrow(found[target]));
-        Replaced replaced{std::vector<bool>(executable.updates.size()), [&](const std::vector<Buffer>& made) {
+        Replaced replaced{std::vector<char>(executable.updates.size()), [&](const std::vector<Buffer>& made) {
                               for (size_t k = 0; k < signature.writes.size(); k++)
                                   tensors.store(held[first + k].ptr(), made[signature.writes[k].second]);
                           }};

@@ -89,7 +89,7 @@ extern Settings settings;
 struct Replaced {
     // For each of the program's updates, whether nobody but the caller holds the memory of the input, and the caller
     // replaces it by the output: then the output may be written over it.
-    std::vector<bool> ours;
+    std::vector<char> ours;
     // Called once, with the GIL, to put the results in the place of the old values: before memory is written over, so
     // that no other thread finds the old values any more, else once nothing can fail.
     std::function<void(const std::vector<Buffer>&)> store;

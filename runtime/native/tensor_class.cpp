@@ -23,7 +23,7 @@ void TensorClass::store(PyObject* tensor, const Buffer& value) const {
     const Buffer* present = buffer(attribute(tensor));
     if (!present || present->type != value.type || present->storage != value.storage)
         set(tensor, buffer_, nb::cast(value).release().ptr());
-    set(tensor, node_, Py_NewRef(Py_None));
+    if (*slot(tensor, node_) != Py_None) set(tensor, node_, Py_NewRef(Py_None));
 }
 
 nb::object TensorClass::make(Buffer value) const {
