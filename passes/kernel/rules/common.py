@@ -1,7 +1,7 @@
 """What the rules know of a stage: sizes, strides, and what a load or store costs along an axis."""
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -134,8 +134,14 @@ class View:
         return instructions(self.stage.body) + sum(instructions(tail) for tail in self.stage.tails)
 
     @cached_property
-    def known_cycles(self) -> dict[tuple[Any, ...], float]:
-        """What parts of candidates cost, by what that depends on: many candidates share them."""
+    def walks(self) -> list[dict[str, int]]:
+        """For each read, then the write: axis -> elements between neighbours, the closest first."""
+        return [dict(sorted(((a, abs(form[a])) for a in form.axes & self.free.keys()), key=lambda item: item[::-1]))
+                for form in (*self.strides, self.written)]
+
+    @cached_property
+    def memo(self) -> dict[Hashable, Any]:
+        """What a rule has found out, by what that depends on: many candidates share it."""
         return {}
 
     @cached_property

@@ -141,7 +141,11 @@ def _in_window(view: View, number: int, axis: str) -> bool:
 
     Axes that are the digits of an index, as the heads and features of a column are, overlap nowhere.
     """
-    return any(axis in form.axes and _overlaps(view, form) for form in view.stage.reads[number].index)
+    key = ("window", number)
+    if key not in view.memo:
+        index = view.stage.reads[number].index
+        view.memo[key] = frozenset().union(*(form.axes for form in index if _overlaps(view, form)))
+    return axis in view.memo[key]
 
 
 def _overlaps(view: View, form: Affine) -> bool:
@@ -421,7 +425,7 @@ def _candidate(view: View, tile: Tile, wide: Operand, narrow: Operand, reduction
 def total(view: View, nest: Nest) -> tuple[float, int]:
     """(cycles with the threads of the target, how many loops they share)."""
     threads, share, copies = _shares(view, nest)
-    return (nest.cycles - nest.copied(1)) * share + nest.copied(copies), threads
+    return nest.cycles * share + nest.copied(copies), threads
 
 
 def _fetched_ahead(view: View, tile: Tile, wide: Operand, loop: tuple[str, int] | None) -> bool:

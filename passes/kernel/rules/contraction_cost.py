@@ -103,9 +103,9 @@ def tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: int, bloc
     wide, narrow  numbers of the reads that are loaded as vectors and broadcast
     """
     key = (tile, wide, narrow, depth, blocks)
-    if key not in view.known_cycles:
-        view.known_cycles[key] = _tile_cycles(view, *key)
-    return view.known_cycles[key]
+    if key not in view.memo:
+        view.memo[key] = _tile_cycles(view, *key)
+    return float(view.memo[key])
 
 
 def _tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: float, blocks: int) -> float:
@@ -117,7 +117,9 @@ def _tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: float, b
     panel = depth * min(tile.vectors * lanes, view.free[tile.vector]) * 4 / view.target.l1
     line = 0.0 if panel <= L1_SHARE else CROWDED if panel <= L1_MOST else FROM_L2
 
-    touched = [(a.flat, a.size * a.dtype.bytes > view.target.l2) for a in at_the_end(view)]
+    if "touched" not in view.memo:
+        view.memo["touched"] = [(a.flat, a.size * a.dtype.bytes > view.target.l2) for a in at_the_end(view)]
+    touched = view.memo["touched"]
     far = [STORE_MISSED if missed else STORE_FAR for form, missed in touched
            if abs(form[tile.vector]) * 4 >= (PAGE // 16 if missed and len(touched) > 1 else 4 * PAGE)]
     scattered = sum(far) if far else STORE_SCATTERED
@@ -212,29 +214,29 @@ class Nest:
             extents[axis] = min(extents.get(axis, 1), step)
         return trips
 
-    def extents(self, depth: int) -> dict[str, int]:
-        """Axis -> its extent inside the first `depth` loops."""
-        found = dict(self.view.free)
-        for axis, step in self.loops[:depth]:
-            found[axis] = min(found.get(axis, 1), step)
+    @cached_property
+    def extents(self) -> list[dict[str, int]]:
+        """Axis -> its extent inside of the first 0, 1, 2... loops."""
+        found = [self.view.free]
+        for axis, step in self.loops:
+            found.append({**found[-1], axis: min(found[-1].get(axis, 1), step)})
         return found
 
     @cached_property
     def cycles(self) -> float:
-        """Of the whole stage on one core."""
-        reductions = set(self.view.reductions)
+        """Of the whole stage on one core, but for packs in its loops."""
+        reductions = self.view.reductions
         blocks = prod(t for (a, _), t in zip(self.loops, self.trips) if a in reductions)
-        inner = self.extents(len(self.loops))
-        depth = prod(inner[r] for r in reductions)
+        depth = prod(self.extents[-1][r] for r in reductions)
         cycles = tile_cycles(self.view, self.tile, self.wide.number, self.narrow.number, depth, blocks)
-        return cycles + self._reads(depth) + self._fetched() + self.copied(1) + self.wide.cost + self.narrow.cost
+        return cycles + self._reads(depth) + self._fetched() + self.wide.cost + self.narrow.cost
 
     def copied(self, parts: int) -> float:
         """Cycles of the packs where `parts` threads or shares of the outer loops each make their own."""
         total = 0.0
         for operand, loop in self.packed:
             depth = self.loops.index(loop) + 1
-            inside = self.extents(depth)
+            inside = self.extents[depth]
             elements = prod(inside[a] for a in self.view.read_axes[operand.number] if a in inside)
             last = operand.pack[-1].rstrip("/%")
             run = self.tile.vectors * self.view.lanes if operand is self.wide else inside.get(last, 1)
@@ -277,7 +279,7 @@ class Nest:
                 cost += LINE_COST * self._lines() * steps * panels
             form = view.strides[self.narrow.number]
             if not self.narrow.copy and tile.rows and _crowded(form[tile.rows[-1][0]] * 4, tile.rows[-1][1]):
-                cost += SET_COST * panels * _elements(_steps(form, view.free), view.free) * 4 / LINE
+                cost += SET_COST * panels * _elements(view.walks[self.narrow.number], view.free) * 4 / LINE
         if self._converted(self.wide):
             cost += CONVERT * loads
         if self._converted(self.narrow):
@@ -318,23 +320,20 @@ class Nest:
         does not change from one iteration to the next.
         """
         view, size = self.view, self.view.target.l2 * L2_SHARE
-        forms = [_steps(form, view.free) for form in (view.strides[self.wide.number],
-                                                      view.strides[self.narrow.number], view.written)]
+        forms = [view.walks[number] for number in (self.wide.number, self.narrow.number, -1)]
         sizes = [self._bytes(self.wide), self._bytes(self.narrow), self._result_bytes]
-        depth, parts = 0, [0.0]
-        for depth in range(len(self.loops) + 1):
-            inside = self.extents(depth)
-            parts = [each * _elements(form, inside) for form, each in zip(forms, sizes)]
-            if sum(parts) <= size:
-                break
+        depth, totals = 0, [each * _elements(form, view.free) for form, each in zip(forms, sizes)]
+        parts = totals
+        while sum(parts) > size and depth < len(self.loops):
+            depth += 1
+            parts = [each * _elements(form, self.extents[depth]) for form, each in zip(forms, sizes)]
         alone = (self.wide, (self.tile.vector, self.tile.vectors * view.lanes)) in self.packed
         cycles = 0.0
-        for form, part, each in zip(forms, parts, sizes):
+        for form, part, total in zip(forms, parts, totals):
             times, changed = 1, sum(parts) > size
             for (axis, _), trips in zip(reversed(self.loops[:depth]), reversed(self.trips[:depth])):
                 changed = changed or trips > 1 and axis in form
                 times *= trips if changed else 1
-            total = each * _elements(form, view.free)
             if form is forms[1] and view.stage.reads[self.narrow.number].buffer in view.kernel.written and not changed:
                 continue                # an earlier stage has left it in the second-level cache
             moved, cost = part * times, L3_BYTE if total <= L3 else MEMORY_BYTE
@@ -357,7 +356,7 @@ class Nest:
         if self.narrow.pack or not self.tile.rows or "%" in "".join(self.narrow.copy):      # or they lie side by side
             return False
         if not self.narrow.packed and _in_order(self.narrow):
-            inner, strides = self.extents(len(self.loops)), self.view.strides[self.narrow.number]
+            inner, strides = self.extents[-1], self.view.strides[self.narrow.number]
             if any(abs(strides[r]) * 4 * inner[r] > PAGES_AHEAD * 4 * PAGE and abs(strides[r]) * 4 >= PAGE
                    for r in self.view.reductions):
                 return True
@@ -372,19 +371,17 @@ class Nest:
         wide = self.view.strides[self.wide.number].axes
         last = max(i for i, (axis, _) in enumerate(self.loops) if axis == self.tile.vector)
         tiles = prod(t for (axis, _), t in zip(self.loops[last + 1:], self.trips[last + 1:]) if axis not in wide)
-        points = prod(n for a, n in self.extents(last + 1).items() if a in self.view.parallel and a not in wide)
+        points = prod(n for a, n in self.extents[last + 1].items() if a in self.view.parallel and a not in wide)
         return min(1.0, SEEN + SEEN_ALONE / min(tiles, max(1.0, points / FEW_POINTS)))
 
 
-def _steps(form: Affine, free: dict[str, int]) -> dict[str, int]:
-    """Axis -> distance between neighbours, the closest first."""
-    return dict(sorted(((a, abs(form[a])) for a in form.axes & free.keys()), key=lambda item: item[1]))
+def _elements(walk: dict[str, int], extents: dict[str, int]) -> float:
+    """Different addresses that an operand has over these extents; those of sliding windows are counted once.
 
-
-def _elements(steps: dict[str, int], extents: dict[str, int]) -> float:
-    """Different addresses that an operand has over these extents; those of sliding windows are counted once."""
+    walk  see `View.walks`
+    """
     count, reach = 1.0, 0
-    for axis, stride in steps.items():
+    for axis, stride in walk.items():
         size = extents[axis]
         count *= size if stride > reach else 1 + stride * (size - 1) / (reach + 1)
         reach += stride * (size - 1)
