@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -241,6 +242,8 @@ class _Run:
         if isinstance(self.program, Graph) and len(self.program.nodes()) > LARGE:
             from jtc.compiler import workers
             workers.start(jobs)
+            if jobs > 1:
+                self.settings = replace(self.settings, each=partial(workers.each, jobs))
         program = self._passes()
         if self.quick and len(program.kernels) <= SMALL:
             self.quick, (key, self.settings) = False, good

@@ -25,6 +25,7 @@ from jtc.dialects.rules import Sound
 from jtc.dialects.target import CpuTarget
 
 if TYPE_CHECKING:
+    from jtc.passes.base import Each
     from jtc.passes.kernel.choice import Choice
 
 
@@ -54,6 +55,7 @@ class Settings:
     quick     whether code that is soon there counts more than fast code
     tuned     identity of a kernel -> schedules that were measured to be better than the default ones
     watch     called as watch(kind, name, seconds, value) after every pass ("pass") and every kernel's step ("kernel")
+    each      how passes call a function for many arguments; None: in turn
     sound     kernels that have been verified
     """
 
@@ -72,6 +74,7 @@ class Settings:
     quick: bool = False
     tuned: Mapping[str, Choice] = field(default_factory=dict)
     watch: Callable[[str, str, float, Any], None] = field(default=lambda kind, name, seconds, value: None)
+    each: Each | None = field(default=None, compare=False, repr=False)
     sound: Sound = field(default_factory=Sound, compare=False, repr=False)
 
 

@@ -1,8 +1,8 @@
-"""Processes that turn kernels' loops into objects, several at a time.
+"""Processes that do the work of a compilation several pieces at a time: kernels' loops to objects, above all.
 
 Python's own process pools import the user's program into every worker and start from a copy of this process, neither
 of which is wanted: a worker is a fresh interpreter that imports MLIR and LLVM once and then answers requests on its
-pipes.  A crash inside LLVM ends a worker, not the user's process.
+pipes, calls of functions that it can import.  A crash inside LLVM ends a worker, not the user's process.
 """
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed
 from typing import IO, Any
 
@@ -29,6 +29,7 @@ from jtc.dialects.target import CpuTarget
 from jtc.runtime import knobs
 
 FEW = 2                     # up to this many kernels are compiled in this process: starting workers takes longer
+Request = tuple[Callable[..., Any], tuple[Any, ...]]       # a function and its arguments
 _LENGTH = struct.Struct("<Q")
 
 
@@ -40,6 +41,30 @@ def compile_object(code: Code, settings: Settings) -> bytes:
 def _timed(code: Code, settings: Settings) -> tuple[bytes, float]:
     start = time.perf_counter()
     return compile_object(code, settings), time.perf_counter() - start
+
+
+class Lost(Exception):
+    """The worker ended before it answered; the message says how."""
+
+
+def each(jobs: int, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """`function` of a module, called by `jobs` workers, the first arguments first: its results, in the same order.
+
+    What a worker does not survive is done here.  Raises what the function raises.
+    """
+    owner = object()
+    futures = _submit([(0, function, given) for given in arguments], jobs, owner)
+    results = []
+    try:
+        for future, given in zip(futures, arguments):
+            try:
+                results.append(future.result())
+            except Lost:
+                results.append(function(*given))
+    except BaseException as error:
+        _drop(futures, error, owner)
+        raise
+    return results
 
 
 class Objects:
@@ -54,23 +79,22 @@ class Objects:
         self.settings, self.jobs = settings, jobs
         self.seconds: dict[str, float] = {}
         self._waiting: list[Code] = []
-        self._futures: dict[str, Future[tuple[bytes, float]]] = {}
+        self._futures: dict[Future[tuple[bytes, float]], Code] = {}
 
     def __enter__(self) -> Objects:
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if kind is not None:
-            for future in self._futures.values():
-                future.cancel()
-            if not issubclass(kind, Exception):
-                _abandon(self)
+        if error is not None:
+            _drop(self._futures, error, self)
 
     def submit(self, code: Code) -> None:
         self._waiting.append(code)
         if self.jobs > 1 and len(self._waiting) + len(self._futures) > FEW:
-            for waiting in self._waiting:
-                self._futures[waiting.symbol] = _submit(waiting, self.settings, self.jobs, self)
+            directory = str(reproducer.directory())
+            calls = [(len(c.data), _object, (c, self.settings.target, self.settings.optimize, directory))
+                     for c in self._waiting]
+            self._futures.update(zip(_submit(calls, self.jobs, self), self._waiting))
             self._waiting.clear()
 
     def results(self, done: Callable[[str, bytes], None] = lambda symbol, data: None) -> dict[str, bytes]:
@@ -79,23 +103,26 @@ class Objects:
         for code in self._waiting:
             made[code.symbol], self.seconds[code.symbol] = _timed(code, self.settings)
             done(code.symbol, made[code.symbol])
-        symbols = {future: symbol for symbol, future in self._futures.items()}
-        for future in as_completed(symbols):
-            symbol = symbols[future]
-            made[symbol], self.seconds[symbol] = future.result()
-            done(symbol, made[symbol])
+        for future in as_completed(self._futures):
+            code = self._futures[future]
+            try:
+                made[code.symbol], self.seconds[code.symbol] = future.result()
+            except Lost as error:
+                raise reproducer.report(str(code.data), [], self.settings, error,
+                                        f"compiling kernel {code.symbol} failed", emit="obj") from error
+            done(code.symbol, made[code.symbol])
         return made
 
 
 # ---------------------------------------------------------------------------------------------------------- our side
 class Worker:
-    """A process that answers requests; owner: the Objects that it is working for.
+    """A process that answers requests; owner: for whom it is working.
 
     module: the name of the one whose `serve` it runs;  folder: where it puts temporary files
     """
 
     def __init__(self, module: str = "jtc.compiler.workers", folder: str | None = None) -> None:
-        self.owner: Objects | None = None
+        self.owner: object | None = None
         start = f"import sys, json; sys.path[:] = json.loads(sys.argv[1]); from {module} import serve; serve()"
         self.process = subprocess.Popen(
             [sys.executable, "-c", start, json.dumps(sys.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -122,12 +149,12 @@ class Worker:
 class _Pool:
     """Up to `size` workers, started when needed, each driven by one thread.
 
-    Of what waits the longest text comes first: a large kernel that is begun last would keep one worker busy alone.
+    Of what waits the largest comes first: a large kernel that is begun last would keep one worker busy alone.
     """
 
     def __init__(self, size: int):
         self.size, self.owner, self.closed = size, os.getpid(), False
-        self.requests: list[tuple[int, int, Future[tuple[bytes, float]], tuple[Any, ...]]] = []      # a heap
+        self.requests: list[tuple[int, int, Future[Any], Request, object]] = []      # a heap
         self.count = itertools.count()
         self.idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
         self.all: list[Worker] = []
@@ -141,10 +168,10 @@ class _Pool:
                 self.all.append(Worker())
                 self.idle.put(self.all[-1])
 
-    def submit(self, code: Code, *rest: Any) -> Future[tuple[bytes, float]]:
-        future: Future[tuple[bytes, float]] = Future()
+    def submit(self, size: int, request: Request, owner: object) -> Future[Any]:
+        future: Future[Any] = Future()
         with self.lock:
-            heapq.heappush(self.requests, (-len(code.data), next(self.count), future, (code, *rest)))
+            heapq.heappush(self.requests, (-size, next(self.count), future, request, owner))
         self.threads.submit(self._next)
         return future
 
@@ -152,27 +179,24 @@ class _Pool:
         with self.lock:
             if not self.requests:
                 return                      # dropped by `stop`
-            _, _, future, request = heapq.heappop(self.requests)
+            _, _, future, request, owner = heapq.heappop(self.requests)
         if future.set_running_or_notify_cancel():
             try:
-                future.set_result(self.run(*request))
+                future.set_result(self.run(request, owner))
             except BaseException as error:
                 future.set_exception(error)
 
-    def run(self, code: Code, settings: Settings, directory: str, owner: Objects) -> tuple[bytes, float]:
+    def run(self, request: Request, owner: object) -> Any:
         worker = self._take(owner)
         try:
-            ok, answer = worker.call((code, settings.target, settings.optimize, directory))
+            ok, answer = worker.call(request)
         except (EOFError, OSError) as error:
             with self.lock:
                 self.all.remove(worker)
             worker.stop()
             if self.closed or worker.owner is None:
                 raise CancelledError from None
-            crash = RuntimeError(f"the compiler process ended with code {worker.process.returncode}")
-            with knobs.use(reproducer_dir=directory):
-                raise reproducer.report(str(code.data), [], settings, crash, f"compiling kernel {code.symbol} failed",
-                                        emit="obj") from error
+            raise Lost(f"the compiler process ended with code {worker.process.returncode}") from error
         with self.lock:
             kept = worker.owner is owner                # else it was ended after it had answered
             worker.owner = None
@@ -186,7 +210,7 @@ class _Pool:
             raise answer
         return answer
 
-    def _take(self, owner: Objects) -> Worker:
+    def _take(self, owner: object) -> Worker:
         with self.lock:
             if self.closed:
                 raise CancelledError
@@ -207,7 +231,7 @@ class _Pool:
             worker.stop()
         return None
 
-    def abandon(self, owner: Objects) -> None:
+    def abandon(self, owner: object) -> None:
         """End the workers that are at requests of `owner`."""
         with self.lock:
             for worker in self.all:
@@ -219,7 +243,7 @@ class _Pool:
         with self.lock:
             self.closed = True
             workers = list(self.all)
-            for _, _, future, _ in self.requests:
+            for _, _, future, _, _ in self.requests:
                 future.cancel()
             self.requests.clear()
         for worker in workers:
@@ -238,11 +262,12 @@ def start(jobs: int) -> None:
             _sized(jobs).start()
 
 
-def _submit(code: Code, settings: Settings, jobs: int, owner: Objects) -> Future[tuple[bytes, float]]:
-    # The pool's threads do not see what `knobs.use` says here, so the directory is passed.
-    plain = Settings(settings.target, settings.optimize, settings.strict)
+def _submit(calls: Sequence[tuple[int, Callable[..., Any], tuple[Any, ...]]], jobs: int, owner: object
+            ) -> list[Future[Any]]:
+    """Let the workers make calls: (size, function, arguments)."""
     with _pool_lock:
-        return _sized(jobs).submit(code, plain, str(reproducer.directory()), owner)
+        pool = _sized(jobs)
+        return [pool.submit(size, (function, arguments), owner) for size, function, arguments in calls]
 
 
 def _sized(jobs: int) -> _Pool:
@@ -256,10 +281,14 @@ def _sized(jobs: int) -> _Pool:
     return _pool
 
 
-def _abandon(owner: Objects) -> None:
-    with _pool_lock:
-        if _pool is not None and _pool.owner == os.getpid():
-            _pool.abandon(owner)
+def _drop(futures: Iterable[Future[Any]], error: BaseException, owner: object) -> None:
+    """Begin no more of the calls; where `error` is an interrupt, also end the workers that are at them."""
+    for future in futures:
+        future.cancel()
+    if not isinstance(error, Exception):
+        with _pool_lock:
+            if _pool is not None and _pool.owner == os.getpid():
+                _pool.abandon(owner)
 
 
 def stop() -> None:
@@ -283,7 +312,7 @@ os.register_at_fork(after_in_child=_forget)
 
 # ---------------------------------------------------------------------------------------------------- the worker's side
 def serve() -> None:
-    """Answer requests (code, target, optimize, reproducer folder): (True, (object, seconds)) or (False, exception)."""
+    """Answer requests (function, arguments): (True, its result) or (False, exception)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests = sys.stdin.buffer
     replies = os.fdopen(os.dup(1), "wb")
@@ -292,18 +321,22 @@ def serve() -> None:
     from jtc.dialects import mlir  # noqa: F401
     while True:
         try:
-            code, target, optimize, directory = receive(requests)
-            send(replies, _answer(code, target, optimize, directory))
+            send(replies, _answer(*receive(requests)))
         except (EOFError, BrokenPipeError):
             return                      # whoever asked is gone
 
 
-def _answer(code: Code, target: CpuTarget, optimize: int, directory: str) -> tuple[bool, Any]:
+def _answer(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[bool, Any]:
     try:
-        with knobs.use(reproducer_dir=directory):
-            return True, _timed(code, Settings(target, optimize))
+        return True, function(*arguments)
     except Exception as error:
         return False, error
+
+
+def _object(code: Code, target: CpuTarget, optimize: int, directory: str) -> tuple[bytes, float]:
+    """The object, and how long it took; directory: for reproducers, as the knobs say where it was asked for."""
+    with knobs.use(reproducer_dir=directory):
+        return _timed(code, Settings(target, optimize))
 
 
 def send(stream: IO[bytes], value: Any) -> None:

@@ -24,7 +24,7 @@ from jtc.dialects import decode, decode_kernel, optable, rules
 from jtc.dialects.decode import DecodeError
 from jtc.dialects.dtypes import DTYPES
 from jtc.dialects.graph import TensorType
-from jtc.dialects.mlir import ext, ir
+from jtc.dialects.mlir import ext, ir, register
 
 
 class Jtc(ext.Dialect, name="jtc"):             # type: ignore[call-arg]
@@ -39,6 +39,7 @@ def load(context: Any) -> None:
     with context, ir.Location.unknown():
         if not context.is_dialect_loaded(Jtc.DIALECT_NAMESPACE):
             Jtc.load()
+            register(Jtc.DIALECT_NAMESPACE)
 
 
 # ------------------------------------------------------------------------------------------------ verifiers

@@ -5,6 +5,7 @@ A package called `mlir` is preferred where it is one; the wheel `torch-mlir` car
 from __future__ import annotations
 
 import importlib
+import sys
 import threading
 from dataclasses import dataclass
 from types import ModuleType
@@ -45,6 +46,12 @@ def __getattr__(name: str) -> ModuleType:
         return _module(f"dialects.{name}")
     except ImportError:
         raise AttributeError(f"MLIR has no dialect module {name!r}") from None
+
+
+def register(dialect: str) -> None:
+    """Say that all classes of a dialect's ops are there: else the bindings look for a module of its name at each op."""
+    name = f"{_package}.dialects.{dialect}"
+    sys.modules.setdefault(name, ModuleType(name))
 
 
 def context() -> Any:

@@ -3,20 +3,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from jtc.dialects.graph import Graph
 from jtc.dialects.kernel import Kernel, Program, Stage
 from jtc.dialects.target import CpuTarget
-from jtc.passes.base import Pass, PassError, need_program
+from jtc.passes.base import Each, Pass, PassError, need_program
 from jtc.passes.canonical import canonical, on_parts
 from jtc.passes.kernel import legality
 from jtc.passes.kernel.choice import Choice, identity
 from jtc.passes.kernel.fetching import with_fetches
 from jtc.passes.kernel.packing import constant_buffers, hoist
-from jtc.passes.kernel.rules import candidates
+from jtc.passes.kernel.rules import candidates, classify
 from jtc.passes.kernel.rules.common import Candidate
 from jtc.passes.kernel.rules.reduction import check_kind
+
+SHORTLIST = 8
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class KernelSchedule(Pass):
     reduction  the kind that reductions take where they can: serial, vector, tree or column; auto: what suits each
     tuned    identity of a kernel (see choice.py) -> schedules that were measured to be better than the default ones
     quick    whether little code counts more than fast code: few candidates are looked at, none that was measured
+    each     how the contractions of a program are looked at, which takes most of the time; None: in turn
     Rules by class of stage are in passes/kernel/rules.  Guarantees that every schedule is legal.  Stages that have a
     schedule keep it, so a hand-written one survives.
     """
@@ -38,12 +41,29 @@ class KernelSchedule(Pass):
     reduction: str = "auto"
     tuned: Mapping[str, Choice] = field(default_factory=dict)
     quick: bool = False
+    each: Each | None = field(default=None, compare=False, repr=False)
 
     def run(self, module: Graph | Program) -> Program:
         check_kind(self.reduction, self.name)
         known = Known()
-        program = self._schedule_all(need_program(module, self.name), known)
+        program = need_program(module, self.name)
+        self._look_ahead(program, known)
+        program = self._schedule_all(program, known)
         return self._schedule_all(program, known)       # the copies that were put before kernels
+
+    def _look_ahead(self, program: Program, known: Known) -> None:
+        """Find the candidates of all contractions, before any kernel's copies stand in front of others."""
+        known.constant = constant_buffers(program)
+        wanted: dict[tuple, tuple[Stage, Kernel]] = {}
+        for kernel in program.kernels:
+            if self._chosen(program, kernel) is None:
+                for stage in kernel.stages:
+                    if stage.schedule is None and classify(stage) == "contraction":
+                        wanted.setdefault(known.key(kernel, stage), (stage, kernel))
+        calls = [(stage, kernel, _surroundings(program, stage), self.target, self.packing, self.reduction,
+                  known.constant.intersection(kernel.operands), self.quick) for stage, kernel in wanted.values()]
+        found = self.each(_shortlist, calls) if self.each else [_shortlist(*call) for call in calls]
+        known.candidates.update(zip(wanted, found))
 
     def _schedule_all(self, program: Program, known: Known) -> Program:
         count, made = 0, set[str]()
@@ -74,13 +94,30 @@ class KernelSchedule(Pass):
 class Known:
     """What was found out about a program.
 
-    candidates  what a rule sees of a kernel and which of its stages -> the candidates; equal kernels, as the steps of a
-                loop, have the same
+    candidates  what a rule sees of a kernel and which of its stages -> the candidates, or the first of many; equal
+                kernels, as the steps of a loop, have the same
     constant    buffers known when weights are bound
     """
 
     candidates: dict[tuple, list[Candidate]] = field(default_factory=dict)
     constant: frozenset[str] = frozenset()
+
+
+    def key(self, kernel: Kernel, stage: Stage) -> tuple:
+        """What the candidates of a stage depend on."""
+        form, names = canonical(on_parts(kernel)[0])
+        return form, kernel.stages.index(stage), stage.write.size, *(name in self.constant for name in names)
+
+
+def _shortlist(*arguments: Any) -> list[Candidate]:
+    """The candidates that are worth sending from process to process: the first is legal nearly always."""
+    return candidates(*arguments)[:SHORTLIST]
+
+
+def _surroundings(program: Program, stage: Stage) -> Program:
+    """The kernels that read what a stage reads, without values: what a rule sees of a program."""
+    read = {a.buffer for a in stage.reads}
+    return replace(program, kernels=[k for k in program.kernels if read & set(k.read)], constants={}, buffers={})
 
 
 def schedule_stage(program: Program, kernel: Kernel, stage: Stage, target: CpuTarget, known: Known,
@@ -96,16 +133,16 @@ def schedule_stage(program: Program, kernel: Kernel, stage: Stage, target: CpuTa
         except PassError as error:
             raise PassError(f"the tuned {error.message}", error.location,
                             "tune again (jtc tune MODEL --again), or set JTC_SCHEDULES=default") from None
-    form, names = canonical(on_parts(kernel)[0])
-    key = (form, kernel.stages.index(stage), stage.write.size, *(name in known.constant for name in names))
-    if key not in known.candidates:
-        known.candidates[key] = candidates(stage, kernel, program, target, packing, reduction,
-                                           known.constant, quick)
-    for candidate in known.candidates[key]:
-        try:
-            return apply(candidate, program, kernel, stage, target)
-        except PassError:
-            continue        # the rule proposes freely; legality decides
+    key = known.key(kernel, stage)
+    for again in (False, True):
+        if again or key not in known.candidates:
+            known.candidates[key] = candidates(stage, kernel, program, target, packing, reduction,
+                                               known.constant, quick)
+        for candidate in known.candidates[key]:
+            try:
+                return apply(candidate, program, kernel, stage, target)
+            except PassError:
+                continue        # the rule proposes freely; legality decides
     raise PassError(f"kernel-schedule: no legal schedule for stage {stage.name} of {kernel.name}")
 
 

@@ -108,6 +108,25 @@ def test_workers_make_the_same_objects(tmp_path):
     assert made == {c.symbol: workers.compile_object(c, settings) for c in codes}
 
 
+def test_workers_call_functions():
+    assert workers.each(2, divmod, [(n, 3) for n in range(9)]) == [divmod(n, 3) for n in range(9)]
+    with pytest.raises(ZeroDivisionError):
+        workers.each(2, divmod, [(1, 1), (1, 0), (1, 2)])
+    workers.stop()
+
+
+def test_what_a_worker_does_not_survive_is_done_here():
+    processes = workers.each(2, _not_elsewhere, [(os.getpid(),)] * 3)
+    assert processes == [os.getpid()] * 3
+    workers.stop()
+
+
+def _not_elsewhere(process: int) -> int:
+    if os.getpid() != process:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return process
+
+
 def test_a_workers_error_and_crash_have_reproducers(tmp_path):
     settings = settings_for()
     with knobs.use(reproducer_dir=tmp_path):

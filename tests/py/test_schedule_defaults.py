@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -26,13 +27,14 @@ from schedule_cases import (
     transpose,
 )
 
+from jtc.compiler import workers
 from jtc.dialects import expr
 from jtc.dialects.dtypes import BF16, F32, F64, I64
 from jtc.dialects.kernel import Program, Stage
 from jtc.dialects.reference import run_program
 from jtc.dialects.target import CpuTarget
 from jtc.passes.base import PassError
-from jtc.passes.kernel import legality
+from jtc.passes.kernel import kernel_schedule, legality
 from jtc.passes.kernel.kernel_merge_axes import KernelMergeAxes
 from jtc.passes.kernel.kernel_schedule import KernelSchedule, apply
 from jtc.passes.kernel.kernel_split import KernelSplit
@@ -105,6 +107,17 @@ def test_candidates_come_cheapest_first_and_end_in_scalar_code(name):
         except PassError:
             pass
     assert legal > 1
+
+
+@pytest.mark.parametrize("name", ["matmul 33x33", "conv 64->64@14/1"])
+def test_schedules_are_the_same_wherever_candidates_are_found(name, monkeypatch):
+    """In this process, in workers, and here again where none of those that workers sent is legal."""
+    merged = KernelMergeAxes().run(CASES[name])
+    here = KernelSchedule(AVX512).run(merged)
+    assert KernelSchedule(AVX512, each=partial(workers.each, 2)).run(merged) == here
+    workers.stop()
+    monkeypatch.setattr(kernel_schedule, "SHORTLIST", 0)
+    assert KernelSchedule(AVX512).run(merged) == here
 
 
 def test_classes():
