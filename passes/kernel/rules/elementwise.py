@@ -18,11 +18,12 @@ LINE = 16                   # elements apart from which on two of them share no 
 LINE_BYTES = 64             # of a cache line
 ROWS = 8                    # rows that are cut into panels side by side: as many streams (measured: 4x at 768 columns)
 RUN = 1024                  # elements of a row from which on it is a stream of its own
+FEW = 1 << 14               # points that scalar code runs through in less time than compiling vectors takes
 
 
 def propose(view: View) -> Iterator[Candidate]:
     write = view.stage.write.flat
-    if view.quick and view.known:
+    if view.known and (view.quick or view.points <= FEW):
         yield _point_by_point(view)
         return
     for vector in view.parallel:
@@ -30,7 +31,7 @@ def propose(view: View) -> Iterator[Candidate]:
         loads = sum(view.load_cost(i, vector) for i in view.body_reads)
         if write[vector] == 1:
             yield _straight(view, vector, loads + 1)
-        elif contiguous:
+        elif contiguous and not view.known:     # that is much code for what runs once
             yield _transposing(view, vector, contiguous[0], loads + TRANSPOSE_COST)
         elif write[vector]:
             yield _straight(view, vector, loads + SCATTER_COST * view.lanes)
