@@ -66,20 +66,23 @@ class KernelSchedule(Pass):
         known.candidates.update(zip(wanted, found))
 
     def _schedule_all(self, program: Program, known: Known) -> Program:
-        count, made = 0, set[str]()
-        for name in [k.name for k in program.kernels]:
-            chosen = self._chosen(program, _find(program, name))
-            for position in range(len(_find(program, name).stages)):
-                kernel = _find(program, name)
-                if count != len(program.kernels):       # copies were put before kernels
-                    count, known.constant = len(program.kernels), constant_buffers(program)
-                if kernel.stages[position].schedule is None:
-                    program = schedule_stage(program, kernel, kernel.stages[position], self.target, known, self.packing,
-                                             chosen.candidate(position) if chosen else None, self.reduction, self.quick)
-                    made.add(name)
-            kernel = _find(program, name)
-            if kernel.shared and name in made and not self.quick:
+        known.constant = constant_buffers(program)
+        at = 0
+        while at < len(program.kernels):
+            kernel = program.kernels[at]
+            chosen = self._chosen(program, kernel)
+            missing = [n for n, stage in enumerate(kernel.stages) if stage.schedule is None]
+            for position in missing:
+                before = len(program.kernels)
+                program = schedule_stage(program, kernel, kernel.stages[position], self.target, known, self.packing,
+                                         chosen.candidate(position) if chosen else None, self.reduction, self.quick)
+                copies = program.kernels[at:at + len(program.kernels) - before]         # were put before the kernel
+                known.constant |= {b for k in copies if known.constant.issuperset(k.read) for b in k.written}
+                at += len(copies)
+                kernel = program.kernels[at]
+            if kernel.shared and missing and not self.quick:
                 program = _replaced(program, kernel, with_fetches(kernel, self.target))
+            at += 1
         return program
 
     def _chosen(self, program: Program, kernel: Kernel) -> Choice | None:
@@ -159,7 +162,3 @@ def apply(candidate: Candidate, program: Program, kernel: Kernel, stage: Stage, 
 
 def _replaced(program: Program, old: Kernel, new: Kernel) -> Program:
     return replace(program, kernels=[new if k is old else k for k in program.kernels])
-
-
-def _find(program: Program, name: str) -> Kernel:
-    return next(k for k in program.kernels if k.name == name)

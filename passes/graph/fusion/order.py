@@ -21,23 +21,25 @@ def launch_order(units: Sequence[Unit], outputs: Iterable[str], types: Mapping[s
     updates: output -> the input whose next value it is.
     """
     state = replaced(units, types, updates)
+    read, written = [set(u.read) for u in units], [set(u.written) for u in units]
     kept = {*outputs, *(link.new for link in state)}
-    made = {b for u in units for b in u.written}
+    made = set[str]().union(*written)
     waiting: dict[str, set[int]] = {}                   # buffer -> numbers of its readers that have not run
-    for n, unit in enumerate(units):
-        for b in unit.read:
+    for n, buffers in enumerate(read):
+        for b in buffers:
             waiting.setdefault(b, set()).add(n)
-    missing = [{b for b in unit.read if b in made and b not in unit.written} for unit in units]
-    for first, then in _readers_first(units, state):
-        missing[then] |= set(units[first].written)
+    missing = [buffers & made - own for buffers, own in zip(read, written)]
+    for first, then in _readers_first(read, written, state):
+        missing[then] |= written[first]
     pending, result = list(range(len(units))), []
-    places = [min(recorded[b] for b in unit.written if b in recorded) for unit in units]
+    places = [min(recorded[b] for b in own if b in recorded) for own in written]
+
+    passing = [buffers & made - kept - own for buffers, own in zip(read, written)]
 
     def growth(n: int) -> int:
         """Bytes that are alive after the unit, and not before."""
-        new = sum(types[b].bytes for b in units[n].written if b not in kept and waiting.get(b, set()) - {n})
-        return new - sum(types[b].bytes for b in units[n].read if b in made - kept and waiting[b] == {n}
-                         and b not in units[n].written)
+        new = sum(types[b].bytes for b in written[n] - kept if waiting.get(b, set()) - {n})
+        return new - sum(types[b].bytes for b in passing[n] if waiting[b] == {n})
 
     while pending:
         ready = [n for n in pending if not missing[n]]
@@ -45,10 +47,10 @@ def launch_order(units: Sequence[Unit], outputs: Iterable[str], types: Mapping[s
         chosen = min(ready, key=lambda n: (min(grown[n], 1), places[n], n))
         pending.remove(chosen)
         result.append(units[chosen])
-        for b in units[chosen].read:
+        for b in read[chosen]:
             waiting[b].discard(chosen)
         for n in pending:
-            missing[n] -= set(units[chosen].written)
+            missing[n] -= written[chosen]
     return result
 
 
@@ -60,19 +62,20 @@ def replaced(units: Sequence[Unit], types: Mapping[str, TensorType], updates: Ma
             for link in links(kernels, makers, new, old, lambda link: types[link.new] == types[link.old])]
 
 
-def _readers_first(units: Sequence[Unit], links: Iterable[Link]) -> list[tuple[int, int]]:
+def _readers_first(read: Sequence[set[str]], written: Sequence[set[str]], links: Iterable[Link]
+                   ) -> list[tuple[int, int]]:
     """(reader of an old value, unit that replaces it), without those that would have to wait for each other."""
-    owner = {b: n for n, unit in enumerate(units) for b in unit.written}
+    owner = {b: n for n, own in enumerate(written) for b in own}
     before: list[int] = []                  # unit -> those that it has to wait for: bit n of an integer is unit n
-    for n, unit in enumerate(units):
+    for n, buffers in enumerate(read):
         mask = 0
-        for p in {owner[b] for b in unit.read if b in owner and owner[b] != n}:
+        for p in {owner[b] for b in buffers if b in owner and owner[b] != n}:
             mask |= before[p] | 1 << p
         before.append(mask)
     found = []
     for link in links:
-        for reader, unit in enumerate(units):
-            if reader != link.kernel and link.old in unit.read and not before[reader] >> link.kernel & 1:
+        for reader, buffers in enumerate(read):
+            if reader != link.kernel and link.old in buffers and not before[reader] >> link.kernel & 1:
                 found.append((reader, link.kernel))
                 late = before[reader] | 1 << reader
                 before = [m | late if n == link.kernel or m >> link.kernel & 1 else m for n, m in enumerate(before)]
