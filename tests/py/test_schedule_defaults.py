@@ -193,6 +193,17 @@ def test_rows_of_large_results_are_finished_within_a_few_pages():
     assert (axis, vector) == ("m", "n") and width < 256 and rows * 256 * 4 <= 32 * 4096
 
 
+def test_results_in_the_same_cache_lines_are_written_one_after_the_other():
+    """The gradient of a convolution's weight: a line holds parts of two windows, and the whole does not fit a cache."""
+    reads = (access("a", (8, 7, 7, 512), A("b"), A("y"), A("x"), A("m")),
+             access("b", (8, 9, 9, 512), A("b"), A("y") + A("p"), A("x") + A("q"), A("n")))
+    stage = Stage("s", axes("m:512 n:512 p:3 q:3 b:8r y:7r x:7r"), reads, PRODUCT,
+                  access("c", (512, 512, 3, 3), A("m"), A("n"), A("p"), A("q")), "add")
+    loops = [axis for axis, _ in default(program(stage)).schedule.loops]
+    window = min(loops.index("p"), loops.index("q"))
+    assert {"m", "n"} <= set(loops[:window])
+
+
 def test_a_turned_scalar_operand_is_read_in_place_a_few_rows_at_a_time():
     """Rows of 64 steps are known to the address cache; turning them first takes longer than the product gains."""
     reads = (access("a", (48, 256, 256), A("h"), A("k"), A("m")), access("b", (48, 256, 64), A("h"), A("k"), A("n")))

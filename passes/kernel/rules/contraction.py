@@ -27,6 +27,7 @@ from jtc.passes.kernel.rules.contraction_cost import (
     FOLLOWED,
     L1_SHARE,
     L3,
+    LINE,
     PAGE,
     PAGES,
     Nest,
@@ -411,15 +412,21 @@ def _candidate(view: View, tile: Tile, wide: Operand, narrow: Operand, reduction
     packed = tuple((way, moved[loop]) for way, loop in anchors if loop is not None)
     lead = [(a, 1) for a in view.stage.parallel if all(a != b for b, _ in kept)]
     ahead = _fetched_ahead(view, tile, wide, dict(packed).get(wide))
-    nest = Nest(view, tile, wide, narrow, (*lead, *kept), reductions, packed, ahead)
-    cost, threads = total(view, nest)
     ways = (wide, narrow)
     split = tuple(dict.fromkeys(a for w in ways if w.split for g in view.stage.reads[w.number].guards
                                 for a in sorted(g.index.axes) if a in view.parallel))[:2]
-    schedule = Schedule(tile.vector, view.lanes, tuple(kept), reductions, _unroll(view, tile, wide.number, reductions),
-                        tuple(Pack(w.number, loop, w.pack, w.pad) for w, loop in packed), split, threads,
-                        prefetch=(wide.number,) if ahead else (), dot=tile.dot)
-    yield Candidate(cost, schedule, tuple(Copy(w.number, w.copy, w.pad) for w in ways if w.copy))
+    unroll = _unroll(view, tile, wide.number, reductions)
+    packs = tuple(Pack(w.number, loop, w.pack, w.pad) for w, loop in packed)
+    copies = tuple(Copy(w.number, w.copy, w.pad) for w in ways if w.copy)
+    # results of some lie in the same cache lines: innermost, these are still near when the next tile writes into them
+    near = sorted((loop for loop in lead if 0 < abs(view.written[loop[0]]) * view.stage.write.dtype.bytes < LINE),
+                  key=lambda loop: -abs(view.written[loop[0]]))
+    for inside in ([], near) if near else ([],):
+        order = (*(loop for loop in lead if loop not in inside), *kept, *inside)
+        cost, threads = total(view, Nest(view, tile, wide, narrow, order, reductions, packed, ahead))
+        schedule = Schedule(tile.vector, view.lanes, (*kept, *inside), reductions, unroll, packs, split, threads,
+                            prefetch=(wide.number,) if ahead else (), dot=tile.dot)
+        yield Candidate(cost, schedule, copies)
 
 
 def total(view: View, nest: Nest) -> tuple[float, int]:

@@ -229,7 +229,7 @@ class Nest:
         blocks = prod(t for (a, _), t in zip(self.loops, self.trips) if a in reductions)
         depth = prod(self.extents[-1][r] for r in reductions)
         cycles = tile_cycles(self.view, self.tile, self.wide.number, self.narrow.number, depth, blocks)
-        return cycles + self._reads(depth) + self._fetched() + self.wide.cost + self.narrow.cost
+        return cycles + self._reads(depth) + self._fetched() + self._lines_again() + self.wide.cost + self.narrow.cost
 
     def copied(self, parts: int) -> float:
         """Cycles of the packs where `parts` threads or shares of the outer loops each make their own."""
@@ -346,6 +346,23 @@ class Nest:
                 moved *= min(WAITING, MEMORY_BYTE / cost)
             cycles += moved * cost
         return cycles
+
+    def _lines_again(self) -> float:
+        """Cycles to fetch lines of results again that tiles write in parts: one in each iteration of a loop inside of
+        which the results fill the second-level cache."""
+        view, walk = self.view, self.view.walks[-1]
+        size = view.stage.write.dtype.bytes
+        near = [i for i, (axis, step) in enumerate(self.loops) if 0 < walk.get(axis, 0) * step * size < LINE]
+        times = prod(self.trips[i] for i in near)
+        if times == 1:
+            return 0.0
+        inside = self.extents[near[-1] + 1]
+        apart = min((stride for axis, stride in walk.items() if inside[axis] > 1), default=1)
+        touched = sum(a.dtype.bytes for a in at_the_end(view) if a.flat.axes >= view.written.axes)
+        part = touched * _elements(walk, inside) * min(apart, LINE // size)
+        if part <= view.target.l2 * L2_SHARE:
+            return 0.0
+        return (times - 1) * part * (L3_BYTE if part <= L3 else MEMORY_BYTE)
 
     @property
     def _rows_apart(self) -> bool:
