@@ -18,7 +18,7 @@ from jtc.passes.kernel.rules import candidates, classify
 from jtc.passes.kernel.rules.common import Candidate
 from jtc.passes.kernel.rules.reduction import check_kind
 
-SHORTLIST = 8
+SHORTLIST = 8           # candidates that a worker sends back: the first is legal nearly always
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,14 @@ class KernelSchedule(Pass):
 
     def run(self, module: Graph | Program) -> Program:
         check_kind(self.reduction, self.name)
-        known = Known()
         program = need_program(module, self.name)
+        known = Known(constant_buffers(program))
         self._look_ahead(program, known)
         program = self._schedule_all(program, known)
         return self._schedule_all(program, known)       # the copies that were put before kernels
 
     def _look_ahead(self, program: Program, known: Known) -> None:
         """Find the candidates of all contractions, before any kernel's copies stand in front of others."""
-        known.constant = constant_buffers(program)
         wanted: dict[tuple, tuple[Stage, Kernel]] = {}
         for kernel in program.kernels:
             if self._chosen(program, kernel) is None:
@@ -66,7 +65,6 @@ class KernelSchedule(Pass):
         known.candidates.update(zip(wanted, found))
 
     def _schedule_all(self, program: Program, known: Known) -> Program:
-        known.constant = constant_buffers(program)
         at = 0
         while at < len(program.kernels):
             kernel = program.kernels[at]
@@ -97,14 +95,13 @@ class KernelSchedule(Pass):
 class Known:
     """What was found out about a program.
 
+    constant    buffers known when weights are bound
     candidates  what a rule sees of a kernel and which of its stages -> the candidates, or the first of many; equal
                 kernels, as the steps of a loop, have the same
-    constant    buffers known when weights are bound
     """
 
+    constant: frozenset[str]
     candidates: dict[tuple, list[Candidate]] = field(default_factory=dict)
-    constant: frozenset[str] = frozenset()
-
 
     def key(self, kernel: Kernel, stage: Stage) -> tuple:
         """What the candidates of a stage depend on."""
@@ -113,7 +110,7 @@ class Known:
 
 
 def _shortlist(*arguments: Any) -> list[Candidate]:
-    """The candidates that are worth sending from process to process: the first is legal nearly always."""
+    """The candidates that are worth sending from process to process."""
     return candidates(*arguments)[:SHORTLIST]
 
 
@@ -137,8 +134,8 @@ def schedule_stage(program: Program, kernel: Kernel, stage: Stage, target: CpuTa
             raise PassError(f"the tuned {error.message}", error.location,
                             "tune again (jtc tune MODEL --again), or set JTC_SCHEDULES=default") from None
     key = known.key(kernel, stage)
-    for again in (False, True):
-        if again or key not in known.candidates:
+    for all_of_them in (False, True):           # where no candidate of a shortlist is legal
+        if all_of_them or key not in known.candidates:
             known.candidates[key] = candidates(stage, kernel, program, target, packing, reduction,
                                                known.constant, quick)
         for candidate in known.candidates[key]:

@@ -33,7 +33,6 @@ def launch_order(units: Sequence[Unit], outputs: Iterable[str], types: Mapping[s
         missing[then] |= written[first]
     pending, result = list(range(len(units))), []
     places = [min(recorded[b] for b in own if b in recorded) for own in written]
-
     passing = [buffers & made - kept - own for buffers, own in zip(read, written)]
 
     def growth(n: int) -> int:
