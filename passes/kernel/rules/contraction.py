@@ -6,8 +6,9 @@ lanes along one axis of the vector operand times points of one or two axes that 
     vector axis  x  tile axes  x  tile sizes     the few with the least cycles in the tiles alone, then for each
     how each operand is read  x  loop order      cycles with copies, and with the bytes moved between caches
 
-and offers as many loops to threads as give each of them equal shares.  Costs are in contraction_cost.py.  Operands that
-are constant are packed ahead for nothing; guarded ones are read from a padded copy.
+and offers as many loops to threads as give each of them equal shares.  Costs are in contraction_cost.py, the ways
+to read operands in contraction_operands.py: those that are constant are packed ahead for nothing, guarded ones are read
+from a padded copy.
 """
 from __future__ import annotations
 
@@ -16,14 +17,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
 
-from jtc.dialects.affine import Affine
 from jtc.dialects.dtypes import F32
-from jtc.dialects.kernel import PAIR, Access, Pack, Schedule
-from jtc.passes.kernel.legality import in_pairs
-from jtc.passes.kernel.packing import box_copied
-from jtc.passes.kernel.rules.common import GATHER_COST, SMALL_KERNEL, Candidate, Copy, View, round_up
+from jtc.dialects.kernel import PAIR, Pack, Schedule
+from jtc.passes.kernel.rules.common import SMALL_KERNEL, Candidate, Copy, View, round_up
 from jtc.passes.kernel.rules.contraction_cost import (
-    COPY,
     FOLLOWED,
     L1_SHARE,
     L3,
@@ -33,20 +30,21 @@ from jtc.passes.kernel.rules.contraction_cost import (
     Nest,
     Operand,
     Tile,
-    far_copy,
     reach,
     row_of_results,
     tile_cycles,
 )
+from jtc.passes.kernel.rules.contraction_operands import (
+    in_window,
+    is_fixed,
+    reduction_order,
+    scalar_ways,
+    vector_ways,
+    volume,
+)
 
-COPY_KERNEL = 0.5              # cycles per element of a copy made by a kernel of its own, but for what far_copy counts
-KERNEL_TURNED, KERNEL_ROWS, KERNEL_APART = 0.8, 1.3, 8.0    # the same where it transposes into panels; into long rows;
-                                                            # where elements of the source share no cache line
-KERNEL_BOX = 1.0               # the same of a copy that turns the dimensions of a box with guards
-LAUNCH = 5_000.0               # cycles to start one more kernel on several threads
 DEPTH = 768                    # steps of the reduction in one block: more gain less than their share of the cache costs
 SHALLOW = 256                  # fewer spend too long on starting tiles and on results that are taken up again
-SAME_SET = 1024                # bytes; pixels of a copy this far apart crowd a few sets of the first-level cache
 TILE_STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 16, 28)
 TILES = 4                      # register tiles that are tried with every order of loops
 SPARE = 26                     # accumulators next to which LLVM also keeps the addresses of prefetches (measured)
@@ -57,6 +55,7 @@ PARTS = 4                      # of the units, in which each thread takes them
 UNITS = 64                     # shares of a kernel that are enough for any number of threads
 
 Loops = list[tuple[str, int]]
+Anchored = tuple[Loops, tuple[str, int] | None, tuple[str, int] | None]
 
 
 def propose(view: View) -> Iterator[Candidate]:
@@ -84,7 +83,7 @@ def _in_pairs(view: View, wide: int, narrow: int) -> list[str]:
     if not known or not view.packing or view.stage.body.dtype is not F32 or any(r.fill for r in reads):
         return []
     return [r for r in view.reductions
-            if all(r in view.read_axes[i] for i in (wide, narrow)) and not _in_window(view, wide, r)]
+            if all(r in view.read_axes[i] for i in (wide, narrow)) and not in_window(view, wide, r)]
 
 
 # ------------------------------------------------------------------------------------------------ register tile
@@ -97,7 +96,7 @@ def _tiles(view: View, vector: str, wide: int, narrow: int) -> Iterator[Tile]:
         longest = sorted(sorted(reuse, key=lambda a: -view.free[a])[:2], key=lambda a: -abs(write[a]))
         choices.append(tuple(longest))
     if not reuse:       # nothing shares the vector operand but the windows that slide over it
-        sliding = [a for a in view.parallel if a != vector and _in_window(view, wide, a)]
+        sliding = [a for a in view.parallel if a != vector and in_window(view, wide, a)]
         choices = [tuple(sorted(sliding, key=lambda a: -abs(write[a]))[-1:])]
     turned = [a for a in view.parallel if a != vector and write[a] == 1 and a in view.read_axes[wide]]
     if turned and reuse:        # results are turned in registers, so that they are stored along another axis
@@ -120,7 +119,7 @@ def _spare(view: View, vectors: int, narrow: int) -> int:
     scalars lie side by side in panels, and there are many registers (measured: beyond this it spills)."""
     if vectors > 2:
         return 7
-    panels = is_fixed(view, narrow) and not any(_in_window(view, narrow, a) for a in view.read_axes[narrow])
+    panels = is_fixed(view, narrow) and not any(in_window(view, narrow, a) for a in view.read_axes[narrow])
     return 6 if panels and view.target.registers > 16 else 4
 
 
@@ -137,203 +136,14 @@ def _best(view: View, tiles: list[Tile], wide: int, narrow: int) -> list[Tile]:
     return found[:1 if view.quick else TILES]
 
 
-def _in_window(view: View, number: int, axis: str) -> bool:
-    """Whether `axis` shares an index of the read with another axis that it overlaps with (a window that slides).
-
-    Axes that are the digits of an index, as the heads and features of a column are, overlap nowhere.
-    """
-    key = ("window", number)
-    if key not in view.memo:
-        index = view.stage.reads[number].index
-        view.memo[key] = frozenset().union(*(form.axes for form in index if _overlaps(view, form)))
-    return axis in view.memo[key]
-
-
-def _overlaps(view: View, form: Affine) -> bool:
-    """Whether two points of the axes in an index may have one value of it."""
-    reach = 0
-    for axis, stride in sorted(((a, abs(form[a])) for a in form.axes & view.free.keys()), key=lambda item: item[1]):
-        if stride <= reach:
-            return True
-        reach += stride * (view.free[axis] - 1)
-    return False
-
-
-# ------------------------------------------------------------------------------------------------ operands
+# ------------------------------------------------------------------------------------------------ loops
 def _variants(view: View, tile: Tile, wide: int, narrow: int) -> Iterator[Candidate]:
-    reductions = _order(view, wide, narrow)
-    vector_ways, scalar_ways = _vector_ways, _scalar_ways
-    if tile.dot:
-        reductions = (*(r for r in reductions if r != tile.dot), tile.dot)
-        vector_ways, scalar_ways = _paired_vector_ways, _paired_scalar_ways
+    reductions = reduction_order(view, tile, wide, narrow)
     for vector_way in vector_ways(view, tile, wide, reductions):
         for scalar_way in scalar_ways(view, tile, narrow, reductions):
             nests = _nests(view, tile, scalar_way, reductions)
             for loops, in_wide, in_narrow in itertools.islice(nests, 1 if view.quick else None):
                 yield from _candidate(view, tile, vector_way, scalar_way, reductions, loops, in_wide, in_narrow)
-
-
-def _order(view: View, wide: int, narrow: int) -> tuple[str, ...]:
-    """Reduction axes, outer to inner.  Windows run inside long axes where the lanes slide; else outside of them."""
-    windows = [r for r in view.stage.reductions if any(_in_window(view, i, r) for i in (wide, narrow))]
-    rest = [r for r in view.stage.reductions if r not in windows]
-    rest.sort(key=lambda r: -abs(view.strides[narrow][r]))
-    if any(_in_window(view, wide, r) for r in windows):
-        return (*rest, *windows)
-    if view.stage.reads[narrow].guards:
-        return (*windows, *rest)
-    return tuple(sorted(view.stage.reductions, key=lambda r: -abs(view.strides[narrow][r])))
-
-
-def is_fixed(view: View, number: int) -> bool:
-    return view.stage.reads[number].buffer in view.constants
-
-
-def _can_hoist(view: View, number: int) -> bool:
-    read = view.stage.reads[number]
-    return not view.is_local(read) and read.buffer not in view.kernel.written and not read.gather
-
-
-def _panel_order(view: View, number: int, tiled: tuple[str, ...], reductions: tuple[str, ...]) -> tuple[str, ...]:
-    """Outer axes and tile numbers, then the reduction, then the place in the tile."""
-    axes = view.strides[number].axes
-    tiled = tuple(a for a in tiled if a in axes)
-    outer = [a for a in view.stage.parallel if a in axes and a not in tiled]
-    return (*outer, *(a + "//" for a in tiled), *(r for r in reductions if r in axes), *(a + "%" for a in tiled))
-
-
-def _is_box(view: View, number: int) -> bool:
-    read = view.stage.reads[number]
-    return all(g.index in read.index and read.shape[read.index.index(g.index)] == g.size for g in read.guards)
-
-
-def _box_order(view: View, number: int, last: str) -> tuple[str, ...]:
-    """Dimensions, those of parallel axes outside, the one that holds `last` innermost."""
-    index, reductions = view.stage.reads[number].index, set(view.stage.reductions)
-    dims = sorted(range(len(index)), key=lambda d: (
-        last in index[d].axes, bool(index[d].axes) and index[d].axes <= reductions, d))
-    return tuple(map(str, dims))
-
-
-def volume(view: View, number: int) -> float:
-    return float(prod(view.free.get(a, 1) for a in view.strides[number].axes))
-
-
-def copying(view: View, number: int, volume: float, each: float) -> float:
-    """Cycles of a kernel that copies `volume` elements of a read, which the threads share; `each`: of one element."""
-    launch = LAUNCH / prod(-(-axis.size // block) for axis, block in view.kernel.shared)
-    return launch + volume * (each + far_copy(view, volume)) / view.repeats(number)
-
-
-def _turned_whole(view: View, number: int, vector: str) -> Iterator[tuple[tuple[str, ...], float]]:
-    """(order of dimensions, cycles) of a copy of the whole box of a read that has the vector axis innermost.
-
-    Stages that read parts of one tensor, as residue classes of a kernel's window do, share it.
-    """
-    read = view.stage.reads[number]
-    order = _box_order(view, number, vector)
-    if read.guards or not _can_hoist(view, number) or read.index[int(order[-1])].as_axis() != vector:
-        return
-    readers = sum(a.buffer == read.buffer for s in view.kernel.stages for a in s.reads)
-    if box_copied(view.program, view.kernel, view.stage, number, order):
-        yield order, 0.0
-    elif readers > 1:
-        yield order, copying(view, number, read.size, KERNEL_TURNED) / readers
-
-
-def _vector_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...]) -> Iterator[Operand]:
-    read, strides = view.stage.reads[number], view.strides[number]
-    contiguous, order = strides[tile.vector] == 1, _panel_order(view, number, (tile.vector,), reductions)
-    window = any(_in_window(view, number, a) for a in strides.axes)
-    if view.packing and is_fixed(view, number) and _can_hoist(view, number) and not read.guards:
-        yield Operand(number, copy=order, packed=True)
-        return
-    if not view.packing and not contiguous:
-        yield Operand(number, cost=GATHER_COST * view.points / (tile.inner * tile.outer), split=bool(read.guards))
-    if contiguous and not read.guards:
-        yield Operand(number)
-    if contiguous and read.guards:
-        yield Operand(number, cost=0.1 * view.points / view.lanes, split=True)
-        if _is_box(view, number) and _can_hoist(view, number):
-            size = prod(high - low + 1 for low, high in (f.range(view.stage.sizes) for f in read.index))
-            yield Operand(number, cost=size * COPY, copy=tuple(map(str, range(len(read.index)))))
-    if not window and not (_outside(read) and read.guards):
-        yield Operand(number, pack=order, packed=True)
-        sharers = view.sharers[number]
-        once = view.target.threads > 1 or not contiguous or sharers > 1 or view.copied[number] is not read.dtype
-        if once and _can_hoist(view, number) and not read.guards:
-            each = COPY_KERNEL if contiguous else KERNEL_TURNED if 1 in strides.terms.values() else KERNEL_APART
-            cost = copying(view, number, volume(view, number), each) / sharers
-            yield Operand(number, cost=cost, copy=order, packed=True)
-        if not contiguous:
-            for box, cost in _turned_whole(view, number, tile.vector):
-                yield Operand(number, cost=cost, copy=box, pack=order, packed=True)
-
-
-def _outside(read: Access) -> bool:
-    """Whether a guard lies on axes that the read itself does not walk: a copy could not hold it."""
-    return any(g.index.axes - read.flat.axes for g in read.guards)
-
-
-def _scalar_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...]) -> Iterator[Operand]:
-    read, strides = view.stage.reads[number], view.strides[number]
-    window = any(_in_window(view, number, a) for a in strides.axes)
-    if view.packing and is_fixed(view, number) and _can_hoist(view, number) and not read.guards and not window:
-        yield Operand(number, copy=_panel_order(view, number, tile.axes, reductions), packed=True)
-        return
-    if read.guards:
-        if _is_box(view, number) and _can_hoist(view, number):
-            ranges = [form.range(view.stage.sizes) for form in read.index]
-            size = prod(high - low + 1 for low, high in ranges)
-            order = _box_order(view, number, reductions[-1] if reductions else "")
-            low, high = ranges[int(order[-1])]
-            pad = view.lanes if (high - low + 1) * read.dtype.bytes % SAME_SET == 0 else 0
-            yield Operand(number, cost=size * KERNEL_BOX, copy=order, pad=pad)
-            yield Operand(number, cost=size * COPY, copy=tuple(map(str, range(len(read.index)))))
-        if not view.packing or not (_is_box(view, number) and _can_hoist(view, number)):
-            yield Operand(number, cost=view.points / view.lanes, split=True)
-        return
-    yield Operand(number)
-    if not window and tile.axes and tile.axes[0] in strides.axes:
-        outer = [a for a in view.stage.parallel if a in strides.axes]
-        order = (*outer, *(r for r in reductions if r in strides.axes))
-        yield Operand(number, pack=order, pad=view.lanes, packed=True)
-        if len(tile.axes) == 1 and strides[tile.axes[0]] == 1 and tile.inner % (view.lanes // 2) == 0:
-            # pieces that are whole halves of vectors, cut out where rows would have to be turned
-            yield Operand(number, pack=_panel_order(view, number, tile.axes, reductions), packed=True)
-        sharers = view.sharers[number]
-        if (view.target.threads > 1 or sharers > 1) and _can_hoist(view, number):
-            turned = KERNEL_ROWS if 1 in strides.terms.values() else KERNEL_APART
-            cost = copying(view, number, volume(view, number), COPY_KERNEL if strides[order[-1]] == 1 else turned)
-            yield Operand(number, cost=cost / sharers, copy=order, pad=view.lanes, packed=True)
-
-
-def _paired_vector_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...]) -> Iterator[Operand]:
-    """Those in panels, which hold the two elements of a pair next to each other."""
-    for way in _vector_ways(view, tile, number, reductions):
-        if way.packed:
-            yield replace(way, pack=in_pairs(way.pack, tile.dot), copy=in_pairs(way.copy, tile.dot))
-
-
-def _paired_scalar_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...]) -> Iterator[Operand]:
-    """Those in which the two elements of a pair are neighbours."""
-    read = view.stage.reads[number]
-    for way in _scalar_ways(view, tile, number, reductions):
-        if way.pack:
-            near = way.pack[-1] == tile.dot
-        elif way.copy and way.copy[0].isdecimal():
-            near = read.index[int(way.copy[-1])][tile.dot] == 1
-        elif way.copy:
-            way = replace(way, copy=in_pairs(way.copy, tile.dot))
-            near = way.copy[-1] in (tile.dot, tile.dot + "%")
-        else:
-            near = not read.guards and view.strides[number][tile.dot] == 1
-        if near:
-            yield way
-
-
-# ------------------------------------------------------------------------------------------------ loops
-Anchored = tuple[Loops, tuple[str, int] | None, tuple[str, int] | None]
 
 
 def _nests(view: View, tile: Tile, narrow: Operand, reductions: tuple[str, ...]) -> Iterator[Anchored]:
@@ -489,7 +299,7 @@ def _unroll(view: View, tile: Tile, wide: int, reductions: tuple[str, ...]) -> t
     """Windows that slide under the lanes are unrolled whole, so that loads are shared; else the innermost axis by 4, or
     by 2 where a tile has many accumulators (measured on ResNet-50 with AVX-512: 1 is 7 % slower, 2 is not)."""
     inner = [r for r in reductions if r in view.free]
-    windows = [r for r in inner if _in_window(view, wide, r) and view.free[r] <= 8]
+    windows = [r for r in inner if in_window(view, wide, r) and view.free[r] <= 8]
     if windows:
         total, chosen = 1, []
         for r in reversed(windows):

@@ -4,8 +4,9 @@ from __future__ import annotations
 from math import prod
 
 from jtc.passes.kernel.rules.common import Candidate, View
-from jtc.passes.kernel.rules.contraction import COPY_KERNEL, copying, is_fixed, total, volume
+from jtc.passes.kernel.rules.contraction import total
 from jtc.passes.kernel.rules.contraction_cost import COPY, Nest, Operand, Tile
+from jtc.passes.kernel.rules.contraction_operands import COPY_KERNEL, copying, is_fixed, volume
 
 
 def estimate(view: View, candidate: Candidate) -> float | None:
