@@ -43,6 +43,10 @@ class DType:
     def is_integer(self) -> bool:
         return self.kind in ("int", "uint")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """There is one of each: what another process sends is the one of this process."""
+        return dtype_of, (self.name,)
+
     def __str__(self) -> str:
         return self.public
 

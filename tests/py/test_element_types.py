@@ -1,14 +1,19 @@
 """Narrow and unsigned integers and 16-bit floats through the whole compiler: every op, strict rounding, schedules."""
 from __future__ import annotations
 
+import pickle
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 from frontend_checks import RTOL, same
 from op_cases import array, graph_of, meta_op_cases, scalar_function_cases
 
 import jtc
+from jtc.compiler import workers
 from jtc.compiler.driver import compile_graph
-from jtc.dialects.dtypes import BF16, DTYPES, F16, F32, DType
+from jtc.dialects.dtypes import BF16, BOOL, DTYPES, F16, F32, DType
 from jtc.dialects.expr import walk
 from jtc.dialects.graph import Graph, Node
 from jtc.dialects.kernel import Program
@@ -75,10 +80,11 @@ def test_strict_rounds_every_result(dtype):
     assert (got != once).mean() < 0.01 and (got != want[0]).any()       # a fused product may round otherwise
 
 
-def kernels_of(function, *args) -> Program:
+def kernels_of(function, *args, target="cpu", each=None) -> Program:
     from jtc.compiler import phases
     from jtc.compiler.driver import settings_for
-    return phases.advance(jtc.jit(function).graph(*args), "graph", "schedule", settings_for("cpu"))
+    settings = replace(settings_for(target), each=each)
+    return phases.advance(jtc.jit(function).graph(*args), "graph", "schedule", settings)
 
 
 def test_long_sums_are_float32():
@@ -123,7 +129,7 @@ def test_what_readers_widen_is_stored_narrow():
 
 def test_operands_of_products_are_packed_as_float32():
     a, b = np.ones((300, 200), BF16.numpy), np.ones((200, 320), BF16.numpy)
-    program = kernels_of(lambda a, b: a @ b, a, b)
+    program = kernels_of(lambda a, b: a @ b, a, b, target="cpu:x86-64-v4")     # others multiply pairs as they are
     stage = program.kernels[-1].stages[-1]
     assert stage.factors() is not None and stage.write.dtype is BF16
     schedule = stage.schedule
@@ -133,6 +139,18 @@ def test_operands_of_products_are_packed_as_float32():
     copies = [k.stages[0] for k in program.kernels[:-1]]
     assert all(s.write.dtype is F32 and any(e.fn == "cast" for e in walk(s.body)) for s in copies)
     assert copies or schedule.packs
+
+
+@pytest.mark.parametrize("dtype", [F32, F16, BF16])
+def test_workers_find_the_same_schedules(dtype):
+    """An element type that comes from another process is the one of this process."""
+    assert all(pickle.loads(pickle.dumps(d)) is d for d in (dtype, BOOL))
+    a, b, mask = np.ones((300, 200), dtype.numpy), np.ones((200, 320), dtype.numpy), np.ones((300, 320), bool)
+    here, there = (kernels_of(lambda a, b, m: jtc.where(m, a @ b, b[:1]), a, b, mask, target="cpu:cooperlake", each=each)
+                   for each in (None, partial(workers.each, 2)))
+    workers.stop()
+    assert [s.schedule for k in here.kernels for s in k.stages] == [s.schedule for k in there.kernels for s in k.stages]
+    assert any(s.schedule.dot for k in there.kernels for s in k.stages) == (dtype is BF16)
 
 
 @pytest.mark.parametrize("target", ["cpu:x86-64", "cpu:x86-64-v3", "cpu:x86-64-v4"])

@@ -150,8 +150,8 @@ def test_results_are_those_of_the_interpreter(compiled, name):
 @pytest.mark.parametrize("name", TARGETS)
 def test_weights_are_packed_on_the_other_machine(name, tmp_path):
     target, weights, x = machine.named(name), normal(53, 71), normal(37, 53, seed=1)
-    module = compile_graph(matmul(37, 71, 53, weights=weights), f"cpu:{name}", tmp_path / "m.so")
     needs_emulator(target)
+    module = compile_graph(matmul(37, 71, 53, weights=weights), f"cpu:{name}", tmp_path / "m.so")
     compare(emulated.run_module(module, target, [x]), [x @ weights])
 
 
