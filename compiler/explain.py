@@ -186,7 +186,8 @@ def schedule_text(schedule: Schedule | None) -> str:
             f"{a} (unrolled {unroll[a]})" if a in unroll else a for a in schedule.reduction))
     parts += [f"blocks of {steps} {axis} meet in pairs" for axis, steps in schedule.tree]
     if schedule.dot:
-        parts.append(f"pairs of {schedule.dot} in one instruction")
+        unit = "blocks of a matrix unit" if schedule.matrix else "one instruction"
+        parts.append(f"pairs of {schedule.dot} in {unit}")
     parts += [f"copy of read {p.read} inside {p.inside[0]}/{p.inside[1]} as {' '.join(p.order)}"
               for p in schedule.packs]
     if schedule.split:

@@ -214,7 +214,7 @@ def _schedule(fields: Fields) -> Schedule:
         tuple(fields.strings("split")), fields.integer("threads", 0), fields.flag("stream"),
         tuple(fields.integers("prefetch")), fields.real("gain", 0.0),
         fields.parsed("tree", _step, "k:2048"), fields.parsed("fetches", _fetch, "2.1 + 0"),
-        fields.string("dot", ""))
+        fields.string("dot", ""), fields.flag("matrix"))
     fields.finish()
     return result
 

@@ -36,6 +36,36 @@ class Dot:
     intrinsics: Mapping[int, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A unit that multiplies blocks of 16-bit floats, which it holds in registers of its own, and adds up float32:
+
+        acc[i, j] += a[i, 2 p] * b[p, 2 j] + a[i, 2 p + 1] * b[p, 2 j + 1]
+
+    The intrinsics are LLVM's names of what it does, with the numbers of registers, addresses and bytes between rows.
+
+    needs      LLVM's names of the features that bring it
+    rows, columns, pairs   the most i, j and p of a block; a row of each operand is as long as one of the result
+    registers  how many blocks it holds
+    configure  takes 64 bytes: how many rows each register has, and how long these are;  release: what it holds is done
+    zero, load, store, multiply   of a register; multiply of the result's and the operands'
+    component  Linux's number of the state, which a process must ask for; None: every process has it
+    """
+
+    needs: tuple[str, ...]
+    rows: int
+    columns: int
+    pairs: int
+    registers: int
+    configure: str
+    release: str
+    zero: str
+    load: str
+    store: str
+    multiply: str
+    component: int | None = None
+
+
 @dataclass(frozen=True, repr=False)
 class Family:
     """One instruction set.  Features have LLVM's names.
@@ -52,6 +82,7 @@ class Family:
     registers  vector registers, those of the newest processors first
     fused, rounding, half   features that bring fused multiply-add, rounding to integers, and conversion of float16
     dots       element type, by its name in the IR -> the instruction that multiplies pairs of it
+    matrices   element type -> the unit that multiplies blocks of it
     fence      LLVM's intrinsic that makes streamed stores visible before what follows; "": like any other store
     cpuinfo    the line of /proc/cpuinfo that lists features;  spelled: its name of a feature -> LLVM's, if they differ
     """
@@ -73,6 +104,7 @@ class Family:
     cpuinfo: str
     spelled: Mapping[str, str] = field(default_factory=dict)
     dots: Mapping[str, Dot] = field(default_factory=dict)
+    matrices: Mapping[str, Matrix] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return self.name
@@ -96,16 +128,20 @@ X86_64 = Family(
     "x86-64", "x86_64-unknown-linux-gnu", "x86_64", machine=62, far_flag=0x10000000,        # SHF_X86_64_LARGE
     binutils=("x86_64-linux-gnu-", "binutils-x86-64-linux-gnu"),
     levels={"x86-64": _X86_BASELINE, "x86-64-v2": _X86_V2, "x86-64-v3": _X86_V3, "x86-64-v4": _X86_V4}, cpu="",
-    beyond=("avx512bf16", "avx512bitalg", "avx512fp16", "avx512ifma", "avx512vbmi", "avx512vbmi2", "avx512vnni",
-            "avx512vpopcntdq", "avxvnni"),
+    beyond=("amx-bf16", "amx-tile", "avx512bf16", "avx512bitalg", "avx512fp16", "avx512ifma", "avx512vbmi",
+            "avx512vbmi2", "avx512vnni", "avx512vpopcntdq", "avxvnni"),
     registers=(Registers(_X86_V4, 512, 32, masks=True), Registers(_X86_V3, 256, 16), Registers((), 128, 16)),
     fused="fma", rounding="sse4.1", half="f16c", fence="llvm.x86.sse.sfence",
     cpuinfo="flags",
     spelled={"pni": "sse3", "sse4_1": "sse4.1", "sse4_2": "sse4.2", "lahf_lm": "sahf", "abm": "lzcnt", "bmi1": "bmi",
              "avx512_vnni": "avx512vnni", "avx512_bf16": "avx512bf16", "avx512_fp16": "avx512fp16",
              "avx512_vbmi2": "avx512vbmi2", "avx512_bitalg": "avx512bitalg", "avx512_vpopcntdq": "avx512vpopcntdq",
-             "avx_vnni": "avxvnni"},
-    dots={"bf16": Dot("avx512bf16", {n: f"llvm.x86.avx512bf16.dpbf16ps.{32 * n}" for n in (4, 8, 16)})})
+             "avx_vnni": "avxvnni", "amx_tile": "amx-tile", "amx_bf16": "amx-bf16"},
+    dots={"bf16": Dot("avx512bf16", {n: f"llvm.x86.avx512bf16.dpbf16ps.{32 * n}" for n in (4, 8, 16)})},
+    matrices={"bf16": Matrix(
+        ("amx-tile", "amx-bf16"), rows=16, columns=16, pairs=16, registers=8, configure="llvm.x86.ldtilecfg",
+        release="llvm.x86.tilerelease", zero="llvm.x86.tilezero", load="llvm.x86.tileloadd64",
+        store="llvm.x86.tilestored64", multiply="llvm.x86.tdpbf16ps", component=18)})      # XFEATURE_XTILE_DATA
 
 # Arm Architecture Reference Manual for A-profile: every Armv8-A has Advanced SIMD on Linux; what kernels can use of the
 # extensions that came with Armv8.2-A, which are options of it, but found in the cores for servers and phones.

@@ -151,6 +151,7 @@ class Schedule:
     fetches    what other stages will move, fetched at the same place of the axes that are not shared
     dot        reduction axis whose steps are multiplied in pairs by one instruction (family.Dot), from 16-bit floats
                that lie next to each other; it is the innermost of `reduction`, its last step alone where it is odd
+    matrix     whether blocks of the pairs, of the lanes and of points are multiplied by a matrix unit (family.Matrix)
     gain       how many times as fast as by default its kernel was measured to be, where the tuner chose it; else 0
     """
 
@@ -168,6 +169,7 @@ class Schedule:
     tree: tuple[tuple[str, int], ...] = ()
     fetches: tuple[Fetch, ...] = ()
     dot: str = ""
+    matrix: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jtc.dialects.dtypes import BOOL, DType
-from jtc.dialects.family import X86_64, Family
+from jtc.dialects.family import X86_64, Family, Matrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,11 @@ class CpuTarget:
         """Whether it has an instruction that adds products of pairs of neighbours to float32 (family.Dot)."""
         dot = self.family.dots.get(dtype.name)
         return dot is not None and self.has(dot.needs)
+
+    def matrix(self, dtype: DType) -> Matrix | None:
+        """The unit that multiplies blocks of such numbers (family.Matrix), where it has one."""
+        unit = self.family.matrices.get(dtype.name)
+        return unit if unit is not None and all(map(self.has, unit.needs)) else None
 
     def has(self, feature: str) -> bool:
         """Whether code may use what an LLVM feature brings."""

@@ -289,6 +289,8 @@ def _schedule(s: Schedule) -> str:
         attrs["tree"] = _strings(f"{a}:{n}" for a, n in s.tree)
     if s.dot:
         attrs["dot"] = string(s.dot)
+    if s.matrix:
+        attrs["matrix"] = ""
     if s.packs:
         attrs["packs"] = f"[{', '.join(map(_pack, s.packs))}]"
     if s.split:

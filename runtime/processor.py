@@ -1,6 +1,7 @@
 """Which processor this is, and which instructions it has, in LLVM's names."""
 from __future__ import annotations
 
+import ctypes
 import functools
 import platform
 
@@ -23,7 +24,22 @@ def family() -> Family:
 def features() -> frozenset[str] | None:
     """The features of this machine, or None where the operating system does not say."""
     flags = _line(family().cpuinfo)
-    return None if flags is None else spelled(family(), flags)
+    if flags is None:
+        return None
+    have = spelled(family(), flags)
+    for unit in family().matrices.values():
+        if have.issuperset(unit.needs) and unit.component is not None and not _granted(unit.component):
+            have -= set(unit.needs)
+    return have
+
+
+def _granted(component: int) -> bool:
+    """Whether Linux lets this process use a part of the processor's state that it must ask for, from now on."""
+    request, ask_for_component = 158, 0x1023        # arch_prctl, ARCH_REQ_XCOMP_PERM (asm/prctl.h)
+    try:
+        return ctypes.CDLL(None).syscall(request, ask_for_component, component) == 0
+    except OSError:
+        return False
 
 
 def spelled(family: Family, flags: str) -> frozenset[str]:

@@ -48,7 +48,7 @@ def random_schedule(rng: random.Random, stage: Stage, kernel: Kernel, program: P
     for _ in range(60):
         candidate = _propose(rng, stage, kernel)
         paired = _in_pairs(rng, stage, candidate)
-        for schedule in (paired, candidate) if paired is not None else (candidate,):
+        for schedule in (replace(paired, matrix=True), paired, candidate) if paired is not None else (candidate,):
             if legality.is_legal(replace(stage, schedule=schedule), kernel, program, target):
                 return schedule
     return scalar_schedule(stage)
@@ -59,7 +59,7 @@ def _in_pairs(rng: random.Random, stage: Stage, schedule: Schedule) -> Schedule 
     factors, vector = stage.factors(), schedule.vector
     if factors is None or not stage.reads[factors[0]].dtype.is_half or vector not in stage.parallel:
         return None
-    axis = rng.choice(stage.reductions)
+    axis = max(stage.reductions, key=lambda a: (stage.sizes[a], rng.random()))      # the longest may fill whole blocks
     loops = tuple((a, -(-step // PAIR) * PAIR if a == axis else step) for a, step in schedule.loops)
     packs = []
     for number in factors:

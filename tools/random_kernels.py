@@ -399,7 +399,8 @@ def attention(rng: random.Random) -> Case:
 def convolution(rng: random.Random) -> Case:
     """A guarded window over an image times weights: strides, padding, groups by chance."""
     dtype = rng.choice((F32, F32, F64, BF16))
-    c, o, size, window = (rng.choice(n) for n in ((1, 3, 5, 8), (1, 4, 16, 17), (5, 7, 9, 14), (1, 2, 3)))
+    channels = (1, 3, 5, 8, *[32, 64] * (dtype is BF16))        # so many are multiplied in blocks
+    c, o, size, window = (rng.choice(n) for n in (channels, (1, 4, 16, 17), (5, 7, 9, 14), (1, 2, 3)))
     stride, pad = rng.choice((1, 1, 2)), rng.choice((0, 1, 2))
     out = (size + 2 * pad - window) // stride + 1
     maker = Maker(rng)

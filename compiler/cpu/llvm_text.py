@@ -95,7 +95,7 @@ def expand_intrinsics(text: str, target: CpuTarget) -> str:
     for head, arguments in re.findall(r"call (\S.*? @llvm\.\w+\.\w+)\((.*)\)", "".join(bodies)):
         needed[head] = ", ".join(re.findall(r"(<[^>]*>|\w+) %\w+", arguments))
     declares = [f"declare {head}({types})\n" for head, types in needed.items() if f"declare {head}(" not in text]
-    return _insert(text, "".join(bodies + declares))
+    return insert(text, "".join(bodies + declares))
 
 
 def _expand_dots(text: str, target: CpuTarget) -> str:
@@ -104,7 +104,7 @@ def _expand_dots(text: str, target: CpuTarget) -> str:
         for lanes, name in dot.intrinsics.items():
             if not target.has(dot.needs) and f"@{name}(" in text:
                 text = re.sub(rf"^declare .*@{re.escape(name)}\(.*\n", "", text, flags=re.MULTILINE)
-                text = _insert(text.replace(f"@{name}(", f"@jtc.dot.{element}.{lanes}("), _dot_bf16(lanes))
+                text = insert(text.replace(f"@{name}(", f"@jtc.dot.{element}.{lanes}("), _dot_bf16(lanes))
     return text
 
 
@@ -126,7 +126,7 @@ def _dot_bf16(lanes: int) -> str:
             f"{body}}}\n")
 
 
-def _insert(text: str, functions: str) -> str:
+def insert(text: str, functions: str) -> str:
     """Put functions before the module's metadata."""
     place = text.find("\n!")
     return f"{text}\n{functions}" if place < 0 else f"{text[:place]}\n{functions}{text[place:]}"

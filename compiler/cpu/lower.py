@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from jtc.compiler.cpu.llvm_text import downgrade, expand_intrinsics
+from jtc.compiler.cpu.matrix_emulated import expand_matrices
 from jtc.dialects.errors import InternalError, UsageError
 from jtc.dialects.target import CpuTarget
 
@@ -177,7 +178,7 @@ def _compile(llvm_ir: str, target: CpuTarget, optimize: int) -> tuple[Any, Any]:
         raise UsageError(f"optimize={optimize}: no such level", hint=f"one of {', '.join(map(str, _LEVELS))}")
     llvm = _llvm()
     ir_level, code_level = _LEVELS[optimize]
-    expanded = expand_intrinsics(llvm_ir, target)
+    expanded = expand_intrinsics(expand_matrices(llvm_ir, target), target)
     try:
         module = llvm.parse_assembly(_attributes(expanded, target))
         module.verify()

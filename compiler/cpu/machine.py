@@ -54,6 +54,8 @@ _NAMED = {target.name: target for target in (
     *(_target(name, family, features, cpu=family.cpu) for family in FAMILIES
       for name, features in family.levels.items()),
     _target("cooperlake", X86_64, (*X86_64.levels["x86-64-v4"], "avx512bf16", "avx512vnni")),
+    _target("sapphirerapids", X86_64, (*X86_64.levels["x86-64-v4"], "amx-bf16", "amx-tile", "avx512bf16", "avx512vnni"),
+            48 << 10, 2 << 20),
 )}
 NAMES = ("native", *_NAMED)
 

@@ -13,6 +13,7 @@ from jtc.compiler.cpu.code import Code
 from jtc.compiler.cpu.copies import copies, layout
 from jtc.compiler.cpu.evaluate import Evaluator
 from jtc.compiler.cpu.loops import Flag, Units, blocks, unit_blocks
+from jtc.compiler.cpu.matrix import MatrixTile, MatrixUnit
 from jtc.compiler.cpu.operands import Memory, Operand
 from jtc.compiler.cpu.places import Form, Place
 from jtc.compiler.cpu.store import Finish, finish
@@ -22,7 +23,8 @@ from jtc.dialects.affine import Affine, axis_of, split_term
 from jtc.dialects.errors import InternalError
 from jtc.dialects.kernel import Access, Guard, Pack, Schedule, Stage
 from jtc.dialects.target import CpuTarget
-from jtc.passes.kernel.legality import panel_widths
+from jtc.passes.kernel.blocks import blocks_of
+from jtc.passes.kernel.legality import panel_widths, register_tile
 
 Places = Mapping[str, Place]
 MAX_VARIANTS = 24         # register tiles of one stage, counting tails and cuts, before cuts are given up
@@ -111,12 +113,20 @@ class Nest:
         self.fetches = [(self._operand(access), written) for access, written in context.fetches.get(stage.name, ())]
         self.partial = self._partial()
         self.split = self._affordable_cuts()
+        self.matrix = self._matrix_unit() if self.schedule.matrix else None
 
     def _operand(self, access: Access) -> Operand:
         local = access.buffer in self.context.locals
         operand = Operand.of(access, self.context.memories[access.buffer], self.origin if local else {})
         whole = {a: size for a, size in operand.panels.items() if self.tile_steps.get(a, 1) % self.schedule.lanes == 0}
         return replace(operand, panels=whole)       # a vector stays inside a panel where tiles are whole vectors
+
+    def _matrix_unit(self) -> MatrixUnit:
+        assert self.paired is not None
+        unit = self.context.target.family.matrices[self.stage.reads[self.paired[0]].dtype.name]
+        tile = {a: min(n, self.limits[a]) for a, n in register_tile(self.stage, self.schedule).items()}
+        blocks = blocks_of(self.stage, self.schedule, tile, unit.rows)
+        return MatrixUnit(self.code, unit, blocks, self.context.workspace)
 
     def _read(self, number: int) -> Operand:
         """An operand in the steps of the register tile, which may be pairs."""
@@ -132,7 +142,12 @@ class Nest:
             return
         if self.stage.accumulate and any(p.extent == 0 for p in places.values()):
             return
+        if self.matrix is None:
+            self._nest(0, places, self.flags, units)
+            return
+        self.matrix.configure(self.matrix.blocks.rows)
         self._nest(0, places, self.flags, units)
+        self.matrix.release()
 
     # -------------------------------------------------------------------------------------------- loops
     def _nest(self, depth: int, places: Places, flags: Flags, units: Units | None) -> None:
@@ -258,10 +273,13 @@ class Nest:
         if stage.accumulate or stage.scan:
             tile.reduce(frame)
             return
-        accs = tile.reduce(frame) if stage.reduce is not None else None
         once = self.code.depth == self.depth and first is True and last is True     # not inside a loop of the stage
         scalars = self.context.scalars if once and stage.write.buffer in self.context.registers else None
-        finish(tile, frame, accs, Finish(first, last, partial, scalars, self.schedule.stream, self._untouched()))
+        how = Finish(first, last, partial, scalars, self.schedule.stream, self._untouched())
+        if self.matrix is not None:
+            MatrixTile(self.matrix, tile, partial).emit(frame, how)
+            return
+        finish(tile, frame, tile.reduce(frame) if stage.reduce is not None else None, how)
 
     def _check_panels(self, places: Places) -> None:
         """A register tile lies in one panel of every operand that is packed ahead; legality sees to it."""
@@ -289,7 +307,7 @@ class Nest:
         stage = self.stage
         blocked = bool(self.flags.first) or any(a in stage.reductions and s < stage.sizes[a] for a, s in self.loops)
         fits = stage.write.dtype is stage.body.dtype and not stage.write.guards and not stage.write.gather \
-            and self._untouched()
+            and self._untouched() and (not self.schedule.matrix or self._in_blocks(stage.write))
         if stage.reduce is None or stage.accumulate or not blocked or fits:
             return self.write
         if not self.flags.first:
@@ -299,6 +317,11 @@ class Nest:
         whole = {a: n if a not in within else self.outer[a].extent for a, n in stage.sizes.items()}
         return self._waiting(whole, {a: self.outer[a] for a in within})
 
+    def _in_blocks(self, write: Access) -> bool:
+        """Whether a matrix unit can load and store the blocks of a result where it lies."""
+        vector = self.schedule.vector
+        return write.flat[vector] == 1 and self.stage.sizes[vector] % self.schedule.lanes == 0
+
     def _untouched(self) -> bool:
         """Whether the stage reads nothing from the memory that it writes, which may hold something else first then."""
         written = self.stage.write.buffer
@@ -306,9 +329,13 @@ class Nest:
 
     def _waiting(self, sizes: Mapping[str, int], origin: Places) -> Operand:
         """Workspace for the partial results of blocks of these sizes that start at `origin`."""
-        stage, flat = self.stage, Affine()
-        for axis in stage.parallel:
+        stage, flat, order = self.stage, Affine(), self.stage.parallel
+        if self.schedule.matrix:        # whole rows of blocks
+            vector, lanes = self.schedule.vector, self.schedule.lanes
+            order = [*(a for a in order if a != vector), vector]
+            sizes = {**sizes, vector: -(-sizes[vector] // lanes) * lanes}
+        for axis in order:
             flat = flat * sizes[axis] + Affine.axis(axis)
-        count = prod(sizes[a] for a in stage.parallel)
+        count = prod(sizes[a] for a in order)
         memory = self.context.workspace.memory(f"{stage.name}.partial", count, stage.body.dtype)
         return Operand(memory, Form.of(flat, origin))

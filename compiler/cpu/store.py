@@ -3,7 +3,7 @@ results of earlier reduction blocks, go through the epilogue, and are stored.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -59,6 +59,16 @@ def finish(tile: Tile, frame: Frame, accs: list[str | None] | None, how: Finish)
     _with_partials(tile, frame, results, how)
 
 
+def finish_parts(tile: Tile, frame: Frame, parts: Callable[[str], Iterable[Results]], how: Finish) -> None:
+    """The same for results that are found in parts, each of which is stored before the next one is asked for.
+
+    parts  of the axis along which vectors are transposed, or "", where a part must hold what one transposition takes
+    """
+    turned = _transposed_axis(tile)
+    for results in parts(turned):
+        _with_partials(tile, frame, transpose(tile, results, turned) if turned else results, how)
+
+
 def _with_partials(tile: Tile, frame: Frame, results: Results, how: Finish) -> None:
     code, dtype = tile.code, tile.dtype
     stream = _aligned(tile, frame) if how.stream and how.first is True and how.last is True else None
@@ -73,7 +83,7 @@ def _with_partials(tile: Tile, frame: Frame, results: Results, how: Finish) -> N
         values = added()
     elif how.first is not True:
         types = [type_of(dtype, spot.width) for _, spot in results]
-        values = code.branch(how.first, lambda: values, lambda: _scoped(frame, added), types)
+        values = code.branch(how.first, lambda: values, lambda: scoped(frame, added), types)
     results = [(x, spot) for x, (_, spot) in zip(values, results)]
 
     def wait() -> list[str]:
@@ -90,7 +100,7 @@ def _with_partials(tile: Tile, frame: Frame, results: Results, how: Finish) -> N
     elif how.last is False:
         wait()
     else:
-        code.branch(how.last, lambda: _scoped(frame, final), lambda: _scoped(frame, wait))
+        code.branch(how.last, lambda: scoped(frame, final), lambda: scoped(frame, wait))
 
 
 def _keep_before(tile: Tile, frame: Frame, results: Results, how: Finish) -> None:
@@ -106,12 +116,12 @@ def _keep_before(tile: Tile, frame: Frame, results: Results, how: Finish) -> Non
         if isinstance(how.first, bool):
             value, = nothing() if how.first else waiting()
         else:
-            value, = tile.code.branch(how.first, nothing, lambda: _scoped(frame, waiting),
+            value, = tile.code.branch(how.first, nothing, lambda: scoped(frame, waiting),
                                       [type_of(tile.dtype, spot.width)])
         tile.values.memory.store(frame, tile.before, spot, value)
 
 
-def _scoped(frame: Frame, body: Callable[[], list[str]]) -> list[str]:
+def scoped(frame: Frame, body: Callable[[], list[str]]) -> list[str]:
     """What a branch computes is not known after it."""
     memo, frame.memo = frame.memo, dict(frame.memo)
     values = body()
@@ -216,23 +226,22 @@ def transpose(tile: Tile, results: Results, axis: str) -> Results:
     at = {(_key(spot.offsets), spot.start): x for x, spot in results if spot.width is not None}
     turned = [(x, spot) for x, spot in results if spot.width is None]
     for _, spot in results:
-        if spot.width is None or spot.offsets[axis]:
+        if spot.width is None or spot.offsets[axis] % spot.width:
             continue
-        width = spot.width
-        for start in range(0, extent, width):
-            count = min(width, extent - start)
-            rows = [at[_key({**spot.offsets, axis: start + r}), spot.start] for r in range(count)]
-            rest = {a: o for a, o in spot.offsets.items() if a != axis}
-            if count == 1:
-                for lane in range(spot.lanes):
-                    point = Spot({**rest, axis: start, tile.vector: spot.start + lane})
-                    turned.append((code.extract(rows[0], lane, tile.dtype, width), point))
-                continue
-            columns = square(code, rows + [rows[0]] * (width - count), type_of(tile.dtype, width), width) \
-                if tile.dtype is not BOOL else _bools(code, rows + [rows[0]] * (width - count), width)
+        width, start = spot.width, spot.offsets[axis]
+        count = min(width, extent - start)
+        rows = [at[_key({**spot.offsets, axis: start + r}), spot.start] for r in range(count)]
+        rest = {a: o for a, o in spot.offsets.items() if a != axis}
+        if count == 1:
             for lane in range(spot.lanes):
-                place = Spot({**rest, tile.vector: spot.start + lane}, axis, start, count, width)
-                turned.append((columns[lane], place))
+                point = Spot({**rest, axis: start, tile.vector: spot.start + lane})
+                turned.append((code.extract(rows[0], lane, tile.dtype, width), point))
+            continue
+        columns = square(code, rows + [rows[0]] * (width - count), type_of(tile.dtype, width), width) \
+            if tile.dtype is not BOOL else _bools(code, rows + [rows[0]] * (width - count), width)
+        for lane in range(spot.lanes):
+            place = Spot({**rest, tile.vector: spot.start + lane}, axis, start, count, width)
+            turned.append((columns[lane], place))
     return turned
 
 

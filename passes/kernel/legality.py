@@ -37,6 +37,7 @@ from jtc.dialects.optable import REDUCTIONS, SCALAR_FUNCTIONS
 from jtc.dialects.target import CpuTarget
 from jtc.passes.base import PassError
 from jtc.passes.kernel import fetching
+from jtc.passes.kernel.blocks import blocks_of
 
 MAX_TILE_CODE = 12_000        # vector instructions in one register tile; a kernel holds a few variants of it (tails)
 MAX_WORKSPACE = 256 << 20     # bytes of local buffers in one kernel
@@ -67,6 +68,7 @@ def violations(stage: Stage, kernel: Kernel, program: Program, target: CpuTarget
     return [*_vector(stage, kernel, schedule), *_loops(stage, kernel, schedule), *_reduction(stage, schedule),
             *_tree(stage, schedule), *_packs(stage, schedule), *_prefetch(stage, schedule),
             *_fetches(stage, kernel, schedule), *_dot(stage, kernel, schedule, target),
+            *_matrix(stage, kernel, schedule, target),
             *_digits(stage, kernel, schedule), *_bounds(stage, kernel, schedule, target),
             *_keep(stage), *_scan(stage, schedule), *_scatter(stage, schedule), *_locals(kernel)]
 
@@ -321,6 +323,41 @@ def _dot(stage: Stage, kernel: Kernel, schedule: Schedule, target: CpuTarget) ->
             yield f"{name}: those of %{number} must lie next to each other{panels}"
 
 
+def _matrix(stage: Stage, kernel: Kernel, schedule: Schedule, target: CpuTarget) -> Iterator[str]:
+    name, factors, tile = "blocks of a matrix unit", stage.factors(), register_tile(stage, schedule)
+    if not schedule.matrix:
+        return
+    if not schedule.dot or factors is None or schedule.vector not in tile:
+        yield f"{name}, where no pairs are multiplied"
+        return
+    if stage.before is not None or stage.rescale is not None:
+        yield f"{name}, where the sum so far is needed in each block of the reduction"
+    unit = target.family.matrices.get(stage.reads[factors[0]].dtype.name)
+    if unit is None:
+        yield f"{name}: {target.family} has no unit for {stage.reads[factors[0]].dtype.public}"
+        return
+    if schedule.lanes != unit.columns:
+        yield f"{name} of {unit.columns} lanes, not {schedule.lanes}"
+    steps, reach = unit.pairs * PAIR, extents(stage, kernel)
+    taken = [reach[schedule.dot], *(step for a, step in schedule.loops if a == schedule.dot)]
+    if any(n % steps for n in taken):
+        yield f"{name}: {steps} steps of {schedule.dot} are multiplied at a time, not {' or '.join(map(str, taken))}"
+    blocks = blocks_of(stage, schedule, {a: min(n, reach[a]) for a, n in tile.items()}, unit.rows)
+    if blocks.count + blocks.vectors >= unit.registers:
+        yield (f"{name}: {blocks.count} of results and {blocks.vectors} of an operand leave no register "
+               f"of {unit.registers} for the other one")
+    narrow = next((i for i in factors if schedule.vector not in stage.reads[i].axes), factors[0])
+    pack = next((p for p in schedule.packs if p.read == narrow), None)
+    if pack is not None:
+        straight = pack.order[-1:] == (schedule.dot,) and not {f"{blocks.axis}%", f"{blocks.axis}//"} & {*pack.order}
+    else:
+        flat = stage.reads[narrow].flat
+        straight = flat[schedule.dot] == 1 and not any(
+            split_term(t)[1] and split_term(t)[0] in (schedule.dot, blocks.axis) for t in flat.terms)
+    if not straight:
+        yield f"{name}: rows of %{narrow} must be steps of {schedule.dot} next to each other"
+
+
 def _side_by_side(read: Access, pack: Pack | None, axis: str, vector: str) -> bool:
     """Whether the elements of a pair are neighbours, and where there is a vector axis, pairs along it as well."""
     if pack is not None:
@@ -359,7 +396,7 @@ def _digits(stage: Stage, kernel: Kernel, schedule: Schedule) -> Iterator[str]:
 def _bounds(stage: Stage, kernel: Kernel, schedule: Schedule, target: CpuTarget) -> Iterator[str]:
     reach = extents(stage, kernel)
     count = accumulators(stage, schedule, reach)
-    if stage.reduce and not stage.accumulate and count > target.registers - 2:
+    if stage.reduce and not stage.accumulate and not schedule.matrix and count > target.registers - 2:
         yield f"{count} accumulators do not fit {target.registers} vector registers"
     code = tile_code(stage, schedule, reach)
     if code > MAX_TILE_CODE:

@@ -38,7 +38,7 @@ def _order(stage: Stage, schedule: Schedule) -> tuple[object, ...]:
     inside = tuple(a for a in schedule.reduction if size[a] > 1)
     across = (schedule.vector, schedule.lanes, dict(schedule.unroll).get(schedule.vector, 1)) \
         if schedule.vector in reductions else None
-    return blocks, inside, across, schedule.tree, schedule.dot
+    return blocks, inside, across, schedule.tree, schedule.dot, schedule.matrix
 
 
 def _steps(stage: Stage, kernel: Kernel, schedule: Schedule) -> dict[str, int]:

@@ -146,8 +146,8 @@ def test_workers_find_the_same_schedules(dtype):
     """An element type that comes from another process is the one of this process."""
     assert all(pickle.loads(pickle.dumps(d)) is d for d in (dtype, BOOL))
     a, b, mask = np.ones((300, 200), dtype.numpy), np.ones((200, 320), dtype.numpy), np.ones((300, 320), bool)
-    here, there = (kernels_of(lambda a, b, m: jtc.where(m, a @ b, b[:1]), a, b, mask, target="cpu:cooperlake", each=each)
-                   for each in (None, partial(workers.each, 2)))
+    here, there = (kernels_of(lambda a, b, m: jtc.where(m, a @ b, b[:1]), a, b, mask, target="cpu:cooperlake",
+                              each=each) for each in (None, partial(workers.each, 2)))
     workers.stop()
     assert [s.schedule for k in here.kernels for s in k.stages] == [s.schedule for k in there.kernels for s in k.stages]
     assert any(s.schedule.dot for k in there.kernels for s in k.stages) == (dtype is BF16)

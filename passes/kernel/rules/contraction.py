@@ -18,6 +18,7 @@ from dataclasses import replace
 from math import prod
 
 from jtc.dialects.dtypes import F32
+from jtc.dialects.family import Matrix
 from jtc.dialects.kernel import PAIR, Pack, Schedule
 from jtc.passes.kernel.rules.common import SMALL_KERNEL, Candidate, Copy, View, round_up
 from jtc.passes.kernel.rules.contraction_cost import (
@@ -50,6 +51,7 @@ TILES = 4                      # register tiles that are tried with every order 
 SPARE = 26                     # accumulators next to which LLVM also keeps the addresses of prefetches (measured)
 UNROLL = 4                     # instructions of one accumulator in an iteration of the innermost loop; in tiles of
 MANY = 24                      # more accumulators half of them: the loop itself costs less there than more code
+MATRIX_UNROLL = 2              # blocks of pairs that one iteration multiplies in a matrix unit
 QUICK_STEPS, QUICK_TILE = (1, 2, 4, 7), 16      # rows, and accumulators, of tiles for quick code
 PARTS = 4                      # of the units, in which each thread takes them
 UNITS = 64                     # shares of a kernel that are enough for any number of threads
@@ -69,7 +71,9 @@ def propose(view: View) -> Iterator[Candidate]:
         wide = holders[0]
         narrow = factors[0] if wide == factors[1] else factors[1]
         tiles = list(_tiles(view, vector, wide, narrow))
-        choices = [tiles, *([replace(t, dot=axis) for t in tiles] for axis in _in_pairs(view, wide, narrow))]
+        pairs = _in_pairs(view, wide, narrow)
+        choices = [tiles, *([replace(t, dot=axis) for t in tiles] for axis in pairs),
+                   *(list(_matrix_tiles(view, vector, wide, narrow, axis)) for axis in pairs)]
         found = (c for choice in choices for tile in _best(view, choice, wide, narrow)
                  for c in _variants(view, tile, wide, narrow))
         yield from {(c.schedule, c.copies): c for c in found}.values()
@@ -114,6 +118,28 @@ def _tiles(view: View, vector: str, wide: int, narrow: int) -> Iterator[Tile]:
                         yield Tile(vector, vectors, axes, inner, outer)
 
 
+def _matrix_tiles(view: View, vector: str, wide: int, narrow: int, dot: str) -> Iterator[Tile]:
+    """Register tiles for a matrix unit: as many blocks as its registers hold, of rows along one axis."""
+    unit = view.target.matrix(view.stage.reads[wide].dtype)
+    if unit is None or view.lanes != unit.columns or view.free.get(dot, 1) % (unit.pairs * PAIR):
+        return
+    reuse = sorted((a for a in view.parallel if a in view.read_axes[narrow] - view.read_axes[wide]),
+                   key=lambda a: -abs(view.written[a]))
+    inner = max(reuse, key=lambda a: (min(view.free[a], unit.rows), reuse.index(a)), default="")
+    outer = next((a for a in reversed(reuse) if a != inner), "")
+    size = view.free.get(inner, 1)
+    for vectors in range(1, min(3, -(-view.free[vector] // view.lanes)) + 1):
+        for groups in range(1, min(6, view.free.get(outer, 1)) + 1):
+            for along in range(1, min(6, -(-size // unit.rows)) + 1):
+                if (groups * along + 1) * vectors >= unit.registers:
+                    continue
+                most = min(size, along * unit.rows)
+                even = next(n for n in range(most, 0, -1) if size % n == 0)
+                for rows in dict.fromkeys((most, even if even > most // 2 else most)):
+                    axes, outside = ((outer, inner), groups) if groups > 1 else ((inner,) if inner else (), 1)
+                    yield Tile(vector, vectors, axes, rows, outside, dot, unit)
+
+
 def _spare(view: View, vectors: int, narrow: int) -> int:
     """Registers for loaded vectors, broadcasts and what LLVM's scheduler holds ahead: more of them where the broadcast
     scalars lie side by side in panels, and there are many registers (measured: beyond this it spills)."""
@@ -151,7 +177,7 @@ def _nests(view: View, tile: Tile, narrow: Operand, reductions: tuple[str, ...])
     width, free, rows = tile.vectors * view.lanes, view.free, tile.rows
     panel = (tile.vector, width)
     apart = not narrow.packed and reach(view, narrow.number) >= PAGE
-    for big, block in _reduction_blocks(view, width, reductions, apart):
+    for big, block in _reduction_blocks(view, width, reductions, apart, tile.unit):
         blocked = [(big, block)] if block < free.get(big, 0) else []
         # panels of the vector operand outermost: each is used by all rows before the next one is touched
         first = [panel, *blocked]
@@ -189,7 +215,8 @@ def _even(size: int, share: int, step: int) -> int:
     return round_up(-(-size // parts), step)
 
 
-def _reduction_blocks(view: View, width: int, reductions: tuple[str, ...], apart: bool) -> list[tuple[str, int]]:
+def _reduction_blocks(view: View, width: int, reductions: tuple[str, ...], apart: bool, unit: Matrix | None
+                      ) -> list[tuple[str, int]]:
     """Blocks of the longest reduction axis to try: the whole, and where that is long, so much that one panel takes
     little of the second-level cache, or, in a product, stays in the first-level one, if the block is not short then.
 
@@ -199,6 +226,10 @@ def _reduction_blocks(view: View, width: int, reductions: tuple[str, ...], apart
     if not inner:
         return [("", 1)]
     big, depth = max(inner, key=lambda r: view.free[r]), prod(view.free[r] for r in view.reductions)
+    if unit is not None:        # a panel stays in the first-level cache, or all of it is taken at once
+        steps = int(view.target.l1 * L1_SHARE) // (width * 2) // (depth // view.free[big])
+        even = [n for n in range(32, steps + 1, 32) if view.free[big] % n == 0]
+        return [*((big, n) for n in even[-1:] if n < view.free[big]), (big, view.free[big])]
     limit = min(view.target.l2 // 8 // (width * 4), DEPTH)
     few = PAGES // (depth // view.free[big])
     known = [(big, few)] if apart and 16 <= few < view.free[big] else []
@@ -235,7 +266,7 @@ def _candidate(view: View, tile: Tile, wide: Operand, narrow: Operand, reduction
         order = (*(loop for loop in lead if loop not in inside), *kept, *inside)
         cost, threads = total(view, Nest(view, tile, wide, narrow, order, reductions, packed, ahead))
         schedule = Schedule(tile.vector, view.lanes, (*kept, *inside), reductions, unroll, packs, split, threads,
-                            prefetch=(wide.number,) if ahead else (), dot=tile.dot)
+                            prefetch=(wide.number,) if ahead else (), dot=tile.dot, matrix=tile.unit is not None)
         yield Candidate(cost, schedule, copies)
 
 
@@ -252,7 +283,7 @@ def _fetched_ahead(view: View, tile: Tile, wide: Operand, loop: tuple[str, int] 
     loop  that it is packed in
     """
     width = tile.vectors * view.lanes
-    several = wide.packed and view.free[tile.vector] > width
+    several = wide.packed and tile.unit is None and view.free[tile.vector] > width
     there = loop != (tile.vector, width) or \
         (wide.copy or view.strides[wide.number][tile.vector] == 1) and not view.stage.reads[wide.number].guards
     return several and bool(there) and prod((tile.vectors, *(step for _, step in tile.rows))) <= SPARE
@@ -307,5 +338,7 @@ def _unroll(view: View, tile: Tile, wide: int, reductions: tuple[str, ...]) -> t
             if total * tile.vectors * tile.inner * tile.outer <= 512:
                 chosen.append((r, view.free[r]))
         return tuple(chosen)
+    if tile.unit is not None:
+        return ((tile.dot, min(MATRIX_UNROLL * tile.unit.pairs * PAIR, view.free[tile.dot])),)
     steps = UNROLL if tile.vectors * tile.inner * tile.outer <= MANY else UNROLL // 2
     return ((inner[-1], min(steps * (PAIR if tile.dot else 1), view.free[inner[-1]])),) if inner else ()

@@ -14,7 +14,9 @@ from math import gcd, log2, prod
 
 from jtc.dialects.affine import Affine
 from jtc.dialects.expr import reads_of
+from jtc.dialects.family import Matrix
 from jtc.dialects.kernel import PAIR, Access
+from jtc.passes.kernel.blocks import cut
 from jtc.passes.kernel.rules.common import View
 
 LATENCY = 4.0                  # cycles of one fused multiply-add: a step of the reduction takes at least these
@@ -28,6 +30,10 @@ PAGES = 64                     # entries of the address cache
 FAR_LOAD, FAR_STEP = 1.0, 8.0  # cycles per vector load, per step with broadcasts, where rows are so far apart
 SPLIT_LOAD = 0.6               # cycles per vector load that touches two cache lines
 CONVERT, CONVERT_SCALAR = 1.0, 3.0         # cycles per vector load, per broadcast, that is converted every time
+BLOCK, CONFIGURE = 16.0, 200.0     # cycles of a matrix unit to multiply two blocks; to take up other shapes of blocks
+BLOCK_LINE, BLOCK_LINE_FAR = 0.5, 1.5      # the same for a row of a block that it loads, from the second-level cache
+BLOCK_STORED = 1.5             # for a row of its results, which are stored and loaded again
+SLOW_PAIRS = 4.0               # how much longer than a multiply-add the instruction for pairs takes beside such a unit
 LINE_COST = 2.0                # cycles per cache line of scalars, where the next step of the reduction takes others
 LINE, SETS, WAYS = 64, 64, 8   # bytes of a cache line; sets and ways of the first-level cache
 SET_COST = 4.0                 # cycles per cache line of rows of the scalar operand that crowd a few sets
@@ -58,7 +64,8 @@ L3 = 8 << 20                   # bytes of a shared cache that one kernel may cou
 @dataclass(frozen=True)
 class Tile:
     """A register tile: `vectors` vectors along `vector`, `inner` points along the last of `axes`, `outer` along the
-    first where there are two.  dot: the reduction axis whose steps are multiplied in pairs."""
+    first where there are two.  dot: the reduction axis whose steps are multiplied in pairs.  unit: the matrix unit that
+    multiplies blocks of them."""
 
     vector: str
     vectors: int
@@ -66,6 +73,7 @@ class Tile:
     inner: int
     outer: int
     dot: str = ""
+    unit: Matrix | None = None
 
     def steps(self, view: View) -> float:
         """Steps of a register tile for each step of its reduction: pairs count as one, as does the last one alone."""
@@ -132,6 +140,11 @@ def _tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: float, b
         scalars = prod(n for n, used in zip(extents, in_narrow) if used)
         loads = vectors * prod(n for n, used in zip(extents, in_wide) if used)
         step = max(count / 2, (scalars + loads) / 2, LATENCY) + SCALAR * scalars + line * loads * lines
+        start = TILE_START
+        if tile.unit is not None:
+            step, start = _matrix_step(tile, tile.unit, vectors, inner, outer, line > 0)
+        elif tile.dot and view.target.matrix(view.stage.reads[wide].dtype) is not None:
+            step *= SLOW_PAIRS
         store = (STORE if straight else scattered) * count
         reload = (RELOAD_TURNED if turned and not straight else RELOAD) * count
         finished = count
@@ -140,7 +153,7 @@ def _tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: float, b
             store = STORE_TURNED * shuffles * finished / lanes
         points = {**dict(zip(axes, extents)), tile.vector: vectors * lanes}
         store += FAR_ROW * sum(_far_rows(form, points, axes[-1:]) for form in large)
-        return blocks * (step * depth + TILE_START + store) + (blocks - 1) * reload + finished * EPILOGUE * view.work
+        return blocks * (step * depth + start + store) + (blocks - 1) * reload + finished * EPILOGUE * view.work
 
     def along(size: int, step: int, cost: Callable[[int], float]) -> float:
         return size // step * cost(step) + (cost(size % step) if size % step else 0.0)
@@ -150,6 +163,18 @@ def _tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: float, b
     total = along(view.free[tile.vector], tile.vectors * lanes, lambda n: along(
         inner_size, tile.inner, lambda i: along(outer_size, tile.outer, lambda o: one(-(-n // lanes), i, o))))
     return total * prod(n for a, n in view.free.items() if a in view.parallel and a != tile.vector and a not in axes)
+
+
+def _matrix_step(tile: Tile, unit: Matrix, vectors: int, inner: int, outer: int, far: bool) -> tuple[float, float]:
+    """(cycles of one pair of steps, cycles to begin and end) of a register tile in a matrix unit.
+
+    far  whether panels of the vector operand come from the second-level cache
+    """
+    along = -(-inner // cut(tile.inner, unit.rows)[0])
+    loaded = unit.pairs * ((BLOCK_LINE_FAR if far else BLOCK_LINE) * vectors + BLOCK_LINE_FAR * outer * along)
+    step = max(BLOCK * outer * along * vectors, loaded) / unit.pairs
+    few = inner < cut(tile.inner, unit.rows)[0]
+    return step, TILE_START + 2 * CONFIGURE * few + BLOCK_STORED * unit.rows * vectors * outer * along
 
 
 def at_the_end(view: View) -> list[Access]:

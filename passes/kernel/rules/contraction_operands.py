@@ -215,5 +215,5 @@ def _paired_scalar_ways(view: View, tile: Tile, number: int, reductions: tuple[s
             near = way.copy[-1] in (tile.dot, tile.dot + "%")
         else:
             near = not read.guards and view.strides[number][tile.dot] == 1
-        if near:
+        if near and not (tile.unit and any(item.endswith("%") for item in (*way.pack, *way.copy))):
             yield way
