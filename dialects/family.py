@@ -30,10 +30,12 @@ class Dot:
         acc[i] += a[2 i] * b[2 i] + a[2 i + 1] * b[2 i + 1]
 
     needs  LLVM's name of the feature that brings it;  intrinsics: lanes of the result -> LLVM's name of it
+    round  of the instruction that came with it, which rounds float32: lanes -> LLVM's name of it
     """
 
     needs: str
     intrinsics: Mapping[int, str]
+    round: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,8 @@ X86_64 = Family(
              "avx512_vnni": "avx512vnni", "avx512_bf16": "avx512bf16", "avx512_fp16": "avx512fp16",
              "avx512_vbmi2": "avx512vbmi2", "avx512_bitalg": "avx512bitalg", "avx512_vpopcntdq": "avx512vpopcntdq",
              "avx_vnni": "avxvnni", "amx_tile": "amx-tile", "amx_bf16": "amx-bf16"},
-    dots={"bf16": Dot("avx512bf16", {n: f"llvm.x86.avx512bf16.dpbf16ps.{32 * n}" for n in (4, 8, 16)})},
+    dots={"bf16": Dot("avx512bf16", {n: f"llvm.x86.avx512bf16.dpbf16ps.{32 * n}" for n in (4, 8, 16)},
+                      {n: f"llvm.x86.avx512bf16.cvtneps2bf16.{32 * n}" for n in (8, 16)})},
     matrices={"bf16": Matrix(
         ("amx-tile", "amx-bf16"), rows=16, columns=16, pairs=16, registers=8, configure="llvm.x86.ldtilecfg",
         release="llvm.x86.tilerelease", zero="llvm.x86.tilezero", load="llvm.x86.tileloadd64",

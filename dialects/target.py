@@ -1,6 +1,7 @@
 """What schedules and code generation need to know of a machine."""
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jtc.dialects.dtypes import BOOL, DType
@@ -37,6 +38,11 @@ class CpuTarget:
         """Whether it has an instruction that adds products of pairs of neighbours to float32 (family.Dot)."""
         dot = self.family.dots.get(dtype.name)
         return dot is not None and self.has(dot.needs)
+
+    def rounds(self, element: str) -> Mapping[int, str]:
+        """Lanes -> LLVM's name of the instruction that rounds so many float32 to 16-bit floats (family.Dot)."""
+        dot = self.family.dots.get(element)
+        return dot.round if dot is not None and self.has(dot.needs) else {}
 
     def matrix(self, dtype: DType) -> Matrix | None:
         """The unit that multiplies blocks of such numbers (family.Matrix), where it has one."""

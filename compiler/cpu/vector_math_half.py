@@ -1,7 +1,8 @@
 """16-bit floats: their bits to float32 and back, in the lanes that hold them.
 
 bfloat16 is the upper half of a float32.  float16 is converted by F16C's instructions, and on processors without them by
-integer arithmetic.  Rounding is to nearest, halves to even; a NaN stays one; what is too large becomes an infinity.
+integer arithmetic; so is what is rounded to bfloat16, where AVX512-BF16 has an instruction that takes denormal numbers
+for 0.  Rounding is to nearest, halves to even; a NaN stays one; what is too large becomes an infinity.
 Source of the float16 arithmetic: F. Giesen, "half <-> float conversions", 2012 (public domain).
 """
 from __future__ import annotations
@@ -12,7 +13,7 @@ from jtc.compiler.cpu.vector_math_value import Value, type_name
 def widen(x: Value) -> Value:
     """float32 of a float16 or bfloat16, exactly."""
     if x.element == "f16" and _converts(x):
-        native = _native(x)
+        native = _native(x, "f16")
         half = x.builder.op(f"arith.bitcast {x.name} : {x.type} to {native}")
         wide = x.builder.op(f"arith.extf {half} : {native} to {type_name('f32', x.lanes)}")
         return Value(x.builder, wide, "f32", x.lanes)
@@ -28,9 +29,14 @@ def widen(x: Value) -> Value:
 def narrow(x: Value, to: str) -> Value:
     """The nearest float16 or bfloat16 of a float32."""
     if to == "f16" and _converts(x):
-        native = _native(x)
+        native = _native(x, to)
         half = x.builder.op(f"arith.truncf {x.name} : {x.type} to {native}")
         stored = x.builder.op(f"arith.bitcast {half} : {native} to {type_name(to, x.lanes)}")
+        return Value(x.builder, stored, to, x.lanes)
+    if to == "bf16" and x.lanes in (names := x.builder.target.rounds(to)):
+        native = _native(x, to)
+        half = x.builder.op(f'llvm.call_intrinsic "{names[x.lanes]}"({x.name}) : ({x.type}) -> {native}')
+        stored = x.builder.op(f"vector.bitcast {half} : {native} to {type_name(to, x.lanes)}")
         return Value(x.builder, stored, to, x.lanes)
     bits = x.bitcast("i32")
     rounded = _bfloat16(x, bits) if to == "bf16" else _float16(x, bits)
@@ -56,11 +62,11 @@ def _float16(x: Value, bits: Value) -> Value:
 
 
 def _converts(x: Value) -> bool:
-    """Whether the processor has instructions for it."""
+    """Whether the processor has instructions for float16."""
     target = x.builder.target
     return target.has(target.family.half)
 
 
-def _native(x: Value) -> str:
-    """MLIR's type of as many float16 as x has lanes."""
-    return "f16" if x.lanes is None else f"vector<{x.lanes}xf16>"
+def _native(x: Value, element: str) -> str:
+    """MLIR's type of as many float16 or bfloat16 as x has lanes."""
+    return element if x.lanes is None else f"vector<{x.lanes}x{element}>"
