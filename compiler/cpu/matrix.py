@@ -21,7 +21,7 @@ from jtc.compiler.cpu.code import Code, stored_type
 from jtc.compiler.cpu.loops import Flag
 from jtc.compiler.cpu.operands import Allowed, Memory, Operand, Spot
 from jtc.compiler.cpu.places import Frame
-from jtc.compiler.cpu.prefetch import fetch_for_others
+from jtc.compiler.cpu.prefetch import Prefetches, fetch_for_others
 from jtc.compiler.cpu.store import Finish, finish_parts, scoped
 from jtc.compiler.cpu.tile import Tile
 from jtc.compiler.cpu.workspace import Workspace
@@ -157,9 +157,15 @@ class MatrixTile:
         few = self.rows < unit.blocks.rows
         if few:
             unit.configure(self.rows)
-        self._either(how.first, frame, self._zero, partial(self._resume, frame))
-        self._over(list(self.tile.reduction_extents), frame, {})
-        self._either(how.last, frame, partial(self._finish, frame, how), partial(self._wait, frame))
+        if self.tile.stage.rescale is None and self.tile.before is None:
+            self._either(how.first, frame, self._zero, partial(self._resume, frame))
+            self._reduce(frame)
+            whole = replace(how, first=True, last=True)
+            self._either(how.last, frame, partial(self._finish, frame, whole), partial(self._wait, frame))
+        else:           # each block of the reduction changes what earlier ones have left
+            self._zero()
+            self._reduce(frame)
+            self._finish(frame, how)
         if few:
             unit.configure(unit.blocks.rows)
 
@@ -193,9 +199,12 @@ class MatrixTile:
         unit, code = self.unit, self.unit.code
         for number, _ in self.held:
             unit.move(unit.unit.store, number, self.results, code.index(number * self._block), self.tile.lanes)
-        finish_parts(self.tile, frame, partial(self._parts, frame), replace(how, first=True, last=True))
+        finish_parts(self.tile, frame, partial(self._parts, frame), how)
 
-    def _over(self, order: list[str], frame: Frame, offsets: Mapping[str, int]) -> None:
+    def _reduce(self, frame: Frame) -> None:
+        self._over(list(self.tile.reduction_extents), frame, {}, Prefetches.before(self.tile, frame))
+
+    def _over(self, order: list[str], frame: Frame, offsets: Mapping[str, int], ahead: Prefetches) -> None:
         """Append the loops over the axes in `order` at these places along the others."""
         if not order:
             self._multiply(frame, offsets)
@@ -208,13 +217,15 @@ class MatrixTile:
         def body(value: str, _: list[str]) -> list[str]:
             inner = frame.moved(axis, value, whole - count)
             for at in range(0, count, step):
-                self._over(rest, inner, {**offsets, axis: at})
+                self._over(rest, inner, {**offsets, axis: at}, ahead)
+            if not rest:
+                ahead.inside(tile, inner, value)
             return []
 
         if whole:
             code.loop(code.index(0), code.index(whole), count, body)
         for at in range(whole, extent, step):
-            self._over(rest, frame, {**offsets, axis: at})
+            self._over(rest, frame, {**offsets, axis: at}, ahead)
 
     def _multiply(self, frame: Frame, offsets: Mapping[str, int]) -> None:
         """Append one multiplication for each block of results."""

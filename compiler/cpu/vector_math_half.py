@@ -28,15 +28,11 @@ def widen(x: Value) -> Value:
 
 def narrow(x: Value, to: str) -> Value:
     """The nearest float16 or bfloat16 of a float32."""
-    if to == "f16" and _converts(x):
-        native = _native(x, to)
-        half = x.builder.op(f"arith.truncf {x.name} : {x.type} to {native}")
+    native, intrinsic = _native(x, to), x.builder.target.rounds(to).get(x.lanes or 1)
+    if intrinsic is not None or to == "f16" and _converts(x):
+        half = x.builder.op(f"arith.truncf {x.name} : {x.type} to {native}" if intrinsic is None else
+                            f'llvm.call_intrinsic "{intrinsic}"({x.name}) : ({x.type}) -> {native}')
         stored = x.builder.op(f"arith.bitcast {half} : {native} to {type_name(to, x.lanes)}")
-        return Value(x.builder, stored, to, x.lanes)
-    if to == "bf16" and x.lanes in (names := x.builder.target.rounds(to)):
-        native = _native(x, to)
-        half = x.builder.op(f'llvm.call_intrinsic "{names[x.lanes]}"({x.name}) : ({x.type}) -> {native}')
-        stored = x.builder.op(f"vector.bitcast {half} : {native} to {type_name(to, x.lanes)}")
         return Value(x.builder, stored, to, x.lanes)
     bits = x.bitcast("i32")
     rounded = _bfloat16(x, bits) if to == "bf16" else _float16(x, bits)

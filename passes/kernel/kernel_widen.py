@@ -2,14 +2,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from jtc.dialects.dtypes import F32
 from jtc.dialects.expr import Expr, acc, cast, const, expr, read, walk
 from jtc.dialects.graph import Graph, TensorType
 from jtc.dialects.kernel import Access, Kernel, Local, Program, Stage
+from jtc.dialects.target import CpuTarget
 from jtc.passes.base import Pass, need_program
+from jtc.passes.kernel.rounded_factors import rounded_factors
 from jtc.passes.stages import map_accesses
 
 MAX_LOCALS = 512 << 10      # bytes of local buffers as float32; larger ones stay narrow
@@ -20,6 +22,7 @@ class KernelWiden(Pass):
     """Compute 16-bit floats in float32: add of bf16 -> casts to f32, add of f32, cast to bf16.
 
     strict  round the result of every function, not only what is stored
+    target  the processor, which decides about factors of products (rounded_factors.py)
 
     Sums and products of many numbers are combined in float32, and local buffers hold float32 (not with `strict`).  A
     cast to a 16-bit float that was there before still rounds.  What only moves elements is left alone, and so is a
@@ -28,6 +31,7 @@ class KernelWiden(Pass):
 
     name: ClassVar[str] = "kernel-widen"
     strict: bool = False
+    target: CpuTarget = field(default_factory=CpuTarget)
 
     def run(self, module: Graph | Program) -> Program:
         program = need_program(module, self.name)
@@ -38,8 +42,9 @@ class KernelWiden(Pass):
         fits = sum(b.type.size * (4 if b.name in halves else b.type.dtype.bytes) for b in kernel.locals) <= MAX_LOCALS
         wide = frozenset(halves if fits and not self.strict else ())
         locals_ = tuple(Local(b.name, TensorType(F32, b.type.shape)) if b.name in wide else b for b in kernel.locals)
-        return replace(kernel, stages=tuple(_Widen(s, wide, self.strict).stage() for s in kernel.stages),
-                       locals=locals_)
+        widened = replace(kernel, stages=tuple(_Widen(s, wide, self.strict).stage() for s in kernel.stages),
+                          locals=locals_)
+        return widened if self.strict else rounded_factors(widened, self.target)
 
 
 class _Widen:

@@ -330,8 +330,6 @@ def _matrix(stage: Stage, kernel: Kernel, schedule: Schedule, target: CpuTarget)
     if not schedule.dot or factors is None or schedule.vector not in tile:
         yield f"{name}, where no pairs are multiplied"
         return
-    if stage.before is not None or stage.rescale is not None:
-        yield f"{name}, where the sum so far is needed in each block of the reduction"
     unit = target.family.matrices.get(stage.reads[factors[0]].dtype.name)
     if unit is None:
         yield f"{name}: {target.family} has no unit for {stage.reads[factors[0]].dtype.public}"
@@ -339,7 +337,8 @@ def _matrix(stage: Stage, kernel: Kernel, schedule: Schedule, target: CpuTarget)
     if schedule.lanes != unit.columns:
         yield f"{name} of {unit.columns} lanes, not {schedule.lanes}"
     steps, reach = unit.pairs * PAIR, extents(stage, kernel)
-    taken = [reach[schedule.dot], *(step for a, step in schedule.loops if a == schedule.dot)]
+    taken = list(dict.fromkeys([stage.sizes[schedule.dot], reach[schedule.dot], *(
+        step for a, step in schedule.loops if a == schedule.dot)]))
     if any(n % steps for n in taken):
         yield f"{name}: {steps} steps of {schedule.dot} are multiplied at a time, not {' or '.join(map(str, taken))}"
     blocks = blocks_of(stage, schedule, {a: min(n, reach[a]) for a, n in tile.items()}, unit.rows)
@@ -406,7 +405,7 @@ def _bounds(stage: Stage, kernel: Kernel, schedule: Schedule, target: CpuTarget)
 def tile_code(stage: Stage, schedule: Schedule, reach: dict[str, int]) -> int:
     """Estimate of the vector instructions in one register tile."""
     unrolled = prod(min(factor, reach[axis]) for axis, factor in schedule.unroll if axis != schedule.vector)
-    body = instructions(stage.body)
+    body = 0 if schedule.matrix else instructions(stage.body)       # one instruction for hundreds of them
     tail = sum(instructions(tail) for tail in stage.tails) or 1
     tile = register_tile(stage, schedule)
     scattered = schedule.vector in tile and stage.write.flat[schedule.vector] != 1 and not any(

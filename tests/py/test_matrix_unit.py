@@ -147,6 +147,21 @@ def test_programs_scheduled_for_the_unit(name, tmp_path):
     compare([np.asarray(module(*inputs))], expected(graph, inputs), 2.0 ** -7 if name == "attention" else 1e-5)
 
 
+def test_weights_of_attention(tmp_path):
+    """Where the unit multiplies them, they are kept in 16 bits, rounded once; elsewhere they stay float32."""
+    inputs = [normal(2, 256, 32, seed=s) for s in range(3)]
+    graph = jtc.jit(lambda *a: jtc.astype(PROGRAMS["attention"][0](*a), jtc.float32)).graph(*inputs)
+    for target, unit in (("sapphirerapids", True), ("cooperlake", False)):
+        program = advance(graph, "graph", "schedule", settings_for(f"cpu:{target}"))
+        kernel = next(k for k in program.kernels if len(k.stages) > 1)
+        scores, *_, last = kernel.stages
+        assert scores.schedule.matrix == last.schedule.matrix == unit
+        weights = next(s.keep for s in kernel.stages if s.keep is not None)
+        assert last.reads[0].buffer == weights.buffer and weights.dtype is (BF16 if unit else F32)
+        module = load_module(compile_graph(program, "cpu", tmp_path / f"{target}.so", phase="schedule"))
+        compare([np.asarray(module(*inputs))], expected(graph, inputs), 2.0 ** -7)
+
+
 # ------------------------------------------------------------------------------------------------ the processor
 def test_the_state_has_to_be_granted(monkeypatch):
     """Linux lets a process use the unit when it asks; where it does not, the processor counts as one without it."""

@@ -40,19 +40,20 @@ def normalised_last(parts: list[Part], outside: set[str]) -> list[Part]:
 
     p[i, j] = e[i, j] * c[i];  y[i, d] = sum_j p[i, j] * v[j, d]   ->   y[i, d] = (sum_j e[i, j] * v[j, d]) * c[i]
 
-    Where p is e * c converted to 16 bits, the product takes e as it is, and is converted at its end.
+    Where p is e * c converted to 16 bits, the product takes e converted, and is converted at its end.
     """
     last = parts[-1].stage
     for number in last.factors() or ():
         found = _scaled(parts, last, number, outside)
         if found is not None:
             maker, whole, factor, fn = found
+            used = last.reads[number]
             reads = list(last.reads)
             reads[number] = whole
             reads.append(factor)
             dtype = whole.dtype
-            sides = tuple(read(number, dtype) if number in reads_of(side) else cast(side, dtype)
-                          for side in last.body.args)
+            taken = cast(cast(read(number, dtype), used.dtype), dtype)
+            sides = tuple(taken if number in reads_of(side) else cast(side, dtype) for side in last.body.args)
             scaled = cast(expr(fn, (acc(dtype), read(len(reads) - 1, factor.dtype)), dtype), last.body.dtype)
             end = _with_acc(last.epilogue or acc(last.body.dtype), scaled)
             merged = replace(last, reads=tuple(reads), body=expr("mul", sides, dtype), epilogue=end,

@@ -189,7 +189,8 @@ def _nests(view: View, tile: Tile, narrow: Operand, reductions: tuple[str, ...])
             yield [rows[0], panel, *rows[1:]], None, rows[0]
         # blocks of rows, panels of the vector operand pass by; whole columns first where its copy is used by all
         axis, step = rows[0]
-        per_row = max(1, 4 * int(volume(view, narrow.number) // free[axis] // max(1, free.get(big, 1)) * block))
+        each = 4 if tile.unit is None else view.stage.reads[narrow.number].dtype.bytes
+        per_row = max(1, each * int(volume(view, narrow.number) // free[axis] // max(1, free.get(big, 1)) * block))
         shares = [int(view.target.l2 * 0.4) // per_row // step * step]
         if view.target.threads > 1:
             shares.append(free[axis] // (4 * view.target.threads) // step * step)
@@ -283,10 +284,11 @@ def _fetched_ahead(view: View, tile: Tile, wide: Operand, loop: tuple[str, int] 
     loop  that it is packed in
     """
     width = tile.vectors * view.lanes
-    several = wide.packed and tile.unit is None and view.free[tile.vector] > width
+    several = wide.packed and view.free[tile.vector] > width
     there = loop != (tile.vector, width) or \
         (wide.copy or view.strides[wide.number][tile.vector] == 1) and not view.stage.reads[wide.number].guards
-    return several and bool(there) and prod((tile.vectors, *(step for _, step in tile.rows))) <= SPARE
+    room = tile.unit is not None or prod((tile.vectors, *(step for _, step in tile.rows))) <= SPARE
+    return several and bool(there) and room
 
 
 def _useful(view: View, tile: Tile, loops: Loops, wanted: list[tuple[str, int]]

@@ -31,8 +31,11 @@ FAR_LOAD, FAR_STEP = 1.0, 8.0  # cycles per vector load, per step with broadcast
 SPLIT_LOAD = 0.6               # cycles per vector load that touches two cache lines
 CONVERT, CONVERT_SCALAR = 1.0, 3.0         # cycles per vector load, per broadcast, that is converted every time
 BLOCK, CONFIGURE = 16.0, 200.0     # cycles of a matrix unit to multiply two blocks; to take up other shapes of blocks
-BLOCK_LINE, BLOCK_LINE_FAR = 0.5, 1.5      # the same for a row of a block that it loads, from the second-level cache
+BLOCK_LINE, BLOCK_LINE_FAR = 0.5, 1.2      # the same for a row of a block that it loads, from the second-level cache
+BLOCK_BYTE = 0.15              # for a byte from beyond the second-level cache: nothing hides the way to there
+BLOCK_APART = 0.25             # share of these that multiplications do not hide
 BLOCK_STORED = 1.5             # for a row of its results, which are stored and loaded again
+BLOCK_RESUMED = 4.0            # the same between blocks of the reduction
 SLOW_PAIRS = 4.0               # how much longer than a multiply-add the instruction for pairs takes beside such a unit
 LINE_COST = 2.0                # cycles per cache line of scalars, where the next step of the reduction takes others
 LINE, SETS, WAYS = 64, 64, 8   # bytes of a cache line; sets and ways of the first-level cache
@@ -147,6 +150,8 @@ def _tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: float, b
             step *= SLOW_PAIRS
         store = (STORE if straight else scattered) * count
         reload = (RELOAD_TURNED if turned and not straight else RELOAD) * count
+        if tile.unit is not None:
+            reload = BLOCK_RESUMED * count
         finished = count
         if turned and not straight:
             finished = vectors * lanes * outer * -(-inner // lanes)
@@ -172,7 +177,7 @@ def _matrix_step(tile: Tile, unit: Matrix, vectors: int, inner: int, outer: int,
     """
     along = -(-inner // cut(tile.inner, unit.rows)[0])
     loaded = unit.pairs * ((BLOCK_LINE_FAR if far else BLOCK_LINE) * vectors + BLOCK_LINE_FAR * outer * along)
-    step = max(BLOCK * outer * along * vectors, loaded) / unit.pairs
+    step = (max(BLOCK * outer * along * vectors, loaded) + BLOCK_APART * loaded) / unit.pairs
     few = inner < cut(tile.inner, unit.rows)[0]
     return step, TILE_START + 2 * CONFIGURE * few + BLOCK_STORED * unit.rows * vectors * outer * along
 
@@ -287,6 +292,8 @@ class Nest:
         """Cycles lost to rows in other pages, to cache lines used for one element, to loads across two lines, and to
         conversions of what is read in place."""
         view, tile, lanes = self.view, self.tile, self.view.lanes
+        if tile.unit is not None:       # takes whole cache lines, each once
+            return 0.0
         runs = prod(-(-view.free[a] // n) for a, n in tile.rows)
         runs *= prod(n for a, n in view.free.items() if a in view.parallel and a not in (tile.vector, *tile.axes))
         steps = prod(view.free[r] for r in view.reductions) * runs * tile.steps(view)
@@ -362,6 +369,9 @@ class Nest:
             if form is forms[1] and view.stage.reads[self.narrow.number].buffer in view.kernel.written and not changed:
                 continue                # an earlier stage has left it in the second-level cache
             moved, cost = part * times, L3_BYTE if total <= L3 else MEMORY_BYTE
+            if self.tile.unit is not None:
+                cost = max(cost, BLOCK_BYTE)
+                moved *= 2 if form is forms[2] and times * part > total else 1     # read and written again
             if form is forms[0]:        # the inner loop waits for panels: for all, or for those of a pack that return
                 panels = max(0.0, moved - total) if self.wide.pack and not alone else moved
                 waiting = self._seen if self.ahead else WAITING if total > size and not alone else 1.0
