@@ -112,7 +112,7 @@ def _results(tile: Tile) -> list[Operand]:
     stage = tile.stage
     if stage.reduce is None or stage.accumulate or stage.scan or tile.across:
         return []
-    if prod(tile.reduction_extents.values()) < STEPS:
+    if prod(tile.reduction_extents.values()) < STEPS and not tile.schedule.matrix:
         return []
     after = {number for tail in stage.tails for number in reads_of(tail)} - set(reads_of(stage.body))
     written = [(stage.write, tile.write), *((r.write, operand) for r, operand in zip(stage.more, tile.more))]

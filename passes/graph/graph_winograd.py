@@ -34,7 +34,7 @@ class GraphWinograd(Pass):
 
     winograd  "auto": where the cost rule (winograd/cost.py) sees a gain, m = 4 only for taps that are constant, as its
               rounding error is larger; "off"; "2", "4": this m for every such convolution of floats
-    target    the processor: where it multiplies pairs of 16-bit floats, direct sums of these are twice as fast
+    target    the processor: where it multiplies 16-bit floats in pairs or blocks, direct sums of these are faster
 
     16-bit floats are converted to float32 before the transforms, and the result is rounded to 16 bits once.
 
@@ -78,7 +78,7 @@ class GraphWinograd(Pass):
         tiles = TILES_OF[self.winograd]
         if self.winograd != "auto":
             return tiles[0]
-        return choose(conv, fixed, tiles if fixed else tiles[:1], self.target.multiplies_pairs(conv.node.dtype))
+        return choose(conv, fixed, tiles if fixed else tiles[:1], self.target)
 
 
 @dataclass

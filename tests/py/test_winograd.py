@@ -6,11 +6,13 @@ import pytest
 
 import jtc
 from jtc.compiler import pipeline
+from jtc.compiler.cpu import machine
 from jtc.compiler.driver import compile_graph, settings_for
 from jtc.dialects.affine import Affine
 from jtc.dialects.build import make
-from jtc.dialects.dtypes import F32
+from jtc.dialects.dtypes import BF16, F32, DType
 from jtc.dialects.graph import Node, TensorType
+from jtc.dialects.target import CpuTarget
 from jtc.frontend.traced import trace
 from jtc.nn import functional as F
 from jtc.passes.graph.winograd.cost import choose
@@ -152,13 +154,13 @@ def test_what_is_no_such_convolution_stays(function, arrays):
     assert reductions(function, *arrays, winograd="2") == reductions(function, *arrays, winograd="off")
 
 
-def convolution(batch: int, channels: int, filters: int, size: int) -> Node:
-    x, w = (Node("input", (), {}, TensorType(F32, shape))
+def convolution(batch: int, channels: int, filters: int, size: int, dtype: DType = F32) -> Node:
+    x, w = (Node("input", (), {}, TensorType(dtype, shape))
             for shape in ((batch, channels, size, size), (filters, channels, 3, 3)))
     shape = (batch, filters, size, size, channels, 3, 3)
     n, o, i, j, c, p, q = (Affine.axis(f"d{d}") for d in range(7))
-    xx = make("reindex", [x], {"map": (n, c, i + p - 1, j + q - 1), "fill": 0.0}, TensorType(F32, shape))
-    ww = make("reindex", [w], {"map": (o, c, p, q), "fill": 0.0}, TensorType(F32, shape))
+    xx = make("reindex", [x], {"map": (n, c, i + p - 1, j + q - 1), "fill": 0.0}, TensorType(dtype, shape))
+    ww = make("reindex", [w], {"map": (o, c, p, q), "fill": 0.0}, TensorType(dtype, shape))
     return make("reduce", [make("mul", [xx, ww])], {"fn": "add", "axes": (4, 5, 6)})
 
 
@@ -171,13 +173,21 @@ def convolution(batch: int, channels: int, filters: int, size: int) -> Node:
 def test_the_cost_rule(sizes, tile):
     conv = match(convolution(*sizes))
     assert conv is not None
-    assert choose(conv, True, TILES) == tile
+    assert choose(conv, True, TILES, CpuTarget()) == tile
 
 
 def test_direct_sums_of_pairs_are_twice_as_fast():
-    conv = match(convolution(1, 128, 128, 28))
+    conv = match(convolution(1, 128, 128, 28, BF16))
     assert conv is not None
-    assert choose(conv, True, (2,)) == 2 and choose(conv, True, (2,), pairs=True) is None
+    assert choose(conv, True, (2,), CpuTarget()) == 2
+    assert choose(conv, True, (2,), machine.named("cooperlake")) is None
+
+
+def test_direct_sums_of_blocks_are_faster_still():
+    conv = match(convolution(8, 512, 512, 7, BF16))
+    assert conv is not None
+    assert choose(conv, True, TILES, machine.named("cooperlake")) is not None
+    assert choose(conv, True, TILES, machine.named("sapphirerapids")) is None
 
 
 def test_transformed_weights_and_matrices_are_made_once():

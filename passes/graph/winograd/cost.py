@@ -9,10 +9,12 @@ from collections.abc import Sequence
 
 from jtc.dialects.dtypes import F32
 from jtc.dialects.kernel import PAIR
+from jtc.dialects.target import CpuTarget
 from jtc.passes.graph.winograd.match import Convolution
 from jtc.passes.graph.winograd.matrices import TAPS
 
 PER_CYCLE = 28.0            # multiply-adds of a contraction that has enough of everything
+BLOCKS = 7.0                # times as many where a matrix unit multiplies blocks of them (family.Matrix)
 NARROW = 16                 # channels and filters below which that is not reached
 IMAGE, RESULT = 2.3, 1.8    # cycles to make one transformed element of the image; to take one of the products back
 FAR_IMAGE, FAR_RESULT = 3.5, 3.7        # the same where all of them together leave the caches
@@ -23,26 +25,33 @@ GAIN = 0.9                  # of the direct cost: the model is no better than th
 CLOSE = 1.15                # how much slower the more exact of two may be
 
 
-def choose(conv: Convolution, fixed: bool, tiles: Sequence[int], pairs: bool = False) -> int | None:
-    """The tile of `tiles` to use; None to leave the convolution as it is.
-
-    fixed  its taps are known beforehand;  pairs: the processor multiplies its elements in pairs (family.Dot)
-    """
+def choose(conv: Convolution, fixed: bool, tiles: Sequence[int], target: CpuTarget) -> int | None:
+    """The tile of `tiles` to use; None to leave the convolution as it is.  fixed: its taps are known beforehand."""
     if min(conv.count(conv.channels), conv.count(conv.filters)) < NARROW:
         return None
     costs = {m: cycles(conv, m, fixed) for m in tiles}
     best = min(costs, key=lambda m: costs[m])
-    if costs[best] > GAIN * direct(conv, pairs):
+    if costs[best] > GAIN * direct(conv, target):
         return None
     return min(m for m in tiles if costs[m] <= CLOSE * costs[best])
 
 
-def direct(conv: Convolution, pairs: bool) -> float:
+def rate(conv: Convolution, target: CpuTarget) -> float:
+    """How many times as many multiply-adds of its 16-bit elements the processor does as of float32; 0 where these are
+    what it does."""
+    unit = target.matrix(conv.node.dtype)
+    if unit is not None:
+        return BLOCKS if conv.count(conv.channels) % (unit.pairs * PAIR) == 0 else 0.0
+    return PAIR if target.multiplies_pairs(conv.node.dtype) else 0.0
+
+
+def direct(conv: Convolution, target: CpuTarget) -> float:
     """Cycles of the convolution as one contraction."""
     taps = TAPS * TAPS * _taps(conv)
     places = conv.windows[0].size * conv.windows[1].size * conv.count(conv.batch)
-    if pairs:
-        return max(taps * places / (PER_CYCLE * PAIR), taps * conv.node.dtype.bytes * BYTE)
+    times = rate(conv, target)
+    if times:
+        return max(taps * places / (PER_CYCLE * times), taps * conv.node.dtype.bytes * BYTE)
     return max(taps * places / PER_CYCLE, taps * _bytes(conv) * BYTE)
 
 

@@ -35,6 +35,7 @@ BLOCK_LINE, BLOCK_LINE_FAR = 0.5, 1.2      # the same for a row of a block that 
 BLOCK_BYTE = 0.15              # for a byte from beyond the second-level cache: nothing hides the way to there
 BLOCK_APART = 0.25             # share of these that multiplications do not hide
 BLOCK_STORED = 1.5             # for a row of its results, which are stored and loaded again
+LINE_APART = 30.0              # for a cache line of results in pieces that nothing fetches ahead
 BLOCK_RESUMED = 4.0            # the same between blocks of the reduction
 SLOW_PAIRS = 4.0               # how much longer than a multiply-add the instruction for pairs takes beside such a unit
 LINE_COST = 2.0                # cycles per cache line of scalars, where the next step of the reduction takes others
@@ -259,7 +260,8 @@ class Nest:
         blocks = prod(t for (a, _), t in zip(self.loops, self.trips) if a in reductions)
         depth = prod(self.extents[-1][r] for r in reductions)
         cycles = tile_cycles(self.view, self.tile, self.wide.number, self.narrow.number, depth, blocks)
-        return cycles + self._reads(depth) + self._fetched() + self._lines_again() + self.wide.cost + self.narrow.cost
+        return cycles + self._reads(depth) + self._fetched() + self._lines_again() + self._pieces() \
+            + self.wide.cost + self.narrow.cost
 
     def copied(self, parts: int) -> float:
         """Cycles of the packs where `parts` threads or shares of the outer loops each make their own."""
@@ -398,6 +400,20 @@ class Nest:
         if part <= view.target.l2 * L2_SHARE:
             return 0.0
         return (times - 1) * part * (L3_BYTE if part <= L3 else MEMORY_BYTE)
+
+    def _pieces(self) -> float:
+        """Cycles lost where tiles of a matrix unit take so short pieces of rows at their ends that nothing fetches
+        them ahead, of so many rows in turn that the second-level cache does not keep these until the next panel."""
+        view, vector = self.view, self.tile.vector
+        last = max(i for i, (axis, _) in enumerate(self.loops) if axis == vector)
+        if self.tile.unit is None or self.extents[last + 1][vector] >= view.free[vector]:
+            return 0.0
+        touched = [a for a in at_the_end(view) if a.flat[vector] == 1 and a.flat.axes - {vector}]
+        rows = prod(n for a, n in self.extents[last + 1].items() if a in view.parallel and a != vector)
+        if rows * view.free[vector] * sum(a.dtype.bytes for a in touched) <= view.target.l2 * L2_SHARE:
+            return 0.0
+        points = prod(view.free[a] for a in view.parallel if a in view.free)
+        return LINE_APART * points * sum(a.dtype.bytes for a in touched) / LINE
 
     @property
     def _rows_apart(self) -> bool:
