@@ -63,7 +63,8 @@ def test_long_programs_are_cut():
     x = jtc.zeros((2,))
     for _ in range(lazy.PENDING_LIMIT + 10):
         x = x + 1
-    assert len(lazy.lazy_graph([x._node])[0].nodes()) < 100
+    # Where it is cut depends on what was recorded before.
+    assert len(lazy.lazy_graph([x._node])[0].nodes()) < lazy.PENDING_LIMIT
     same(x, np.full(2, lazy.PENDING_LIMIT + 10, np.float32))
 
 
