@@ -22,8 +22,11 @@ from jtc.compiler.explain import schedule_text
 from jtc.compiler.phases import advance
 from jtc.dialects.dtypes import BF16, F16, F32
 from jtc.dialects.expr import acc, cast, read
-from jtc.dialects.kernel import Kernel, Pack, Schedule, Stage
+from jtc.dialects.kernel import Kernel, Pack, Program, Schedule, Stage
 from jtc.passes.kernel.blocks import Blocks, blocks_of
+from jtc.passes.kernel.rules import candidates
+from jtc.passes.kernel.rules.common import View
+from jtc.passes.kernel.rules.contraction_estimate import estimate
 from jtc.runtime import processor
 from jtc.runtime.module import load_module
 
@@ -91,6 +94,17 @@ def test_sums_between_blocks_stay_in_the_unit():
                        packs=tuple(replace(p, inside=("k", 64)) for p in SCHEDULES["blocks"].packs))
     words = assembly_of(product(64, 64, 256, schedule, out=F32), "sapphirerapids").split()
     assert words.count("tileloadd") > words.count("tdpbf16ps") and words.count("tilestored") == 8
+
+
+def test_the_tuner_counts_them_as_the_rule():
+    stage = replace(product(300, 96, 256, None), schedule=None)
+    kernel, target = Kernel("k", (stage,)), machine.named("sapphirerapids")
+    program = Program("f", ["a", "b", "c"], ["y"], types_of(kernel), [kernel])
+    view, found = View(stage, kernel, program, target), candidates(stage, kernel, program, target)
+    plain = [c for c in found if c.schedule.matrix and not c.copies]
+    assert plain
+    for candidate in plain:
+        assert estimate(view, candidate) == pytest.approx(candidate.cost, rel=0.1), candidate
 
 
 def test_blocks():

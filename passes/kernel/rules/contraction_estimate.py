@@ -25,9 +25,12 @@ def estimate(view: View, candidate: Candidate) -> float | None:
                   key=lambda a: -abs(view.written[a]))
     if len(axes) > 2 or any(p.read not in (wide, narrow) for p in schedule.packs):
         return None
+    unit = view.target.matrix(view.stage.reads[wide].dtype) if schedule.matrix else None
+    if unit is not None:
+        axes.sort(key=lambda a: min(steps[a], view.free[a]))        # blocks' rows lie along the longest
     sizes = [min(steps[a], view.free[a]) for a in axes]
     tile = Tile(schedule.vector, -(-steps[schedule.vector] // view.lanes), tuple(axes), sizes[-1] if axes else 1,
-                sizes[0] if len(axes) > 1 else 1, schedule.dot)
+                sizes[0] if len(axes) > 1 else 1, schedule.dot, unit)
     ways = {number: _way(view, candidate, number) for number in (wide, narrow)}
     lead = [(a, 1) for a in view.stage.parallel if all(a != b for b, _ in schedule.loops)]
     nest = Nest(view, tile, ways[wide], ways[narrow], (*lead, *schedule.loops), schedule.reduction,
