@@ -109,15 +109,16 @@ class MatrixTile:
 
     @cached_property
     def rows(self) -> int:
-        """Rows of the tile."""
-        axis = self.unit.blocks.axis
-        return self.tile.places[axis].extent if axis else 1
+        """Rows of the tile, with those between its points."""
+        blocks = self.unit.blocks
+        around, along = (self.tile.places[a].extent if a else 1 for a in (blocks.around, blocks.axis))
+        return (around - 1) * blocks.gap + along
 
     @cached_property
     def groups(self) -> list[dict[str, int]]:
         """Offsets along the axes of the tile that are neither on the lanes nor on the rows."""
-        axis = self.unit.blocks.axis
-        return [p for p in self.tile.points if not p.get(axis)]
+        blocks = self.unit.blocks
+        return [p for p in self.tile.points if not p.get(blocks.axis) and not p.get(blocks.around)]
 
     @cached_property
     def starts(self) -> list[int]:
@@ -273,9 +274,9 @@ class MatrixTile:
 
     def _place(self, spot: Spot) -> int:
         """Where the vector of a spot lies among the results."""
-        axis = self.unit.blocks.axis
-        row = spot.offsets.get(axis, 0)
-        block = next(i for i, start in enumerate(self.starts) if row - start < min(self.unit.blocks.rows, self.rows))
-        group = self.groups.index({**spot.offsets, axis: 0} if axis in spot.offsets else dict(spot.offsets))
+        blocks, offsets = self.unit.blocks, spot.offsets
+        row = offsets.get(blocks.around, 0) * blocks.gap + offsets.get(blocks.axis, 0)
+        block = next(i for i, start in enumerate(self.starts) if row - start < min(blocks.rows, self.rows))
+        group = self.groups.index({a: 0 if a in (blocks.axis, blocks.around) else o for a, o in offsets.items()})
         number = self._number(group, block, spot.start // self.tile.lanes)
         return number * self._block + (row - self.starts[block]) * self.tile.lanes

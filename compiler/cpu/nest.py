@@ -125,7 +125,7 @@ class Nest:
         assert self.paired is not None
         unit = self.context.target.family.matrices[self.stage.reads[self.paired[0]].dtype.name]
         tile = {a: min(n, self.limits[a]) for a, n in register_tile(self.stage, self.schedule).items()}
-        blocks = blocks_of(self.stage, self.schedule, tile, unit.rows)
+        blocks = blocks_of(self.stage, self.schedule, tile, unit.rows, self.outer)
         return MatrixUnit(self.code, unit, blocks, self.context.workspace)
 
     def _read(self, number: int) -> Operand:

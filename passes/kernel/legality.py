@@ -341,7 +341,8 @@ def _matrix(stage: Stage, kernel: Kernel, schedule: Schedule, target: CpuTarget)
         step for a, step in schedule.loops if a == schedule.dot)]))
     if any(n % steps for n in taken):
         yield f"{name}: {steps} steps of {schedule.dot} are multiplied at a time, not {' or '.join(map(str, taken))}"
-    blocks = blocks_of(stage, schedule, {a: min(n, reach[a]) for a, n in tile.items()}, unit.rows)
+    blocks = blocks_of(stage, schedule, {a: min(n, reach[a]) for a, n in tile.items()}, unit.rows,
+                       [axis.name for axis, _ in kernel.shared])
     if blocks.count + blocks.vectors >= unit.registers:
         yield (f"{name}: {blocks.count} of results and {blocks.vectors} of an operand leave no register "
                f"of {unit.registers} for the other one")

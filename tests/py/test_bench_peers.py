@@ -178,6 +178,20 @@ def test_a_worker_answers_with_the_reason(tmp_path):
         worker.close()
 
 
+def test_others_are_stopped_while_one_is_timed():
+    one, two = Worker(PEERS["numpy"], 1, None), Worker(PEERS["numpy"], 1, None)
+    try:
+        comparison = Comparison([], [], Options(), None)
+        comparison.workers = {"one": one, "two": two}
+        with comparison._alone("one"):
+            os.waitid(os.P_PID, two.process.pid, os.WSTOPPED | os.WNOWAIT)      # returns when it is
+            assert one.ask(60, do="hello")["ok"]
+        assert two.ask(60, do="hello")["ok"]
+    finally:
+        one.close()
+        two.close()
+
+
 def test_report():
     """Ratios are those of rounds: the peer is twice as slow in every round, whatever the rounds' own speed."""
     records = {1: {"gemv_40": {"jtc": Record(medians=[1.0, 3.0, 2.0]), "numpy": Record(medians=[2.0, 6.0, 4.0]),

@@ -72,6 +72,24 @@ def test_windows(loops, turned):
     check(Kernel("k", (window(schedule, turned),)), target="native")
 
 
+@pytest.mark.parametrize("loops", [(("o", 16), ("i", 7), ("j", 7)), (("i", 5), ("o", 16), ("j", 7)),
+                                   (("o", 32), ("i", 2), ("j", 7)), (("j", 5), ("o", 16), ("i", 7))])
+def test_rows_run_on_through_padding(loops):
+    """y[i, j, o] over images with two more pixels in each row than points: rows of blocks lie in both, some unused."""
+    reads = (access("x", BF16, (9, 9, 32), "i + p, j + q, c"), access("w", BF16, (40, 3, 3, 32), "o, p, q, c"))
+    body = fn("mul", cast(read(0, BF16), F32), cast(read(1, BF16), F32))
+    pack = Pack(1, loops[0], ("o//", "p", "q", "c//", "o%", "c%"))
+    schedule = Schedule("o", 16, loops, ("p", "q", "c"), (), (pack,), dot="c", matrix=True)
+    stage = Stage("s", axes("o:40 i:7 j:7 p:3r q:3r c:32r"), reads, body, access("y", BF16, (7, 7, 40), "i, j, o"),
+                  "add", cast(acc(F32), BF16), schedule=schedule)
+    assert broken(stage) == ""
+    tile = {a: dict(loops)[a] for a in "oij"}
+    blocks = blocks_of(stage, schedule, tile, 16)
+    assert (blocks.around, blocks.axis, blocks.gap) == ("i", "j", 9) and blocks.groups == 1
+    for target in ("native", "x86-64-v4"):
+        check(Kernel("k", (stage,)), target=target)
+
+
 def assembly_of(stage, target):
     kernel, cpu = Kernel("k", (stage,)), machine.named(target)
     emitted = emit(kernel, types_of(kernel), cpu)

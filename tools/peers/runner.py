@@ -13,8 +13,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,9 +155,13 @@ class Worker:
     def alive(self) -> bool:
         return self.process.poll() is None
 
-    def close(self) -> None:
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process and to what it started."""
         with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)         # with what it started
+            os.killpg(self.process.pid, number)
+
+    def close(self) -> None:
+        self.signal(signal.SIGKILL)
         self.process.wait()
 
 
@@ -247,7 +251,21 @@ class Comparison:
         todo = [(name, turns[name][number]) for number in range(self.options.rounds) for name in turns]
         for name, order in locked(todo, self.options.lock, self.options.hold):
             for peer in order:
-                self._round(name, rows[name][peer], self.workers[peer])
+                with self._alone(peer):
+                    self._round(name, rows[name][peer], self.workers[peer])
+
+    @contextmanager
+    def _alone(self, peer: str) -> Iterator[None]:
+        """The other peers' processes are stopped: threads that have just worked spin for a while, on the processors
+        that the next one wants."""
+        others = [worker for name, worker in self.workers.items() if name != peer]
+        for worker in others:
+            worker.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for worker in others:
+                worker.signal(signal.SIGCONT)
 
     def _round(self, name: str, record: Record, worker: Worker) -> None:
         if record.why or record.medians and record.medians[0] > self.options.slow:

@@ -20,6 +20,7 @@ from math import prod
 from jtc.dialects.dtypes import F32
 from jtc.dialects.family import Matrix
 from jtc.dialects.kernel import PAIR, Pack, Schedule
+from jtc.passes.kernel.blocks import cut
 from jtc.passes.kernel.rules.common import SMALL_KERNEL, Candidate, Copy, View, round_up
 from jtc.passes.kernel.rules.contraction_cost import (
     FOLLOWED,
@@ -39,6 +40,7 @@ from jtc.passes.kernel.rules.contraction_operands import (
     in_window,
     is_fixed,
     reduction_order,
+    row_gap,
     scalar_ways,
     vector_ways,
     volume,
@@ -138,6 +140,13 @@ def _matrix_tiles(view: View, vector: str, wide: int, narrow: int, dot: str) -> 
                 for rows in dict.fromkeys((most, even if even > most // 2 else most)):
                     axes, outside = ((outer, inner), groups) if groups > 1 else ((inner,) if inner else (), 1)
                     yield Tile(vector, vectors, axes, rows, outside, dot, unit)
+    for far, near in itertools.permutations(reuse, 2):
+        gap, size = row_gap(view, narrow, far, near), view.free[near]
+        for points in range(2, view.free[far] + 1) if gap >= size else ():
+            blocks = cut((points - 1) * gap + size, unit.rows)[1]
+            for vectors in range(1, min(3, -(-view.free[vector] // view.lanes)) + 1):
+                if blocks < points and (blocks + 1) * vectors < unit.registers:
+                    yield Tile(vector, vectors, (far, near), size, points, dot, unit, gap)
 
 
 def _spare(view: View, vectors: int, narrow: int) -> int:

@@ -69,7 +69,8 @@ L3 = 8 << 20                   # bytes of a shared cache that one kernel may cou
 class Tile:
     """A register tile: `vectors` vectors along `vector`, `inner` points along the last of `axes`, `outer` along the
     first where there are two.  dot: the reduction axis whose steps are multiplied in pairs.  unit: the matrix unit that
-    multiplies blocks of them."""
+    multiplies blocks of them;  gap: rows of its blocks from one point of the outer axis to the next, where they run on
+    (blocks.py)."""
 
     vector: str
     vectors: int
@@ -78,6 +79,7 @@ class Tile:
     outer: int
     dot: str = ""
     unit: Matrix | None = None
+    gap: int = 0
 
     def steps(self, view: View) -> float:
         """Steps of a register tile for each step of its reduction: pairs count as one, as does the last one alone."""
@@ -176,11 +178,12 @@ def _matrix_step(tile: Tile, unit: Matrix, vectors: int, inner: int, outer: int,
 
     far  whether panels of the vector operand come from the second-level cache
     """
-    along = -(-inner // cut(tile.inner, unit.rows)[0])
-    loaded = unit.pairs * ((BLOCK_LINE_FAR if far else BLOCK_LINE) * vectors + BLOCK_LINE_FAR * outer * along)
-    step = (max(BLOCK * outer * along * vectors, loaded) + BLOCK_APART * loaded) / unit.pairs
-    few = inner < cut(tile.inner, unit.rows)[0]
-    return step, TILE_START + 2 * CONFIGURE * few + BLOCK_STORED * unit.rows * vectors * outer * along
+    most, rows = ((outer - 1) * tile.gap + inner for outer, inner in ((tile.outer, tile.inner), (outer, inner)))
+    height = cut(most, unit.rows)[0]
+    blocks = -(-rows // height) * (1 if tile.gap else outer)
+    loaded = unit.pairs * ((BLOCK_LINE_FAR if far else BLOCK_LINE) * vectors + BLOCK_LINE_FAR * blocks)
+    step = (max(BLOCK * blocks * vectors, loaded) + BLOCK_APART * loaded) / unit.pairs
+    return step, TILE_START + 2 * CONFIGURE * (rows < height) + BLOCK_STORED * unit.rows * vectors * blocks
 
 
 def at_the_end(view: View) -> list[Access]:

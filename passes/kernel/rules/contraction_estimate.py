@@ -3,10 +3,11 @@ from __future__ import annotations
 
 from math import prod
 
+from jtc.passes.kernel.blocks import cut
 from jtc.passes.kernel.rules.common import Candidate, View
 from jtc.passes.kernel.rules.contraction import total
 from jtc.passes.kernel.rules.contraction_cost import COPY, Nest, Operand, Tile
-from jtc.passes.kernel.rules.contraction_operands import COPY_KERNEL, copying, is_fixed, volume
+from jtc.passes.kernel.rules.contraction_operands import COPY_KERNEL, copying, is_fixed, row_gap, volume
 
 
 def estimate(view: View, candidate: Candidate) -> float | None:
@@ -29,8 +30,12 @@ def estimate(view: View, candidate: Candidate) -> float | None:
     if unit is not None:
         axes.sort(key=lambda a: min(steps[a], view.free[a]))        # blocks' rows lie along the longest
     sizes = [min(steps[a], view.free[a]) for a in axes]
+    gap = 0
+    if unit is not None and len(axes) > 1 and (sizes[0] * cut(sizes[1], unit.rows)[1] + 1) * -(
+            -steps[schedule.vector] // view.lanes) >= unit.registers:
+        gap = row_gap(view, narrow, *axes)      # else its registers would not do
     tile = Tile(schedule.vector, -(-steps[schedule.vector] // view.lanes), tuple(axes), sizes[-1] if axes else 1,
-                sizes[0] if len(axes) > 1 else 1, schedule.dot, unit)
+                sizes[0] if len(axes) > 1 else 1, schedule.dot, unit, gap)
     ways = {number: _way(view, candidate, number) for number in (wide, narrow)}
     lead = [(a, 1) for a in view.stage.parallel if all(a != b for b, _ in schedule.loops)]
     nest = Nest(view, tile, ways[wide], ways[narrow], (*lead, *schedule.loops), schedule.reduction,
