@@ -141,7 +141,7 @@ X86_64 = Family(
              "avx_vnni": "avxvnni", "amx_tile": "amx-tile", "amx_bf16": "amx-bf16"},
     dots={"bf16": Dot("avx512bf16", {n: f"llvm.x86.avx512bf16.dpbf16ps.{32 * n}" for n in (4, 8, 16)},
                       {n: f"llvm.x86.avx512bf16.cvtneps2bf16.{32 * n}" for n in (8, 16)})},
-    matrices={"bf16": Matrix(
+    matrices={"bf16": Matrix(      # AMX
         ("amx-tile", "amx-bf16"), rows=16, columns=16, pairs=16, registers=8, configure="llvm.x86.ldtilecfg",
         release="llvm.x86.tilerelease", zero="llvm.x86.tilezero", load="llvm.x86.tileloadd64",
         store="llvm.x86.tilestored64", multiply="llvm.x86.tdpbf16ps", component=18)})      # XFEATURE_XTILE_DATA

@@ -59,7 +59,8 @@ def _in_pairs(rng: random.Random, stage: Stage, schedule: Schedule) -> Schedule 
     factors, vector = stage.factors(), schedule.vector
     if factors is None or not stage.reads[factors[0]].dtype.is_half or vector not in stage.parallel:
         return None
-    axis = max(stage.reductions, key=lambda a: (stage.sizes[a], rng.random()))      # the longest may fill whole blocks
+    longest = max(stage.reductions, key=lambda a: stage.sizes[a])
+    axis = rng.choice([*stage.reductions, longest])         # which may fill whole blocks of a matrix unit
     loops = tuple((a, -(-step // PAIR) * PAIR if a == axis else step) for a, step in schedule.loops)
     packs = []
     for number in factors:

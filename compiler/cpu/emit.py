@@ -6,6 +6,7 @@ accesses and scalar bodies.  The way down:
     emit.py      the function; shared axes and the units that threads take;  needed.py: blocks that are left out
     nest.py      the loops of a stage: blocks, tails, cuts at guards, copies (copies.py)
     tile.py      the register tile: accumulators and reduction loops;  store.py: how its results are stored
+    matrix.py    a register tile in a matrix unit (AMX)
     evaluate.py  expressions at one spot of the tile;  memory.py: loads and stores;  operands.py, places.py: addresses
 """
 from __future__ import annotations

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from jtc.dialects.dtypes import F32, DType
-from jtc.dialects.expr import Expr, acc, cast, expr, read, reads_of
+from jtc.dialects.expr import Expr, cast, expr, read, reads_of
 from jtc.dialects.graph import TensorType
 from jtc.dialects.kernel import PAIR, Access, Kernel, Local, Stage
 from jtc.dialects.target import CpuTarget
@@ -49,7 +49,8 @@ def _factors(stage: Stage) -> list[tuple[int, DType]]:
 
 
 def _uses(kernel: Kernel, buffer: str) -> Iterator[DType | None]:
-    """For each stage that reads a buffer, the type that it rounds it to; None where it also takes it as it is."""
+    """For each stage that reads a buffer, the type that it rounds it to; None where it also takes it as it is, and
+    where the buffer is written as something else than the value of a body."""
     for stage in kernel.stages:
         numbers = [n for n, a in enumerate(stage.reads) if a.buffer == buffer]
         if not numbers:
@@ -58,9 +59,10 @@ def _uses(kernel: Kernel, buffer: str) -> Iterator[DType | None]:
         later = {n for tail in stage.tails for n in reads_of(tail)}
         alone = len(numbers) == 1 and numbers[0] in rounded and numbers[0] not in later
         yield rounded[numbers[0]] if alone else None
-    if any(a is not stage.keep and a.buffer == buffer for stage in kernel.stages for a in stage.writes
-           if stage.reduce is not None):
-        yield None
+    for stage in kernel.stages:
+        plain = [stage.keep] if stage.reduce is not None else [stage.write]
+        if any(a.buffer == buffer and all(a is not p for p in plain) for a in stage.writes):
+            yield None
 
 
 def _in_blocks(kernel: Kernel, buffer: str, dtype: DType, target: CpuTarget) -> bool:
@@ -95,7 +97,5 @@ def _stage(stage: Stage, own: set[str], held: dict[str, DType]) -> Stage:
     if taken:
         new = replace(new, body=expr("mul", tuple(map(side, stage.body.args)), F32))
     if stage.write.buffer in held:
-        dtype = held[stage.write.buffer]
-        new = replace(new, body=cast(new.body, dtype)) if stage.reduce is None else \
-            replace(new, epilogue=cast(stage.epilogue or acc(F32), dtype))
+        new = replace(new, body=cast(new.body, held[stage.write.buffer]))
     return new

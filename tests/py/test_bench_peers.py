@@ -184,8 +184,8 @@ def test_others_are_stopped_while_one_is_timed():
         comparison = Comparison([], [], Options(), None)
         comparison.workers = {"one": one, "two": two}
         with comparison._alone("one"):
-            os.waitid(os.P_PID, two.process.pid, os.WSTOPPED | os.WNOWAIT)      # returns when it is
-            assert one.ask(60, do="hello")["ok"]
+            assert one.ask(60, do="hello")["ok"]        # which takes longer than a signal
+            assert os.waitid(os.P_PID, two.process.pid, os.WSTOPPED | os.WNOWAIT | os.WNOHANG) is not None
         assert two.ask(60, do="hello")["ok"]
     finally:
         one.close()

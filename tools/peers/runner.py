@@ -155,13 +155,13 @@ class Worker:
     def alive(self) -> bool:
         return self.process.poll() is None
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         """Send a signal to the process and to what it started."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
 
     def close(self) -> None:
-        self.signal(signal.SIGKILL)
+        self.send(signal.SIGKILL)
         self.process.wait()
 
 
@@ -260,12 +260,12 @@ class Comparison:
         that the next one wants."""
         others = [worker for name, worker in self.workers.items() if name != peer]
         for worker in others:
-            worker.signal(signal.SIGSTOP)
+            worker.send(signal.SIGSTOP)
         try:
             yield
         finally:
             for worker in others:
-                worker.signal(signal.SIGCONT)
+                worker.send(signal.SIGCONT)
 
     def _round(self, name: str, record: Record, worker: Worker) -> None:
         if record.why or record.medians and record.medians[0] > self.options.slow:
