@@ -27,7 +27,7 @@ from jtc.compiler.cpu.tile import Tile
 from jtc.compiler.cpu.workspace import Workspace
 from jtc.dialects.dtypes import F32
 from jtc.dialects.family import Matrix
-from jtc.passes.kernel.blocks import Blocks
+from jtc.passes.kernel.matrix_blocks import Blocks
 
 ROW = 64                # bytes of a row of a block, and of the shapes of all registers
 NUMBER, BYTES, ADDRESS = "i8", "i64", "!llvm.ptr"

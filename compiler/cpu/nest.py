@@ -23,8 +23,8 @@ from jtc.dialects.affine import Affine, axis_of, split_term
 from jtc.dialects.errors import InternalError
 from jtc.dialects.kernel import Access, Guard, Pack, Schedule, Stage
 from jtc.dialects.target import CpuTarget
-from jtc.passes.kernel.blocks import blocks_of
 from jtc.passes.kernel.legality import panel_widths, register_tile
+from jtc.passes.kernel.matrix_blocks import blocks_of
 
 Places = Mapping[str, Place]
 MAX_VARIANTS = 24         # register tiles of one stage, counting tails and cuts, before cuts are given up

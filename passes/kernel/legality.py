@@ -37,7 +37,7 @@ from jtc.dialects.optable import REDUCTIONS, SCALAR_FUNCTIONS
 from jtc.dialects.target import CpuTarget
 from jtc.passes.base import PassError
 from jtc.passes.kernel import fetching
-from jtc.passes.kernel.blocks import blocks_of
+from jtc.passes.kernel.matrix_blocks import blocks_of
 
 MAX_TILE_CODE = 12_000        # vector instructions in one register tile; a kernel holds a few variants of it (tails)
 MAX_WORKSPACE = 256 << 20     # bytes of local buffers in one kernel

@@ -23,7 +23,7 @@ from jtc.compiler.phases import advance
 from jtc.dialects.dtypes import BF16, F16, F32
 from jtc.dialects.expr import acc, cast, read
 from jtc.dialects.kernel import Kernel, Pack, Program, Schedule, Stage
-from jtc.passes.kernel.blocks import Blocks, blocks_of
+from jtc.passes.kernel.matrix_blocks import Blocks, blocks_of
 from jtc.passes.kernel.rules import candidates
 from jtc.passes.kernel.rules.common import View
 from jtc.passes.kernel.rules.contraction_estimate import estimate

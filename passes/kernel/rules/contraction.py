@@ -6,9 +6,9 @@ lanes along one axis of the vector operand times points of one or two axes that 
     vector axis  x  tile axes  x  tile sizes     the few with the least cycles in the tiles alone, then for each
     how each operand is read  x  loop order      cycles with copies, and with the bytes moved between caches
 
-and offers as many loops to threads as give each of them equal shares.  Costs are in contraction_cost.py, the ways
-to read operands in contraction_operands.py: those that are constant are packed ahead for nothing, guarded ones are read
-from a padded copy.
+and offers as many loops to threads as give each of them equal shares.  Costs are in contraction_cost.py, tiles for a
+matrix unit in contraction_matrix.py, the ways to read operands in contraction_operands.py: those that are constant are
+packed ahead for nothing, guarded ones are read from a padded copy.
 """
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ from dataclasses import replace
 from math import prod
 
 from jtc.dialects.dtypes import F32
-from jtc.dialects.family import Matrix
 from jtc.dialects.kernel import PAIR, Pack, Schedule
-from jtc.passes.kernel.blocks import cut
 from jtc.passes.kernel.rules.common import SMALL_KERNEL, Candidate, Copy, View, round_up
 from jtc.passes.kernel.rules.contraction_cost import (
     FOLLOWED,
@@ -36,11 +34,11 @@ from jtc.passes.kernel.rules.contraction_cost import (
     row_of_results,
     tile_cycles,
 )
+from jtc.passes.kernel.rules.contraction_matrix import matrix_depths, matrix_tiles, matrix_unroll
 from jtc.passes.kernel.rules.contraction_operands import (
     in_window,
     is_fixed,
     reduction_order,
-    row_gap,
     scalar_ways,
     vector_ways,
     volume,
@@ -53,7 +51,6 @@ TILES = 4                      # register tiles that are tried with every order 
 SPARE = 26                     # accumulators next to which LLVM also keeps the addresses of prefetches (measured)
 UNROLL = 4                     # instructions of one accumulator in an iteration of the innermost loop; in tiles of
 MANY = 24                      # more accumulators half of them: the loop itself costs less there than more code
-MATRIX_UNROLL = 2              # blocks of pairs that one iteration multiplies in a matrix unit
 QUICK_STEPS, QUICK_TILE = (1, 2, 4, 7), 16      # rows, and accumulators, of tiles for quick code
 PARTS = 4                      # of the units, in which each thread takes them
 UNITS = 64                     # shares of a kernel that are enough for any number of threads
@@ -75,7 +72,7 @@ def propose(view: View) -> Iterator[Candidate]:
         tiles = list(_tiles(view, vector, wide, narrow))
         pairs = _in_pairs(view, wide, narrow)
         choices = [tiles, *([replace(t, dot=axis) for t in tiles] for axis in pairs),
-                   *(list(_matrix_tiles(view, vector, wide, narrow, axis)) for axis in pairs)]
+                   *(list(matrix_tiles(view, vector, wide, narrow, axis)) for axis in pairs)]
         found = (c for choice in choices for tile in _best(view, choice, wide, narrow)
                  for c in _variants(view, tile, wide, narrow))
         yield from {(c.schedule, c.copies): c for c in found}.values()
@@ -120,35 +117,6 @@ def _tiles(view: View, vector: str, wide: int, narrow: int) -> Iterator[Tile]:
                         yield Tile(vector, vectors, axes, inner, outer)
 
 
-def _matrix_tiles(view: View, vector: str, wide: int, narrow: int, dot: str) -> Iterator[Tile]:
-    """Register tiles for a matrix unit: as many blocks as its registers hold, of rows along one axis."""
-    unit = view.target.matrix(view.stage.reads[wide].dtype)
-    if unit is None or view.lanes != unit.columns or view.free.get(dot, 1) % (unit.pairs * PAIR):
-        return
-    reuse = sorted((a for a in view.parallel if a in view.read_axes[narrow] - view.read_axes[wide]),
-                   key=lambda a: -abs(view.written[a]))
-    inner = max(reuse, key=lambda a: (min(view.free[a], unit.rows), reuse.index(a)), default="")
-    outer = next((a for a in reversed(reuse) if a != inner), "")
-    size = view.free.get(inner, 1)
-    for vectors in range(1, min(3, -(-view.free[vector] // view.lanes)) + 1):
-        for groups in range(1, min(6, view.free.get(outer, 1)) + 1):
-            for along in range(1, min(6, -(-size // unit.rows)) + 1):
-                if (groups * along + 1) * vectors >= unit.registers:
-                    continue
-                most = min(size, along * unit.rows)
-                even = next(n for n in range(most, 0, -1) if size % n == 0)
-                for rows in dict.fromkeys((most, even if even > most // 2 else most)):
-                    axes, outside = ((outer, inner), groups) if groups > 1 else ((inner,) if inner else (), 1)
-                    yield Tile(vector, vectors, axes, rows, outside, dot, unit)
-    for far, near in itertools.permutations(reuse, 2):
-        gap, size = row_gap(view, narrow, far, near), view.free[near]
-        for points in range(2, view.free[far] + 1) if gap >= size else ():
-            blocks = cut((points - 1) * gap + size, unit.rows)[1]
-            for vectors in range(1, min(3, -(-view.free[vector] // view.lanes)) + 1):
-                if blocks < points and (blocks + 1) * vectors < unit.registers:
-                    yield Tile(vector, vectors, (far, near), size, points, dot, unit, gap)
-
-
 def _spare(view: View, vectors: int, narrow: int) -> int:
     """Registers for loaded vectors, broadcasts and what LLVM's scheduler holds ahead: more of them where the broadcast
     scalars lie side by side in panels, and there are many registers (measured: beyond this it spills)."""
@@ -186,7 +154,9 @@ def _nests(view: View, tile: Tile, narrow: Operand, reductions: tuple[str, ...])
     width, free, rows = tile.vectors * view.lanes, view.free, tile.rows
     panel = (tile.vector, width)
     apart = not narrow.packed and reach(view, narrow.number) >= PAGE
-    for big, block in _reduction_blocks(view, width, reductions, apart, tile.unit):
+    blocks = _reduction_blocks(view, width, reductions, apart) if tile.unit is None else \
+        matrix_depths(view, tile, narrow.number, tile.unit)
+    for big, block in blocks:
         blocked = [(big, block)] if block < free.get(big, 0) else []
         # panels of the vector operand outermost: each is used by all rows before the next one is touched
         first = [panel, *blocked]
@@ -225,8 +195,7 @@ def _even(size: int, share: int, step: int) -> int:
     return round_up(-(-size // parts), step)
 
 
-def _reduction_blocks(view: View, width: int, reductions: tuple[str, ...], apart: bool, unit: Matrix | None
-                      ) -> list[tuple[str, int]]:
+def _reduction_blocks(view: View, width: int, reductions: tuple[str, ...], apart: bool) -> list[tuple[str, int]]:
     """Blocks of the longest reduction axis to try: the whole, and where that is long, so much that one panel takes
     little of the second-level cache, or, in a product, stays in the first-level one, if the block is not short then.
 
@@ -236,10 +205,6 @@ def _reduction_blocks(view: View, width: int, reductions: tuple[str, ...], apart
     if not inner:
         return [("", 1)]
     big, depth = max(inner, key=lambda r: view.free[r]), prod(view.free[r] for r in view.reductions)
-    if unit is not None:        # a panel stays in the first-level cache, or all of it is taken at once
-        steps = int(view.target.l1 * L1_SHARE) // (width * 2) // (depth // view.free[big])
-        even = [n for n in range(32, steps + 1, 32) if view.free[big] % n == 0]
-        return [*((big, n) for n in even[-1:] if n < view.free[big]), (big, view.free[big])]
     limit = min(view.target.l2 // 8 // (width * 4), DEPTH)
     few = PAGES // (depth // view.free[big])
     known = [(big, few)] if apart and 16 <= few < view.free[big] else []
@@ -350,6 +315,6 @@ def _unroll(view: View, tile: Tile, wide: int, reductions: tuple[str, ...]) -> t
                 chosen.append((r, view.free[r]))
         return tuple(chosen)
     if tile.unit is not None:
-        return ((tile.dot, min(MATRIX_UNROLL * tile.unit.pairs * PAIR, view.free[tile.dot])),)
+        return matrix_unroll(view, tile, tile.unit)
     steps = UNROLL if tile.vectors * tile.inner * tile.outer <= MANY else UNROLL // 2
     return ((inner[-1], min(steps * (PAIR if tile.dot else 1), view.free[inner[-1]])),) if inner else ()

@@ -16,7 +16,7 @@ from jtc.dialects.affine import Affine
 from jtc.dialects.expr import reads_of
 from jtc.dialects.family import Matrix
 from jtc.dialects.kernel import PAIR, Access
-from jtc.passes.kernel.blocks import cut
+from jtc.passes.kernel.matrix_blocks import cut
 from jtc.passes.kernel.rules.common import View
 
 LATENCY = 4.0                  # cycles of one fused multiply-add: a step of the reduction takes at least these
@@ -70,7 +70,7 @@ class Tile:
     """A register tile: `vectors` vectors along `vector`, `inner` points along the last of `axes`, `outer` along the
     first where there are two.  dot: the reduction axis whose steps are multiplied in pairs.  unit: the matrix unit that
     multiplies blocks of them;  gap: rows of its blocks from one point of the outer axis to the next, where they run on
-    (blocks.py)."""
+    (matrix_blocks.py)."""
 
     vector: str
     vectors: int

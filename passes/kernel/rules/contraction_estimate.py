@@ -3,11 +3,12 @@ from __future__ import annotations
 
 from math import prod
 
-from jtc.passes.kernel.blocks import cut
+from jtc.passes.kernel.matrix_blocks import cut
 from jtc.passes.kernel.rules.common import Candidate, View
 from jtc.passes.kernel.rules.contraction import total
 from jtc.passes.kernel.rules.contraction_cost import COPY, Nest, Operand, Tile
-from jtc.passes.kernel.rules.contraction_operands import COPY_KERNEL, copying, is_fixed, row_gap, volume
+from jtc.passes.kernel.rules.contraction_matrix import row_gap
+from jtc.passes.kernel.rules.contraction_operands import COPY_KERNEL, copying, is_fixed, volume
 
 
 def estimate(view: View, candidate: Candidate) -> float | None:

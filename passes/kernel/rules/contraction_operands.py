@@ -45,20 +45,6 @@ def _overlaps(view: View, form: Affine) -> bool:
     return False
 
 
-def row_gap(view: View, number: int, outer: str, inner: str) -> int:
-    """How many points of `inner` lie from one point of `outer` to the next, in the read or the copy of its box that is
-    made where it is guarded; 0 where that is no whole number."""
-    read, strides = view.stage.reads[number], view.strides[number]
-    far, near = strides[outer], strides[inner]
-    if read.guards:
-        dims = [next((form for form in read.index if form[axis]), None) for axis in (outer, inner)]
-        if dims[0] is None or dims[1] is None or dims[0] is dims[1]:
-            return 0
-        low, high = dims[1].range(view.stage.sizes)
-        far, near = dims[0][outer] * (high - low + 1), dims[1][inner]
-    return far // near if near > 0 and far % near == 0 else 0
-
-
 def reduction_order(view: View, tile: Tile, wide: int, narrow: int) -> tuple[str, ...]:
     """Reduction axes, outer to inner, the one whose steps are multiplied in pairs last."""
     return tuple(sorted(_order(view, wide, narrow), key=lambda axis: axis == tile.dot))
