@@ -86,15 +86,7 @@ define internal void @jtc.matrix.release(ptr %s) {{
 }}
 define internal void @jtc.matrix.zero(ptr %s, i8 %r) {{
   %block = call ptr @jtc.matrix.block(ptr %s, i8 %r)
-  br label %next
-next:
-  %i = phi i64 [0, %0], [%i1, %next]
-  %p = getelementptr {row}, ptr %block, i64 %i
-  store {row} zeroinitializer, ptr %p, align 1
-  %i1 = add i64 %i, 1
-  %more = icmp ult i64 %i1, {unit.rows}
-  br i1 %more, label %next, label %done
-done:
+  store <{block} x i8> zeroinitializer, ptr %block, align 1
   ret void
 }}
 {moved("load", "%outside", "%inside")}{moved("store", "%inside", "%outside")}\

@@ -145,23 +145,21 @@ def _tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: float, b
         extents = (outer, inner) if len(axes) > 1 else (inner,)
         scalars = prod(n for n, used in zip(extents, in_narrow) if used)
         loads = vectors * prod(n for n, used in zip(extents, in_wide) if used)
-        step = max(count / 2, (scalars + loads) / 2, LATENCY) + SCALAR * scalars + line * loads * lines
-        start = TILE_START
         if tile.unit is not None:
-            step, start = _matrix_step(tile, tile.unit, vectors, inner, outer, line > 0)
-        elif tile.dot and view.target.matrix(view.stage.reads[wide].dtype) is not None:
-            step *= SLOW_PAIRS
+            step, start, reload = _matrix_step(tile, tile.unit, vectors, inner, outer, line > 0)
+        else:
+            step = max(count / 2, (scalars + loads) / 2, LATENCY) + SCALAR * scalars + line * loads * lines
+            if tile.dot and view.target.matrix(view.stage.reads[wide].dtype) is not None:
+                step *= SLOW_PAIRS
+            start, reload = TILE_START, RELOAD_TURNED if turned and not straight else RELOAD
         store = (STORE if straight else scattered) * count
-        reload = (RELOAD_TURNED if turned and not straight else RELOAD) * count
-        if tile.unit is not None:
-            reload = BLOCK_RESUMED * count
         finished = count
         if turned and not straight:
             finished = vectors * lanes * outer * -(-inner // lanes)
             store = STORE_TURNED * shuffles * finished / lanes
         points = {**dict(zip(axes, extents)), tile.vector: vectors * lanes}
         store += FAR_ROW * sum(_far_rows(form, points, axes[-1:]) for form in large)
-        return blocks * (step * depth + start + store) + (blocks - 1) * reload + finished * EPILOGUE * view.work
+        return blocks * (step * depth + start + store) + (blocks - 1) * reload * count + finished * EPILOGUE * view.work
 
     def along(size: int, step: int, cost: Callable[[int], float]) -> float:
         return size // step * cost(step) + (cost(size % step) if size % step else 0.0)
@@ -173,8 +171,10 @@ def _tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: float, b
     return total * prod(n for a, n in view.free.items() if a in view.parallel and a != tile.vector and a not in axes)
 
 
-def _matrix_step(tile: Tile, unit: Matrix, vectors: int, inner: int, outer: int, far: bool) -> tuple[float, float]:
-    """(cycles of one pair of steps, cycles to begin and end) of a register tile in a matrix unit.
+def _matrix_step(tile: Tile, unit: Matrix, vectors: int, inner: int, outer: int, far: bool
+                 ) -> tuple[float, float, float]:
+    """(cycles of one pair of steps, to begin and end, and per vector to go on with a next block of the reduction) of a
+    register tile in a matrix unit.
 
     far  whether panels of the vector operand come from the second-level cache
     """
@@ -183,7 +183,8 @@ def _matrix_step(tile: Tile, unit: Matrix, vectors: int, inner: int, outer: int,
     blocks = -(-rows // height) * (1 if tile.gap else outer)
     loaded = unit.pairs * ((BLOCK_LINE_FAR if far else BLOCK_LINE) * vectors + BLOCK_LINE_FAR * blocks)
     step = (max(BLOCK * blocks * vectors, loaded) + BLOCK_APART * loaded) / unit.pairs
-    return step, TILE_START + 2 * CONFIGURE * (rows < height) + BLOCK_STORED * unit.rows * vectors * blocks
+    start = TILE_START + 2 * CONFIGURE * (rows < height) + BLOCK_STORED * unit.rows * vectors * blocks
+    return step, start, BLOCK_RESUMED
 
 
 def at_the_end(view: View) -> list[Access]:
