@@ -68,6 +68,23 @@ class Matrix:
     component: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Core:
+    """What a design of cores costs, in cycles, where schedules depend on it and designs differ.
+
+    needs  LLVM's names of features that tell it from the others of its family
+    line   a cache line of a panel that comes from the second-level cache: what arithmetic does not hide of it
+    far, memory   a byte that comes from the cache that cores share, and from memory
+    pairs  the instruction of `Dot`, in multiply-adds of as many lanes
+    """
+
+    needs: tuple[str, ...] = ()
+    line: float = 0.8
+    far: float = 0.05
+    memory: float = 0.2
+    pairs: float = 1.0
+
+
 @dataclass(frozen=True, repr=False)
 class Family:
     """One instruction set.  Features have LLVM's names.
@@ -85,6 +102,7 @@ class Family:
     fused, rounding, half   features that bring fused multiply-add, rounding to integers, and conversion of float16
     dots       element type, by its name in the IR -> the instruction that multiplies pairs of it
     matrices   element type -> the unit that multiplies blocks of it
+    cores      designs of cores, the newest first; the last one stands for those that nobody has measured
     fence      LLVM's intrinsic that makes streamed stores visible before what follows; "": like any other store
     cpuinfo    the line of /proc/cpuinfo that lists features;  spelled: its name of a feature -> LLVM's, if they differ
     """
@@ -107,6 +125,7 @@ class Family:
     spelled: Mapping[str, str] = field(default_factory=dict)
     dots: Mapping[str, Dot] = field(default_factory=dict)
     matrices: Mapping[str, Matrix] = field(default_factory=dict)
+    cores: tuple[Core, ...] = (Core(),)
 
     def __repr__(self) -> str:
         return self.name
@@ -144,7 +163,9 @@ X86_64 = Family(
     matrices={"bf16": Matrix(      # AMX
         ("amx-tile", "amx-bf16"), rows=16, columns=16, pairs=16, registers=8, configure="llvm.x86.ldtilecfg",
         release="llvm.x86.tilerelease", zero="llvm.x86.tilezero", load="llvm.x86.tileloadd64",
-        store="llvm.x86.tilestored64", multiply="llvm.x86.tdpbf16ps", component=18)})      # XFEATURE_XTILE_DATA
+        store="llvm.x86.tilestored64", multiply="llvm.x86.tdpbf16ps", component=18)},      # XFEATURE_XTILE_DATA
+    cores=(Core(("amx-tile",), line=0.45, far=0.1, memory=0.25, pairs=4.0),      # measured on Sapphire Rapids,
+           Core()))                                                            # on Cascade Lake
 
 # Arm Architecture Reference Manual for A-profile: every Armv8-A has Advanced SIMD on Linux; what kernels can use of the
 # extensions that came with Armv8.2-A, which are options of it, but found in the cores for servers and phones.

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jtc.dialects.dtypes import BOOL, DType
-from jtc.dialects.family import X86_64, Family, Matrix
+from jtc.dialects.family import X86_64, Core, Family, Matrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,11 @@ class CpuTarget:
         """The unit that multiplies blocks of such numbers (family.Matrix), where it has one."""
         unit = self.family.matrices.get(dtype.name)
         return unit if unit is not None and all(map(self.has, unit.needs)) else None
+
+    @property
+    def core(self) -> Core:
+        """What the design of its cores costs (family.Core)."""
+        return next(core for core in self.family.cores if all(map(self.has, core.needs)))
 
     def has(self, feature: str) -> bool:
         """Whether code may use what an LLVM feature brings."""

@@ -10,6 +10,7 @@ from typing import Any
 from jtc.dialects.affine import Affine
 from jtc.dialects.dtypes import DType
 from jtc.dialects.expr import Expr, reads_of, walk
+from jtc.dialects.family import Core
 from jtc.dialects.kernel import Access, Kernel, Program, Schedule, Stage
 from jtc.dialects.target import CpuTarget
 from jtc.passes.kernel.legality import extents, injective, instructions
@@ -56,6 +57,10 @@ class View:
     reduction: str = "auto"
     constants: frozenset[str] = frozenset()
     quick: bool = False
+
+    @cached_property
+    def core(self) -> Core:
+        return self.target.core
 
     @cached_property
     def free(self) -> dict[str, int]:

@@ -21,8 +21,7 @@ from jtc.passes.kernel.rules.common import View
 
 LATENCY = 4.0                  # cycles of one fused multiply-add: a step of the reduction takes at least these
 SCALAR = 0.12                  # cycles per broadcast that do not overlap with the arithmetic
-FROM_L2 = 0.8                  # the same per cache line of a panel that does not stay in the first-level cache
-CROWDED = 0.1                  # the same where the panel fills most of that cache
+CROWDED = 0.1                  # the same per cache line of a panel that fills most of the first-level cache
 L1_SHARE, L1_MOST = 0.6, 0.8   # of the first-level cache: the largest panel that stays there; that does not fit beside
                                # all else, but is not fetched again for every tile
 PAGE = 1024                    # bytes; rows this far apart crowd the first-level cache and its address cache
@@ -37,7 +36,6 @@ BLOCK_APART = 0.25             # share of these that multiplications do not hide
 BLOCK_STORED = 1.5             # for a row of its results, which are stored and loaded again
 LINE_APART = 30.0              # for a cache line of results in pieces that nothing fetches ahead
 BLOCK_RESUMED = 4.0            # the same between blocks of the reduction
-SLOW_PAIRS = 4.0               # how much longer than a multiply-add the instruction for pairs takes beside such a unit
 LINE_COST = 2.0                # cycles per cache line of scalars, where the next step of the reduction takes others
 LINE, SETS, WAYS = 64, 64, 8   # bytes of a cache line; sets and ways of the first-level cache
 SET_COST = 4.0                 # cycles per cache line of rows of the scalar operand that crowd a few sets
@@ -56,7 +54,6 @@ COPY, COPY_TURNED = 0.1, 1.4   # cycles per element of a copy
 COPY_CROWDED, COPY_APART = 8.0, 12.0       # where it writes into a few cache sets; where it reads a line for each
 COPY_RUN = 8.0                 # cycles to begin one contiguous run of a copy
 L2_SHARE, PACK_SHARE = 0.7, 0.4            # of the second-level cache: what stays there; the largest copy that does
-L3_BYTE, MEMORY_BYTE = 0.05, 0.2           # cycles per byte that comes from there
 WAITING = 3.0                  # how much longer where the inner loop waits for it, not fetched ahead
 ROWS_AHEAD = 4                 # rows of the scalar operand that the processor fetches ahead by itself
 PAGES_AHEAD = 16               # pages in which it does so at a time, where each step of the reduction takes another row
@@ -129,7 +126,7 @@ def _tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: float, b
     in_narrow = [a in view.read_axes[narrow] for a in axes]
     in_wide = [a in view.read_axes[wide] for a in axes]
     panel = depth * min(tile.vectors * lanes, view.free[tile.vector]) * 4 / view.target.l1
-    line = 0.0 if panel <= L1_SHARE else CROWDED if panel <= L1_MOST else FROM_L2
+    line = 0.0 if panel <= L1_SHARE else CROWDED if panel <= L1_MOST else view.core.line
 
     if "touched" not in view.memo:
         view.memo["touched"] = [(a.flat, a.size * a.dtype.bytes > view.target.l2) for a in at_the_end(view)]
@@ -149,8 +146,8 @@ def _tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: float, b
             step, start, reload = _matrix_step(tile, tile.unit, vectors, inner, outer, line > 0)
         else:
             step = max(count / 2, (scalars + loads) / 2, LATENCY) + SCALAR * scalars + line * loads * lines
-            if tile.dot and view.target.matrix(view.stage.reads[wide].dtype) is not None:
-                step *= SLOW_PAIRS
+            if tile.dot:
+                step *= view.core.pairs
             start, reload = TILE_START, RELOAD_TURNED if turned and not straight else RELOAD
         store = (STORE if straight else scattered) * count
         finished = count
@@ -218,7 +215,7 @@ def far_copy(view: View, elements: float) -> float:
     """Cycles per element of a copy that are spent on writing and reading it beyond the second-level cache."""
     if elements * 4 <= view.target.l2 * PACK_SHARE:
         return 0.0
-    return 8 * (L3_BYTE if elements * 4 <= L3 // 3 else MEMORY_BYTE)        # it is not alone in there
+    return 8 * (view.core.far if elements * 4 <= L3 // 3 else view.core.memory)     # it is not alone in there
 
 
 @dataclass(frozen=True)
@@ -357,7 +354,7 @@ class Nest:
         The outermost loops inside of which everything stays in the cache fetch it once in each iteration, but for what
         does not change from one iteration to the next.
         """
-        view, size = self.view, self.view.target.l2 * L2_SHARE
+        view, size, core = self.view, self.view.target.l2 * L2_SHARE, self.view.core
         forms = [view.walks[number] for number in (self.wide.number, self.narrow.number, -1)]
         sizes = [self._bytes(self.wide), self._bytes(self.narrow), self._result_bytes]
         depth, totals = 0, [each * _elements(form, view.free) for form, each in zip(forms, sizes)]
@@ -374,7 +371,7 @@ class Nest:
                 times *= trips if changed else 1
             if form is forms[1] and view.stage.reads[self.narrow.number].buffer in view.kernel.written and not changed:
                 continue                # an earlier stage has left it in the second-level cache
-            moved, cost = part * times, L3_BYTE if total <= L3 else MEMORY_BYTE
+            moved, cost = part * times, core.far if total <= L3 else core.memory
             if self.tile.unit is not None:
                 cost = max(cost, BLOCK_BYTE)
                 moved *= 2 if form is forms[2] and times * part > total else 1     # read and written again
@@ -384,7 +381,7 @@ class Nest:
                 moved += panels * (waiting - 1.0)
             elif form is forms[1] and (self._rows_apart or self.narrow.pack and total > size):
                 # nothing hides the way from the shared cache: not the arithmetic of a tile, and a pack has none
-                moved *= min(WAITING, MEMORY_BYTE / cost)
+                moved *= min(WAITING, core.memory / cost)
             cycles += moved * cost
         return cycles
 
@@ -403,7 +400,7 @@ class Nest:
         part = touched * _elements(walk, inside) * min(apart, LINE // size)
         if part <= view.target.l2 * L2_SHARE:
             return 0.0
-        return (times - 1) * part * (L3_BYTE if part <= L3 else MEMORY_BYTE)
+        return (times - 1) * part * (view.core.far if part <= L3 else view.core.memory)
 
     def _pieces(self) -> float:
         """Cycles lost where tiles of a matrix unit take so short pieces of rows at their ends that nothing fetches
