@@ -70,11 +70,13 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """What a design of cores costs, in cycles, where schedules depend on it and designs differ.
+    """What schedules have to know of a design of cores, where designs differ; in cycles, but for `kept`.
 
     needs  LLVM's names of features that tell it from the others of its family
     line   a cache line of a panel that comes from the second-level cache: what arithmetic does not hide of it
     far, memory   a byte that comes from the cache that cores share, and from memory
+    kept   the share of the second-level cache whose contents stay
+    rows   a broadcast from a row of its own, beyond one from where the scalars of a step lie side by side
     pairs  the instruction of `Dot`, in multiply-adds of as many lanes
     """
 
@@ -82,6 +84,8 @@ class Core:
     line: float = 0.8
     far: float = 0.05
     memory: float = 0.2
+    kept: float = 0.7
+    rows: float = 0.0
     pairs: float = 1.0
 
 
@@ -164,8 +168,8 @@ X86_64 = Family(
         ("amx-tile", "amx-bf16"), rows=16, columns=16, pairs=16, registers=8, configure="llvm.x86.ldtilecfg",
         release="llvm.x86.tilerelease", zero="llvm.x86.tilezero", load="llvm.x86.tileloadd64",
         store="llvm.x86.tilestored64", multiply="llvm.x86.tdpbf16ps", component=18)},      # XFEATURE_XTILE_DATA
-    cores=(Core(("amx-tile",), line=0.45, far=0.1, memory=0.25, pairs=4.0),      # measured on Sapphire Rapids,
-           Core()))                                                            # on Cascade Lake
+    cores=(Core(("amx-tile",), line=0.45, far=0.1, memory=0.25, kept=0.5, rows=0.07, pairs=4.0),    # Sapphire Rapids
+           Core()))    # Cascade Lake
 
 # Arm Architecture Reference Manual for A-profile: every Armv8-A has Advanced SIMD on Linux; what kernels can use of the
 # extensions that came with Armv8.2-A, which are options of it, but found in the cores for servers and phones.

@@ -63,6 +63,11 @@ class View:
         return self.target.core
 
     @cached_property
+    def kept(self) -> float:
+        """Bytes that stay in the second-level cache."""
+        return self.target.l2 * self.core.kept
+
+    @cached_property
     def free(self) -> dict[str, int]:
         single = {axis.name for axis, block in self.kernel.shared if block == 1}
         return {a: n for a, n in extents(self.stage, self.kernel).items() if a not in single and n > 1}

@@ -40,6 +40,7 @@ from jtc.passes.kernel.rules.contraction_operands import (
     is_fixed,
     reduction_order,
     scalar_ways,
+    spare,
     vector_ways,
     volume,
 )
@@ -107,23 +108,16 @@ def _tiles(view: View, vector: str, wide: int, narrow: int) -> Iterator[Tile]:
     inner_steps = QUICK_STEPS if view.quick else TILE_STEPS
     outer_steps = (1,) if view.quick else (1, 2, 3, 4)
     largest = QUICK_TILE if view.quick else view.target.registers
+    panels = is_fixed(view, narrow) and not any(in_window(view, narrow, a) for a in view.read_axes[narrow])
     for axes in dict.fromkeys(choices):
         inner_sizes = [n for n in inner_steps if axes and n <= view.free[axes[-1]]] or [1]
         outer_sizes = [n for n in outer_steps if len(axes) > 1 and n <= view.free[axes[0]]] or [1]
         for vectors in range(1, min(7, -(-view.free[vector] // view.lanes) + 1)):
+            room = view.target.registers - spare(view, vectors, panels)
             for inner in inner_sizes:
                 for outer in outer_sizes:
-                    if vectors * inner * outer <= min(largest, view.target.registers - _spare(view, vectors, narrow)):
+                    if vectors * inner * outer <= min(largest, room):
                         yield Tile(vector, vectors, axes, inner, outer)
-
-
-def _spare(view: View, vectors: int, narrow: int) -> int:
-    """Registers for loaded vectors, broadcasts and what LLVM's scheduler holds ahead: more of them where the broadcast
-    scalars lie side by side in panels, and there are many registers (measured: beyond this it spills)."""
-    if vectors > 2:
-        return 7
-    panels = is_fixed(view, narrow) and not any(in_window(view, narrow, a) for a in view.read_axes[narrow])
-    return 6 if panels and view.target.registers > 16 else 4
 
 
 def _best(view: View, tiles: list[Tile], wide: int, narrow: int) -> list[Tile]:

@@ -52,8 +52,9 @@ RELOAD, RELOAD_TURNED = 1.5, 9.0           # cycles per accumulator that a later
 EPILOGUE = 0.9                 # cycles per instruction of the epilogue and accumulator
 COPY, COPY_TURNED = 0.1, 1.4   # cycles per element of a copy
 COPY_CROWDED, COPY_APART = 8.0, 12.0       # where it writes into a few cache sets; where it reads a line for each
+COPY_BLOCK = 3.0               # cycles to turn a block of as many rows as a panel of scalars is wide, for each column
 COPY_RUN = 8.0                 # cycles to begin one contiguous run of a copy
-L2_SHARE, PACK_SHARE = 0.7, 0.4            # of the second-level cache: what stays there; the largest copy that does
+PACK_SHARE = 0.4               # of the second-level cache: the largest copy that stays there
 WAITING = 3.0                  # how much longer where the inner loop waits for it, not fetched ahead
 ROWS_AHEAD = 4                 # rows of the scalar operand that the processor fetches ahead by itself
 PAGES_AHEAD = 16               # pages in which it does so at a time, where each step of the reduction takes another row
@@ -286,6 +287,8 @@ class Nest:
         strides, step = self.view.strides[operand.number], 1
         for item in reversed(operand.pack):
             axis = item.rstrip("/%")
+            if strides[axis] == 1 and operand is self.narrow and operand.pack[-1].endswith("%"):
+                return COPY + COPY_BLOCK / min(self.tile.inner, self.view.lanes)
             if strides[axis] == 1:
                 return COPY_CROWDED if _crowded(step * 4, self.view.lanes) else COPY_TURNED
             step *= self.tile.vectors * self.view.lanes if item.endswith("%") else inside.get(axis, 1)
@@ -307,6 +310,9 @@ class Nest:
                 cost += FAR_LOAD * loads
             if self.wide.copy or any(c % lanes for a, c in strides.terms.items() if a != tile.vector):
                 cost += SPLIT_LOAD * loads * view.target.vector_bits / (8 * LINE)    # shorter ones seldom do
+        scalars = prod(n for a, n in tile.rows if a in view.read_axes[self.narrow.number]) * steps * panels
+        if self._in_rows:
+            cost += view.core.rows * scalars
         if not self.narrow.packed:
             if _in_order(self.narrow) and reach(view, self.narrow.number) >= PAGE and depth > PAGES:
                 cost += FAR_STEP * min(1.0, reach(view, self.narrow.number) / (4 * PAGE)) * steps * panels
@@ -318,9 +324,16 @@ class Nest:
         if self._converted(self.wide):
             cost += CONVERT * loads
         if self._converted(self.narrow):
-            scalars = prod(n for a, n in tile.rows if a in view.read_axes[self.narrow.number])
-            cost += CONVERT_SCALAR * scalars * steps * panels
+            cost += CONVERT_SCALAR * scalars
         return cost
+
+    @property
+    def _in_rows(self) -> bool:
+        """Whether the scalars of a step lie in rows of their own, not side by side."""
+        order = self.narrow.pack or self.narrow.copy
+        if order:
+            return not order[-1].endswith("%")
+        return bool(self.tile.rows) and self.view.strides[self.narrow.number][self.tile.rows[-1][0]] != 1
 
     def _converted(self, way: Operand) -> bool:
         """Whether the tile converts what it loads; a copy holds it converted."""
@@ -354,7 +367,7 @@ class Nest:
         The outermost loops inside of which everything stays in the cache fetch it once in each iteration, but for what
         does not change from one iteration to the next.
         """
-        view, size, core = self.view, self.view.target.l2 * L2_SHARE, self.view.core
+        view, size, core = self.view, self.view.kept, self.view.core
         forms = [view.walks[number] for number in (self.wide.number, self.narrow.number, -1)]
         sizes = [self._bytes(self.wide), self._bytes(self.narrow), self._result_bytes]
         depth, totals = 0, [each * _elements(form, view.free) for form, each in zip(forms, sizes)]
@@ -398,7 +411,7 @@ class Nest:
         apart = min((stride for axis, stride in walk.items() if inside[axis] > 1), default=1)
         touched = sum(a.dtype.bytes for a in at_the_end(view) if a.flat.axes >= view.written.axes)
         part = touched * _elements(walk, inside) * min(apart, LINE // size)
-        if part <= view.target.l2 * L2_SHARE:
+        if part <= view.kept:
             return 0.0
         return (times - 1) * part * (view.core.far if part <= L3 else view.core.memory)
 
@@ -411,7 +424,7 @@ class Nest:
             return 0.0
         touched = [a for a in at_the_end(view) if a.flat[vector] == 1 and a.flat.axes - {vector}]
         rows = prod(n for a, n in self.extents[last + 1].items() if a in view.parallel and a != vector)
-        if rows * view.free[vector] * sum(a.dtype.bytes for a in touched) <= view.target.l2 * L2_SHARE:
+        if rows * view.free[vector] * sum(a.dtype.bytes for a in touched) <= view.kept:
             return 0.0
         points = prod(view.free[a] for a in view.parallel if a in view.free)
         return LINE_APART * points * sum(a.dtype.bytes for a in touched) / LINE

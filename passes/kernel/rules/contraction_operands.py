@@ -185,14 +185,28 @@ def _scalar_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
         outer = [a for a in view.stage.parallel if a in strides.axes]
         order = (*outer, *(r for r in reductions if r in strides.axes))
         yield Operand(number, pack=order, pad=view.lanes, packed=True)
-        if len(tile.axes) == 1 and strides[tile.axes[0]] == 1 and tile.inner % (view.lanes // 2) == 0:
-            # pieces that are whole halves of vectors, cut out where rows would have to be turned
-            yield Operand(number, pack=_panel_order(view, number, tile.axes, reductions), packed=True)
+        panels, rows = _panel_order(view, number, tile.axes, reductions), strides[order[-1]] == 1
+        room = view.target.registers - spare(view, tile.vectors, panels=True)
+        turned = rows and view.core.rows > 0 and tile.vectors * tile.inner * tile.outer <= room
+        if len(tile.axes) == 1 and (turned or strides[tile.axes[0]] == 1 and tile.inner % (view.lanes // 2) == 0):
+            # where rows would have to be turned, pieces that are whole halves of vectors are cut out of them
+            yield Operand(number, pack=panels, packed=True)
         sharers = view.sharers[number]
         if (view.target.threads > 1 or sharers > 1) and _can_hoist(view, number):
-            turned = KERNEL_ROWS if 1 in strides.terms.values() else KERNEL_APART
-            cost = copying(view, number, volume(view, number), COPY_KERNEL if strides[order[-1]] == 1 else turned)
+            each = COPY_KERNEL if rows else KERNEL_ROWS if 1 in strides.terms.values() else KERNEL_APART
+            cost = copying(view, number, volume(view, number), each)
             yield Operand(number, cost=cost / sharers, copy=order, pad=view.lanes, packed=True)
+            if turned:
+                cost = copying(view, number, volume(view, number), KERNEL_TURNED)
+                yield Operand(number, cost=cost / sharers, copy=panels, packed=True)
+
+
+def spare(view: View, vectors: int, panels: bool) -> int:
+    """Registers for loaded vectors, broadcasts and what LLVM's scheduler holds ahead: more of them where the broadcast
+    scalars lie side by side in panels, and there are many registers (measured: beyond this it spills)."""
+    if vectors > 2:
+        return 7
+    return 6 if panels and view.target.registers > 16 else 4
 
 
 def _paired_vector_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...]) -> Iterator[Operand]:
