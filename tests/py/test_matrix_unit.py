@@ -23,6 +23,7 @@ from jtc.compiler.phases import advance
 from jtc.dialects.dtypes import BF16, F16, F32
 from jtc.dialects.expr import acc, cast, read
 from jtc.dialects.kernel import Kernel, Pack, Program, Schedule, Stage
+from jtc.passes.kernel.kernel_schedule import apply
 from jtc.passes.kernel.matrix_blocks import Blocks, blocks_of
 from jtc.passes.kernel.rules import candidates
 from jtc.passes.kernel.rules.common import View
@@ -123,6 +124,24 @@ def test_the_tuner_counts_them_as_the_rule():
     assert plain
     for candidate in plain:
         assert estimate(view, candidate) == pytest.approx(candidate.cost, rel=0.1), candidate
+
+
+@pytest.mark.parametrize("images, pixels, channels", [(8, 14, 256), (8, 7, 512), (8, 28, 128), (1, 14, 256)])
+def test_proposed_tiles_are_legal(images, pixels, channels):
+    """Of several images with their channels innermost: rows run on from one row of pixels to the next one only."""
+    inside = (("i + p - 1", pixels), ("j + q - 1", pixels))
+    reads = (access("x", BF16, (images, pixels, pixels, channels), "b, i + p - 1, j + q - 1, c", inside),
+             access("w", BF16, (channels, channels, 3, 3), "o, c, p, q"))
+    body = fn("mul", cast(read(0, BF16), F32), cast(read(1, BF16), F32))
+    stage = Stage("s", axes(f"b:{images} o:{channels} i:{pixels} j:{pixels} c:{channels}r p:3r q:3r"), reads, body,
+                  access("y", BF16, (images, pixels, pixels, channels), "b, i, j, o"), "add", cast(acc(F32), BF16))
+    kernel, target = Kernel("k", (stage,)), machine.named("sapphirerapids")
+    program = Program("f", ["x", "w"], ["y"], types_of(kernel), [kernel])
+    found = candidates(stage, kernel, program, target, constants=frozenset(["w"]))
+    assert found[0].schedule.matrix
+    for candidate in found:
+        if candidate.schedule.matrix:
+            apply(candidate, program, kernel, stage, target)
 
 
 def test_blocks():

@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Iterator
 from math import prod
 
+from jtc.dialects.affine import Affine
 from jtc.dialects.family import Matrix
 from jtc.dialects.kernel import PAIR
 from jtc.passes.kernel.matrix_blocks import cut
@@ -51,17 +52,18 @@ def row_gap(view: View, number: int, outer: str, inner: str) -> int:
     made where it is guarded; 0 where that is no whole number."""
     read, strides = view.stage.reads[number], view.strides[number]
     far, near = strides[outer], strides[inner]
-    if read.guards:
-        dims = [next((form for form in read.index if form[axis]), None) for axis in (outer, inner)]
-        if dims[0] is None or dims[1] is None or dims[0] is dims[1]:
-            return 0
-        low, high = dims[1].range(view.stage.sizes)
-        far, near = dims[0][outer] * (high - low + 1), dims[1][inner]
+    if read.guards:             # the box keeps the order of the dimensions that axes of the tile walk along
+        walked, size = Affine(), 1
+        for form in reversed([f for f in read.index if not f.axes <= set(view.stage.reductions)]):
+            walked, (low, high) = walked + form * size, form.range(view.stage.sizes)
+            size *= high - low + 1
+        far, near = walked[outer], walked[inner]
     return far // near if near > 0 and far % near == 0 else 0
 
 
 def matrix_depths(view: View, tile: Tile, number: int, unit: Matrix) -> list[tuple[str, int]]:
-    """Blocks of the longest reduction axis: one in which a panel stays in the first-level cache, and all of it.
+    """Blocks of the longest reduction axis: one in which a panel stays in the first-level cache, and all of it.  Where
+    rows run on it is all: what lies between has no place to wait for the next block.
 
     number  of the scalar operand's read
     """
@@ -71,7 +73,7 @@ def matrix_depths(view: View, tile: Tile, number: int, unit: Matrix) -> list[tup
     step, width = unit.pairs * PAIR, tile.vectors * view.lanes * view.stage.reads[number].dtype.bytes
     most = int(view.target.l1 * L1_SHARE) // width // others
     even = [n for n in range(step, min(most + 1, view.free[big]), step) if view.free[big] % n == 0]
-    return [*((big, n) for n in even[-1:]), (big, view.free[big])]
+    return [*((big, n) for n in even[-1:] if not tile.gap), (big, view.free[big])]
 
 
 def matrix_unroll(view: View, tile: Tile, unit: Matrix) -> tuple[tuple[str, int], ...]:
