@@ -28,6 +28,7 @@ from schedule_cases import (
 )
 
 from jtc.compiler import workers
+from jtc.compiler.cpu import machine
 from jtc.dialects import expr
 from jtc.dialects.dtypes import BF16, F32, F64, I64
 from jtc.dialects.kernel import Program, Stage
@@ -324,3 +325,17 @@ def test_rows_that_the_next_tile_goes_on_in_cost_no_pages():
 def test_windows_take_as_many_rows_as_fill_eight_accumulators():
     schedule = default(depthwise(96, 112)).schedule
     assert dict(schedule.loops)["h"] * dict(schedule.loops)["w"] == 8 * schedule.lanes
+
+
+def test_designs_of_cores_differ_in_costs():
+    """Where broadcasts from rows cost something, rows are turned into panels, for tiles that leave LLVM registers."""
+    p = matmul(1024, 1024, 1024)
+    turned = {}
+    for target in (AVX512, machine.named("sapphirerapids")):
+        found = candidates(p.kernels[0].stages[0], p.kernels[0], p, target)
+        turned[target.core.rows > 0] = [c.schedule for c in found for pack in c.schedule.packs
+                                        if pack.read == 0 and c.schedule.vector == "n" and pack.order[-1] == "m%"]
+    assert not turned[False] and turned[True]
+    for schedule in turned[True]:
+        steps = dict(schedule.loops)
+        assert steps["m"] * -(-steps["n"] // schedule.lanes) <= 26

@@ -287,9 +287,9 @@ class Nest:
         strides, step = self.view.strides[operand.number], 1
         for item in reversed(operand.pack):
             axis = item.rstrip("/%")
-            if strides[axis] == 1 and operand is self.narrow and operand.pack[-1].endswith("%"):
-                return COPY + COPY_BLOCK / min(self.tile.inner, self.view.lanes)
             if strides[axis] == 1:
+                if operand is self.narrow and operand.pack[-1].endswith("%"):
+                    return COPY + COPY_BLOCK / min(self.tile.inner, self.view.lanes)
                 return COPY_CROWDED if _crowded(step * 4, self.view.lanes) else COPY_TURNED
             step *= self.tile.vectors * self.view.lanes if item.endswith("%") else inside.get(axis, 1)
         return COPY_APART

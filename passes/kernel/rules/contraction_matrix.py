@@ -29,6 +29,7 @@ def matrix_tiles(view: View, vector: str, wide: int, narrow: int, dot: str) -> I
     inner = max(reuse, key=lambda a: (min(view.free[a], unit.rows), reuse.index(a)), default="")
     outer = next((a for a in reversed(reuse) if a != inner), "")
     size = view.free.get(inner, 1)
+    gaps = [(far, near, row_gap(view, narrow, far, near)) for far, near in itertools.permutations(reuse, 2)]
     for vectors in range(1, -(-view.free[vector] // view.lanes) + 1):
         most = (unit.registers - 1) // vectors - 1      # blocks of rows
         for groups in range(1, min(most, view.free.get(outer, 1)) + 1):
@@ -38,10 +39,11 @@ def matrix_tiles(view: View, vector: str, wide: int, narrow: int, dot: str) -> I
                 for rows in dict.fromkeys((whole, even if even > whole // 2 else whole)):
                     axes, outside = ((outer, inner), groups) if groups > 1 else ((inner,) if inner else (), 1)
                     yield Tile(vector, vectors, axes, rows, outside, dot, unit)
-        for far, near in itertools.permutations(reuse, 2):
-            gap, size_near = row_gap(view, narrow, far, near), view.free[near]
-            for points in range(2, view.free[far] + 1) if gap >= size_near else ():
-                if cut((points - 1) * gap + size_near, unit.rows)[1] <= min(most, points - 1):
+        for far, near, gap in gaps:
+            size_near = view.free[near]
+            room = (most * unit.rows - size_near) // gap + 1 if gap >= size_near else 0
+            for points in range(2, min(room, view.free[far]) + 1):
+                if cut((points - 1) * gap + size_near, unit.rows)[1] < points:
                     yield Tile(vector, vectors, (far, near), size_near, points, dot, unit, gap)
         if most <= 1:
             return
