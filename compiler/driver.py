@@ -69,8 +69,8 @@ def settings_for(target: str | CpuTarget = "cpu",
                  watch: Callable[[str, str, float, Any], None] | None = None) -> Settings:
     """Settings from the knobs that hold here."""
     cpu = target if isinstance(target, CpuTarget) else resolve_target(target)
-    names = ("optimize", "strict", "verify", "fusion", "chains", "carry", "winograd", "packing", "layout", "reduction",
-             "reuse")
+    names = ("optimize", "strict", "verify", "fusion", "chains", "carry", "winograd", "slices", "packing", "layout",
+             "reduction", "reuse")
     chosen = {name: knobs.get(name) for name in names}
     made = Settings(cpu, **chosen, tuned=store.used(cpu))
     return made if watch is None else replace(made, watch=watch)

@@ -46,6 +46,7 @@ class KernelReport:
     reasons: (value or op, why the kernel ends there) pairs.  copies: launches that the schedule put before this one, to
     bring an operand into the order or padding that it reads; they hold none of the user's operations.
     shared: "axis:size by block" of the axes around all stages.  blocks: which of their blocks run, where not all do.
+    slices: how many launches do the same to other parts; all but the first of them are left out of reports.
     """
 
     name: str
@@ -63,6 +64,7 @@ class KernelReport:
     stored: list[tuple[str, str]] = field(default_factory=list)
     least: int = 0
     blocks: str = ""
+    slices: int = 1
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> KernelReport:
@@ -108,13 +110,14 @@ class Report:
     def __str__(self) -> str:
         plural = "s" * (len(self.kernels) != 1)
         launches = [launch for k in self.kernels for launch in (*k.copies, k)]
-        flops, moved = (sum(getattr(k, what) for k in launches) for what in ("flops", "bytes"))
+        flops, moved = (sum(k.slices * getattr(k, what) for k in launches) for what in ("flops", "bytes"))
+        count = sum(k.slices for k in launches)
         total = f"{self.name}: {len(self.kernels)} kernel{plural}, {_count(flops)} operations, {_size(moved)} moved"
         if self.least:
             total += f" (at least {_size(self.least)}: inputs, weights and outputs)"
-        if 0 < self.distinct < len(launches):
-            total += f", {self.distinct} of {len(launches)} launches distinct"
-        if copied := sum(c.bytes for k in self.kernels for c in k.copies):
+        if 0 < self.distinct < count:
+            total += f", {self.distinct} of {count} launches distinct"
+        if copied := sum(c.slices * c.bytes for k in self.kernels for c in k.copies):
             total += f", {_size(copied)} of that in copies"
         if self.memory:
             total += f", {_size(self.memory)} of memory between kernels"
@@ -130,7 +133,10 @@ def report_of(program: Program, functions: Mapping[str, Function] | None = None,
         made = _kernel(kernel, program, (functions or {}).get(kernel.name))
         ours = {n: size for n, size in bytes_moved(kernel, program.buffers).items() if n in ends}
         made.least = sum(ours.values())
-        least |= {n: max(size, least.get(n, 0)) for n, size in ours.items()}
+        least |= {n: max(min(size * made.slices, program.buffers[n].bytes), least.get(n, 0))
+                  for n, size in ours.items()}
+        if kernel.part is not None and kernel.part[0]:
+            continue
         made.copies = [copy for name in kernel.read for copy in copies.pop(name, ())]
         if made.ops or any(name in program.outputs for name in kernel.written):
             reports.append(made)
@@ -138,7 +144,7 @@ def report_of(program: Program, functions: Mapping[str, Function] | None = None,
             copies[kernel.written[0]] = [*made.copies, made]
             made.copies = []
     forms = {canonical(on_parts(kernel)[0])[0] for kernel in program.kernels}
-    memory = planned_memory(program) if plan is None else plan.arena_bytes
+    memory = planned_memory(program) if plan is None else plan.memory
     return Report(program.name, reports, memory, len(forms), sum(least.values()))
 
 
@@ -155,7 +161,7 @@ class _NotCompiled:
 
 def planned_memory(program: Program) -> int:
     """Bytes that the plan of a program without code keeps for values between kernels, at most at one time."""
-    return build_plan(program, {k.name: _NotCompiled(k.operands) for k in program.kernels}).arena_bytes
+    return build_plan(program, {k.name: _NotCompiled(k.operands) for k in program.kernels}).memory
 
 
 def explain_graph(graph: Graph, target: str = "cpu", **options: Any) -> Report:
@@ -209,7 +215,8 @@ def _kernel(kernel: Kernel, program: Program, function: Function | None) -> Kern
                         [_buffer(n, program) + (f" over {over[n]}" if n in over else "") for n in kernel.written],
                         list(kernel.reasons), stored=[(n, _stored(program.storage[n])) for n in kernel.written
                                                       if n in program.storage],
-                        shared=[f"{axis} by {block}" for axis, block in kernel.shared])
+                        shared=[f"{axis} by {block}" for axis, block in kernel.shared],
+                        slices=kernel.part[1] if kernel.part is not None else 1)
     if kernel.needed:
         made.blocks = f"{share(kernel.shared, kernel.needed):.0%} of them, where {', '.join(map(str, kernel.needed))}"
     if function is not None:
@@ -242,6 +249,8 @@ def _show(number: int, k: KernelReport) -> str:
         lines.append(f"    copies   {', '.join(copy.reads)} to {', '.join(copy.writes)}, {_size(copy.bytes)} moved")
         lines += [f"        schedule: {s.schedule}" for s in copy.stages]
     lines += [f"    reads    {text}" for text in k.reads] + [f"    writes   {text}" for text in k.writes]
+    if k.slices > 1:
+        lines.append(f"    slices   {k.slices}, of which this is the first")
     if k.shared:
         lines.append(f"    shares   {', '.join(k.shared)}")
     if k.blocks:

@@ -48,9 +48,9 @@ class Settings:
     """What compilation depends on besides the program.
 
     optimize  LLVM's effort, 0 to 3; strict: keep the arithmetic as written; verify: check the IR after every pass
-    fusion, chains, carry, winograd, packing, layout, reuse  the knobs of these names: what is merged, which products
-              with others, computed in transformed tiles, copied into panels, stored in which order, and kept in
-              shared memory
+    fusion, chains, carry, winograd, slices, packing, layout, reuse  the knobs of these names: what is merged, which
+              products with others, computed in transformed tiles, run slice by slice, copied into panels, stored in
+              which order, and kept in shared memory
     reduction  the kind that reductions take where they can, or auto
     quick     whether code that is soon there counts more than fast code
     tuned     identity of a kernel -> schedules that were measured to be better than the default ones
@@ -67,6 +67,7 @@ class Settings:
     chains: str = "online"
     carry: bool = False
     winograd: str = "auto"
+    slices: str = "auto"
     packing: bool = True
     layout: str = "auto"
     reduction: str = "auto"

@@ -46,6 +46,7 @@ GRAPH = (
 )
 KERNEL = (
     Step("kernel-widen", "first, so that all others see what is computed and what only moves"),
+    Step("kernel-slice", "sees what kernels hand on; before axes of a batch merge with others", quick=False),
     Step("kernel-merge-axes", "before schedules, which choose tiles for the axes that are left"),
     Step("kernel-two-pass", "axes have their final sizes; before schedules, which are made for each part"),
     Step("kernel-schedule", "a default schedule for every stage; may split packing off as kernels of its own"),
@@ -63,7 +64,7 @@ def graph_passes(settings: Settings) -> list[Pass]:
 
 def kernel_passes(settings: Settings) -> list[Pass]:
     """Program -> Program with schedules."""
-    return make([step.name for step in KERNEL], settings)
+    return make([step.name for step in KERNEL if step.quick or not settings.quick], settings)
 
 
 def make(names: Sequence[str], settings: Settings) -> list[Pass]:

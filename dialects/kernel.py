@@ -291,6 +291,9 @@ class Kernel:
             of these guards holds nowhere changes nothing and may be left out (`needed.py`).  A promise of the pass
             that writes it; the reference interpreter runs all blocks
     in_place (written, read) pairs of global buffers: the memory of the first may be that of the second (`in_place.py`)
+    part    (number, count) where this kernel does one of `count` slices of something.  A promise of the pass that
+            writes it: what stands between the first kernel of part 0 and the last of part count - 1 belongs to some
+            part, and kernels of different parts touch different elements of whatever one of them writes
     """
 
     name: str
@@ -300,6 +303,7 @@ class Kernel:
     reasons: tuple[tuple[str, str], ...] = ()
     in_place: tuple[tuple[str, str], ...] = ()
     needed: tuple[Guard, ...] = ()
+    part: tuple[int, int] | None = None
 
     @property
     def operands(self) -> list[str]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from jtc.dialects.dtypes import BOOL, DType
 from jtc.dialects.family import X86_64, Core, Family, Matrix
 
+EVEN = 4                # tasks of each thread: so many are shared evenly enough, if one thread has one more
+
 
 @dataclass(frozen=True, slots=True)
 class CpuTarget:
@@ -53,6 +55,10 @@ class CpuTarget:
     def core(self) -> Core:
         """What the design of its cores costs (family.Core)."""
         return next(core for core in self.family.cores if all(map(self.has, core.needs)))
+
+    def shares(self, tasks: int) -> bool:
+        """Whether its threads get about equal parts of so many equal tasks."""
+        return tasks % self.threads == 0 or tasks >= EVEN * self.threads
 
     def has(self, feature: str) -> bool:
         """Whether code may use what an LLVM feature brings."""

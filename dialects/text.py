@@ -219,6 +219,8 @@ def _kernel_lines(kernel: Kernel, where: Callable[[Location | None], str]) -> li
         attrs["needed"] = _strings(kernel.needed)
     if kernel.reasons:
         attrs["reasons"] = f"[{', '.join(_strings(pair) for pair in kernel.reasons)}]"
+    if kernel.part is not None:
+        attrs["part"] = "[{}, {}]".format(*kernel.part)
     if kernel.in_place:
         attrs["in_place"] = f"[{', '.join(_strings(pair) for pair in kernel.in_place)}]"
     return [*lines, f"}}) {_dictionary(attrs)} : () -> ()"]

@@ -94,6 +94,11 @@ def _async(value: Any) -> str | bool:
     return "auto" if isinstance(value, str) and value.strip().lower() == "auto" else _boolean(value)
 
 
+def _slices(value: Any) -> str:
+    text = value.strip().lower() if isinstance(value, str) else value
+    return text if text in ("auto", "off") else str(_integer(2)(text))
+
+
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -168,6 +173,9 @@ KNOBS: dict[str, Knob] = {
         Knob("winograd", _choice("auto", "off", "2", "4"), "auto", "auto, off, 2 or 4",
              "3 x 3 convolutions by Winograd's algorithm: where it is estimated to gain, never, or all in tiles of "
              "2 x 2 or 4 x 4 (larger rounding errors)", cache_key=True),
+        Knob("slices", _slices, "auto", "auto, off or a number above 1",
+             "kernels that hand on a batch run slice by slice, so that it stays in the caches: where that is estimated "
+             "to gain, never, or in so many slices wherever it can be cut", cache_key=True),
         Knob("packing", _boolean, True, _FLAG, "copy operands of contractions into panels and padded boxes",
              cache_key=True),
         Knob("layout", _choice("auto", "off", "0", "1", "2", "3"), "auto", "auto, off, 0, 1, 2 or 3",

@@ -10,8 +10,11 @@ A plan is data, kept as JSON beside the machine code; planner.py makes it.  Ever
 | prepared | written once by the `prepare` launches, from constants only   | offset in the prepared block|
 | scratch  | like prepared, but needed only while preparing                | offset in the scratch block |
 | arena    | intermediate values; one block per run, shared by liveness    | offset in the arena         |
+| own      | those of one slice; one block per thread, shared by liveness  | offset in the block         |
 
-Launches with equal `wave` do not depend on each other and may run at the same time; waves run in order.
+Launches with equal `wave` do not depend on each other and may run at the same time; waves run in order.  But where they
+belong to slices, as of the images of a batch, those of one slice run in order, on one thread, and slices at the same
+time; then all launches of the wave belong to some slice.
 """
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ import numpy as np
 from jtc.dialects.errors import InputError
 
 VERSION = 1
-KINDS = ("input", "output", "constant", "prepared", "scratch", "arena")
+KINDS = ("input", "output", "constant", "prepared", "scratch", "arena", "own")
 
 
 @dataclass(slots=True)
@@ -59,7 +62,7 @@ class LaunchPlan:
     """One call of a kernel function: `operands` are buffer numbers, `units` its iterations that threads share.
 
     workspace: bytes of private memory per thread; wave: see the module's text; flops, bytes: what it computes, moves;
-    offsets: where in each operand the kernel starts, in bytes; empty where all are 0.
+    offsets: where in each operand the kernel starts, in bytes; empty where all are 0;  slice: of its wave, or -1.
     """
 
     kernel: str
@@ -71,6 +74,7 @@ class LaunchPlan:
     flops: int
     bytes: int
     offsets: list[int] = field(default_factory=list)
+    slice: int = -1
 
 
 @dataclass(slots=True)
@@ -97,12 +101,18 @@ class Plan:
     arena_bytes: int = 0
     prepared_bytes: int = 0
     scratch_bytes: int = 0
+    own_bytes: int = 0
     weight_bytes: int = 0
     target: str = ""
     features: str = ""
     tree: str | None = None
     report: dict[str, Any] = field(default_factory=dict)
     updates: list[list[int]] = field(default_factory=list)
+
+    @property
+    def memory(self) -> int:
+        """Bytes for values between kernels, at most at one time; those of a slice on one thread."""
+        return self.arena_bytes + self.own_bytes
 
     def to_json(self) -> str:
         return json.dumps({"format": "jtc-plan", "version": VERSION, **asdict(self)}, separators=(",", ":"))
@@ -141,7 +151,8 @@ class Plan:
                 raise InputError(f"{source}: the plan is damaged: {what}")
 
         count = len(self.buffers)
-        blocks = {"prepared": self.prepared_bytes, "scratch": self.scratch_bytes, "arena": self.arena_bytes}
+        blocks = {"prepared": self.prepared_bytes, "scratch": self.scratch_bytes, "arena": self.arena_bytes,
+                  "own": self.own_bytes}
         limits = {"input": len(self.inputs), "output": len(self.outputs), "constant": len(self.constants)}
         for b in self.buffers:
             need(b.kind in KINDS, f"buffer {b.name} has kind {b.kind!r}")
@@ -153,6 +164,12 @@ class Plan:
             need(len(launch.offsets) in (0, len(launch.operands)) and all(
                 0 <= offset <= self.buffers[i].bytes for i, offset in zip(launch.operands, launch.offsets)),
                 f"{launch.kernel} starts outside of a buffer")
+            need(launch.slice >= 0 or all(self.buffers[i].kind != "own" for i in launch.operands),
+                 f"{launch.kernel} touches a value of a slice, and belongs to none")
+        need(all(launch.slice < 0 for launch in self.prepare), "what runs once is in slices")
+        whole = {launch.wave for launch in self.launches if launch.slice < 0}
+        need(all(launch.slice < 0 or launch.wave not in whole for launch in self.launches),
+             "a wave is in slices in part")
         need(all(0 <= i < count for i in self.inputs + self.outputs), "an input or output names no buffer")
         for pair in self.updates:
             need(len(pair) == 2 and 0 <= pair[0] < len(self.outputs) and 0 <= pair[1] < len(self.inputs)

@@ -5,6 +5,9 @@ State is updated in place: where kernels make w1 of w0, w2 of w1... and may writ
 an input, if the caller gives it up (`Plan.updates`).  So memory is written before a value in it is dead only by the
 kernel that replaces this value, element by element (`dialects/in_place.py`): all others that read it run in earlier
 waves, for which a write to w1 counts as one to w0.
+
+Kernels that do one slice of something each (`Kernel.part`) run slice by slice, each on one thread, where there are
+slices enough for all threads.  Values that only one slice touches lie in memory of that thread.
 """
 from __future__ import annotations
 
@@ -50,6 +53,7 @@ def build_plan(program: Program, functions: Mapping[str, Function], target: CpuT
     launches = [_launch(k, functions[k.name], program) for k in program.kernels]
     prepare = [launch for launch, k in zip(launches, program.kernels, strict=True) if k.name in once]
     repeated = [(launch, k) for launch, k in zip(launches, program.kernels, strict=True) if k.name not in once]
+    _assign_slices(repeated, target or CpuTarget())
     _assign_waves([launch for launch, _ in repeated], [k for _, k in repeated], program)
     _check_in_place(repeated)
     runs = sorted((launch for launch, _ in repeated), key=lambda launch: launch.wave)
@@ -68,7 +72,9 @@ def build_plan(program: Program, functions: Mapping[str, Function], target: CpuT
     for launch in prepare + runs:
         launch.operands = [renumber[i] for i in launch.operands]
     live = lifetimes(runs)
-    if not reuse:
+    if reuse:
+        plan.own_bytes = _place_own(buffers, runs, order)
+    else:
         live = dict.fromkeys(live, (0, len(runs)))
     plan.arena_bytes = place([b for b in buffers if b.kind == "arena"], live, order)
     plan.scratch_bytes = place([b for b in buffers if b.kind == "scratch"], lifetimes(prepare), order)
@@ -117,6 +123,24 @@ def place(buffers: Sequence[BufferPlan], live: Mapping[int, tuple[int, int]], nu
         placed.append((b.place, b.place + size, first, last))
         placed.sort()
     return total
+
+
+def _place_own(buffers: Sequence[BufferPlan], runs: Sequence[LaunchPlan], number: Mapping[str, int]) -> int:
+    """Give intermediate values that one slice touches only their places in the memory of its thread; return its size.
+    """
+    touched: dict[int, set[tuple[int, int]]] = {}       # buffer -> waves and slices
+    live: dict[int, tuple[int, int]] = {}
+    for at, launch in enumerate(runs):
+        for i in launch.operands:
+            touched.setdefault(i, set()).add((launch.wave, launch.slice))
+            live[i] = live.get(i, (at, at))[0], at
+    slices: dict[tuple[int, int], list[BufferPlan]] = {}
+    for b in buffers:
+        where = touched.get(number[b.name], set())
+        if b.kind == "arena" and len(where) == 1 and min(where)[1] >= 0:
+            b.kind = "own"
+            slices.setdefault(min(where), []).append(b)
+    return max((place(own, live, number) for own in slices.values()), default=0)
 
 
 def _align(size: int) -> int:
@@ -180,8 +204,31 @@ def _launch(kernel: Kernel, function: Function, program: Program) -> LaunchPlan:
                       list(function.offsets) if any(function.offsets) else [])
 
 
+def _assign_slices(repeated: Sequence[tuple[LaunchPlan, Kernel]], target: CpuTarget) -> None:
+    """Number the slices of runs of kernels that do parts of something, where threads can share these."""
+    start = 0
+    while start < len(repeated):
+        end, part = start + 1, repeated[start][1].part
+        if part is not None and part[0] == 0:
+            number, count = part
+            while end < len(repeated):
+                after = repeated[end][1].part
+                if after is None or after[1] != count or after[0] not in (number, number + 1):
+                    break
+                number, end = after[0], end + 1
+            if number == count - 1 and target.shares(count):
+                for launch, kernel in repeated[start:end]:
+                    assert kernel.part is not None
+                    launch.slice = kernel.part[0]
+        start = end
+
+
 def _assign_waves(launches: Sequence[LaunchPlan], kernels: Sequence[Kernel], program: Program) -> None:
-    """Waves in launch order; a launch too small to fill the threads joins the latest wave of small ones it may."""
+    """Waves in launch order; a launch too small to fill the threads joins the latest wave of small ones it may.
+
+    The launches of a run in slices are one wave.
+    """
+    before: LaunchPlan | None = None
     writer: dict[str, int] = {}             # last wave that wrote the buffer
     reader: dict[str, int] = {}             # last wave that read it
     small_waves: list[bool] = []
@@ -194,7 +241,10 @@ def _assign_waves(launches: Sequence[LaunchPlan], kernels: Sequence[Kernel], pro
                                            or launch.units < SMALL_UNITS)
         last = len(small_waves) - 1
         joins = small and earliest <= last and small_waves[last]
+        if launch.slice >= 0:
+            small, joins = False, before is not None and 0 <= before.slice in (launch.slice, launch.slice - 1)
         launch.wave = last if joins else last + 1
+        before = launch
         if not joins:
             small_waves.append(small)
         for n in kernel.read:

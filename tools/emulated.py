@@ -122,7 +122,8 @@ def run_module(path: Path, target: CpuTarget, inputs: Sequence[np.ndarray], part
     blocks: list[np.ndarray] = []           # one for each input, output and constant, one for each kind of the others
     places: list[tuple[int, int]] = []      # (block, offset) of each buffer of the plan
     shared: dict[str, int] = {}
-    sizes = {"arena": plan.arena_bytes, "prepared": plan.prepared_bytes, "scratch": plan.scratch_bytes}
+    sizes = {"arena": plan.arena_bytes, "own": plan.own_bytes, "prepared": plan.prepared_bytes,
+             "scratch": plan.scratch_bytes}
     given = dict(zip(plan.inputs, inputs, strict=True))
     constants = {c.buffer: c for c in plan.constants}
     for number, row in enumerate(plan.buffers):

@@ -34,6 +34,7 @@ class GraphWinograd(Pass):
 
     winograd  "auto": where the cost rule (winograd/cost.py) sees a gain, m = 4 only for taps that are constant, as its
               rounding error is larger; "off"; "2", "4": this m for every such convolution of floats
+    slices    "off": no pass will run the images of a batch one by one
     target    the processor: where it multiplies 16-bit floats in pairs or blocks, direct sums of these are faster
 
     16-bit floats are converted to float32 before the transforms, and the result is rounded to 16 bits once.
@@ -47,6 +48,7 @@ class GraphWinograd(Pass):
 
     name: ClassVar[str] = "graph-winograd"
     winograd: str = "auto"
+    slices: str = "auto"
     target: CpuTarget = CpuTarget()
 
     def run(self, module: Graph | Program) -> Graph:
@@ -78,7 +80,7 @@ class GraphWinograd(Pass):
         tiles = TILES_OF[self.winograd]
         if self.winograd != "auto":
             return tiles[0]
-        return choose(conv, fixed, tiles if fixed else tiles[:1], self.target)
+        return choose(conv, fixed, tiles if fixed else tiles[:1], self.target, self.slices != "off")
 
 
 @dataclass

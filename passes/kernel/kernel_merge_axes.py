@@ -68,24 +68,24 @@ def drop_unit_axes(stage: Stage, shared: set[str]) -> Stage:
     return new
 
 
-def _pinned(stage: Stage) -> set[str]:
+def pinned(stage: Stage) -> set[str]:
     """Axes whose own value matters somewhere: in guards, gathers, index expressions or digits."""
-    pinned: set[str] = set()
+    found: set[str] = set()
     roots = [stage.body, *stage.tails]
     for access in stage.accesses:
         roots += [e for _, e in access.gather]
         for g in access.guards:
-            pinned |= g.index.axes
-        pinned |= {axis_of(t) for form in access.index for t in form.terms if axis_of(t) != t}
+            found |= g.index.axes
+        found |= {axis_of(t) for form in access.index for t in form.terms if axis_of(t) != t}
         if access.gather:
-            pinned |= access.axes
+            found |= access.axes
     for root in roots:
         for e in walk(root):
             if e.fn == "index":
-                pinned |= e.attr.axes
+                found |= e.attr.axes
             elif e.fn == "inbounds":
-                pinned |= set().union(*(g.index.axes for g in e.attr))
-    return pinned
+                found |= set().union(*(g.index.axes for g in e.attr))
+    return found
 
 
 def _merge_any(stage: Stage, shared: set[str]) -> Stage | None:
@@ -98,11 +98,11 @@ def _merge_any(stage: Stage, shared: set[str]) -> Stage | None:
 
 def merge_pair(stage: Stage, outer: Axis, inner: Axis, shared: set[str]) -> Stage | str:
     """The stage with the two axes as one (under the inner's name), or the reason why they cannot merge."""
-    pinned = {outer.name, inner.name} & (_pinned(stage) | shared)
+    named = {outer.name, inner.name} & (pinned(stage) | shared)
     if outer.kind != inner.kind:
         return f"{outer} and {inner} are of different kinds"
-    if pinned:
-        return f"the value of {', '.join(sorted(pinned))} matters in a guard, a gather, an index or another stage"
+    if named:
+        return f"the value of {', '.join(sorted(named))} matters in a guard, a gather, an index or another stage"
     if stage.accumulate and stage.axes.index(inner) != stage.axes.index(outer) + 1:
         return "a scatter runs in axis order, and they are not neighbours"
     for access in stage.accesses:

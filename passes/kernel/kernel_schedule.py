@@ -65,7 +65,7 @@ class KernelSchedule(Pass):
         known.candidates.update(zip(wanted, found))
 
     def _schedule_all(self, program: Program, known: Known) -> Program:
-        at = 0
+        at, seen = 0, {k.name for k in program.kernels}
         while at < len(program.kernels):
             kernel = program.kernels[at]
             chosen = self._chosen(program, kernel)
@@ -74,9 +74,10 @@ class KernelSchedule(Pass):
                 before = len(program.kernels)
                 program = schedule_stage(program, kernel, kernel.stages[position], self.target, known, self.packing,
                                          chosen.candidate(position) if chosen else None, self.reduction, self.quick)
-                copies = program.kernels[at:at + len(program.kernels) - before]         # were put before the kernel
+                copies = [k for k in program.kernels if k.name not in seen] if len(program.kernels) > before else []
+                seen.update(k.name for k in copies)
                 known.constant |= {b for k in copies if known.constant.issuperset(k.read) for b in k.written}
-                at += len(copies)
+                at += len(copies)               # were put before the kernel
                 kernel = program.kernels[at]
             if kernel.shared and missing and not self.quick:
                 program = _replaced(program, kernel, with_fetches(kernel, self.target))

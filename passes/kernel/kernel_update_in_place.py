@@ -37,7 +37,8 @@ class KernelUpdateInPlace(Pass):
 
         def fits(link: Link) -> bool:
             free = link.old not in held or link.old == program.updates[new] and link.old not in program.outputs
-            return free and link.old not in taken and last[link.old] == link.kernel \
+            whole = kernels[link.kernel].part is None
+            return free and whole and link.old not in taken and last[link.old] == link.kernel \
                 and program.buffers[link.old] == program.buffers[link.new]
 
         for new, old in program.updates.items():

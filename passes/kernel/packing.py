@@ -9,7 +9,7 @@ Two kinds, told apart by the order:
 """
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from itertools import count
 
@@ -30,7 +30,9 @@ def hoist(program: Program, kernel: Kernel, stage: Stage, number: int, order: tu
           pad: int = 0) -> tuple[Program, Kernel, Stage]:
     """Put a copy of read `number` before `kernel` and let `stage` read it.  Returns the new program, kernel and stage.
 
-    An equal copy made for an earlier kernel is used again.  Raises PassError where the copy would not be the same data.
+    An equal copy made for an earlier kernel is used again.  What a kernel that does one slice copies is a part of that
+    slice, but where all slices read the same: then one copy stands before the first of them.
+    Raises PassError where the copy would not be the same data.
     """
     read = stage.reads[number]
     if read.buffer in {b.name for b in kernel.locals} or read.buffer in kernel.written:
@@ -44,10 +46,13 @@ def hoist(program: Program, kernel: Kernel, stage: Stage, number: int, order: tu
     if found is None:
         name = fresh(f"{read.buffer}_packed", program.buffers)
         copy = replace(copy, write=replace(copy.write, buffer=name))
-        maker = Kernel(fresh(f"pack_{read.buffer}", {k.name for k in program.kernels}), (copy,),
-                       reasons=((read.buffer, f"copied for kernel {kernel.name}"),))
-        buffers = {**program.buffers, name: TensorType(view.dtype, copy.write.shape)}
         place = next(i for i, k in enumerate(program.kernels) if k.name == kernel.name)
+        part = kernel.part
+        if part is not None and _read_by_others(program, kernel, read):
+            part, place = None, _first_slice(program.kernels, place)
+        maker = Kernel(fresh(f"pack_{read.buffer}", {k.name for k in program.kernels}), (copy,),
+                       reasons=((read.buffer, f"copied for kernel {kernel.name}"),), part=part)
+        buffers = {**program.buffers, name: TensorType(view.dtype, copy.write.shape)}
         program = replace(program, buffers=buffers,
                           kernels=[*program.kernels[:place], maker, *program.kernels[place:]])
     else:
@@ -143,12 +148,30 @@ def _same(program: Program, kernel: Kernel, copy: Stage) -> str | None:
     for other in program.kernels:
         if other.name == kernel.name:
             return None
-        if len(other.stages) == 1 and other.stages[0].name == "copy":
+        if len(other.stages) == 1 and other.stages[0].name == "copy" and other.part in (None, kernel.part):
             made = other.stages[0]
             if (made.axes, made.reads, made.body, made.write.shape) == \
                     (copy.axes, copy.reads, copy.body, copy.write.shape):
                 return made.write.buffer
     return None
+
+
+def _read_by_others(program: Program, kernel: Kernel, read: Access) -> bool:
+    """Whether kernels that do other slices read the same elements."""
+    return any(k.part is not None and k.part != kernel.part and any(read in s.reads for s in k.stages)
+               for k in program.kernels)
+
+
+def _first_slice(kernels: Sequence[Kernel], place: int) -> int:
+    """Where the slices begin to one of which the kernel at `place` belongs; copies of weights may stand between."""
+    first, here = place, kernels[place].part
+    for at in range(place - 1, -1, -1):
+        before = kernels[at].part
+        if before is not None and here is not None:
+            if before[1] != here[1] or before[0] > here[0]:
+                break
+            first, here = at, before
+    return first
 
 
 def fresh(name: str, taken: Container[str]) -> str:

@@ -22,21 +22,32 @@ constexpr int64_t thread_ns = 10'000;
 // that what is packed for one is used for long, small ones last, to even out threads of unequal speed.
 constexpr int64_t chunks_per_thread = 4;
 
+// Units of a launch, or the launches of a slice.
 struct Chunk {
-    const Schedule::Launch* launch;
+    const Schedule::Launch* launch;  // null: of a slice
     int64_t begin, end;
 };
 
 struct Wave {
+    const Schedule* schedule;
     const std::vector<Chunk>* chunks;
     void* const* pointers;
-    size_t workspace;
+    std::vector<int64_t>* times;
 };
 
 void run_chunk(void* context, int64_t number) {
     const Wave& wave = *static_cast<const Wave*>(context);
     const Chunk& chunk = (*wave.chunks)[size_t(number)];
-    chunk.launch->entry(wave.pointers + chunk.launch->slot, workspace(wave.workspace), chunk.begin, chunk.end);
+    if (chunk.launch)
+        chunk.launch->entry(wave.pointers + chunk.launch->slot, workspace(wave.schedule->workspace), chunk.begin,
+                            chunk.end);
+    else
+        wave.schedule->run_slice(size_t(chunk.begin), size_t(chunk.end), wave.pointers, wave.times);
+}
+
+int64_t now() {
+    using namespace std::chrono;
+    return duration_cast<std::chrono::nanoseconds>(steady_clock::now().time_since_epoch()).count();
 }
 
 // Gives the GIL back for the lifetime of the object, if this thread holds it.
@@ -78,18 +89,22 @@ size_t Blocks::of(const BufferSpec& buffer) const {
         case Kind::constant: return constant(size_t(buffer.place));
         case Kind::prepared: return prepared();
         case Kind::scratch: return scratch();
+        case Kind::own: return own();
         default: return arena();
     }
 }
 
-Schedule::Schedule(const std::vector<LaunchSpec>& specs, const std::vector<BufferSpec>& buffers, const Blocks& blocks) {
+Schedule::Schedule(const std::vector<LaunchSpec>& specs, const std::vector<BufferSpec>& buffers, const Blocks& blocks,
+                   size_t own)
+    : own(own), own_block(blocks.own()) {
     int wave = -1;
     for (size_t number = 0; number < specs.size(); number++) {
         const LaunchSpec& spec = specs[number];
         if (spec.units <= 0) continue;
         if (waves.empty() || spec.wave != wave) waves.push_back({launches.size(), launches.size(), 0});
         wave = spec.wave;
-        launches.push_back({spec.entry, operands.size(), number, spec.units, std::max<int64_t>(spec.nanoseconds, 1)});
+        launches.push_back({spec.entry, operands.size(), operands.size() + spec.operands.size(), number, spec.slice,
+                            spec.units, std::max<int64_t>(spec.nanoseconds, 1)});
         waves.back().end++;
         waves.back().nanoseconds += launches.back().nanoseconds;
         nanoseconds += launches.back().nanoseconds;
@@ -120,17 +135,49 @@ void Schedule::run(void* const* blocks) const {
 
 void Schedule::profile(void* const* blocks, std::vector<int64_t>& times) const {
     void* const* pointers = this->pointers(blocks);
-    for (size_t i = 0; i < launches.size(); i++) {
-        const auto start = std::chrono::steady_clock::now();
-        run(Wave{i, i + 1, launches[i].nanoseconds}, pointers);
-        times[launches[i].number] += std::chrono::nanoseconds(std::chrono::steady_clock::now() - start).count();
+    for (const Wave& wave : waves) {
+        if (launches[wave.begin].slice < 0) {
+            for (size_t i = wave.begin; i < wave.end; i++) {
+                const int64_t start = now();
+                run(Wave{i, i + 1, launches[i].nanoseconds}, pointers);
+                times[launches[i].number] += now() - start;
+            }
+            continue;
+        }
+        std::vector<int64_t> busy(times.size());
+        const int64_t start = now();
+        run(wave, pointers, &busy);
+        const int64_t passed = now() - start;
+        int64_t all = 1;
+        for (int64_t one : busy) all += one;
+        for (size_t i = 0; i < busy.size(); i++)
+            times[i] += int64_t(double(busy[i]) / double(all) * double(passed));
     }
 }
 
-void Schedule::run(const Wave& wave, void* const* pointers) const {
+void Schedule::run_slice(size_t begin, size_t end, void* const* pointers, std::vector<int64_t>* times) const {
+    // Values of the slice lie behind the workspace of the kernels.
+    constexpr size_t line = 64;
+    const size_t behind = (workspace + line - 1) / line * line;
+    char* memory = static_cast<char*>(jtc::workspace(behind + own));
+    thread_local std::vector<void*> found;
+    const size_t first = launches[begin].slot;
+    found.assign(pointers + first, pointers + launches[end - 1].end);
+    for (size_t i = 0; i < found.size(); i++)
+        if (operands[first + i].block == own_block) found[i] = memory + behind + operands[first + i].offset;
+    for (size_t i = begin; i < end; i++) {
+        const Launch& launch = launches[i];
+        const int64_t start = times ? now() : 0;
+        launch.entry(found.data() + (launch.slot - first), memory, 0, launch.units);
+        if (times) (*times)[launch.number] = now() - start;
+    }
+}
+
+void Schedule::run(const Wave& wave, void* const* pointers, std::vector<int64_t>* times) const {
     ThreadPool& pool = ThreadPool::instance();
     const int64_t useful = std::min(int64_t(pool.threads()), wave.nanoseconds / thread_ns);
-    if (useful <= 1) {
+    const bool sliced = launches[wave.begin].slice >= 0;
+    if (useful <= 1 && !sliced) {
         for (size_t i = wave.begin; i < wave.end; i++) {
             const Launch& launch = launches[i];
             launch.entry(pointers + launch.slot, jtc::workspace(workspace), 0, launch.units);
@@ -139,7 +186,11 @@ void Schedule::run(const Wave& wave, void* const* pointers) const {
     }
     thread_local std::vector<Chunk> chunks;
     chunks.clear();
-    for (size_t i = wave.begin; i < wave.end; i++) {
+    for (size_t i = wave.begin, end; sliced && i < wave.end; i = end) {
+        for (end = i + 1; end < wave.end && launches[end].slice == launches[i].slice;) end++;
+        chunks.push_back({nullptr, int64_t(i), int64_t(end)});
+    }
+    for (size_t i = wave.begin; !sliced && i < wave.end; i++) {
         const Launch& launch = launches[i];
         // Threads in proportion to its share of the wave, rounded up.
         int64_t share = std::min(useful, launch.nanoseconds * useful / wave.nanoseconds + 1);
@@ -156,8 +207,8 @@ void Schedule::run(const Wave& wave, void* const* pointers) const {
             chunks.push_back({&launch, begin, end});
         }
     }
-    jtc::Wave context{&chunks, pointers, workspace};
-    pool.run(run_chunk, &context, int64_t(chunks.size()), int(useful));
+    jtc::Wave context{this, &chunks, pointers, times};
+    pool.run(run_chunk, &context, int64_t(chunks.size()), int(std::max<int64_t>(useful, 1)));
 }
 
 Executable::Executable(std::string name, std::vector<BufferSpec> buffers, std::vector<int> inputs,
@@ -165,12 +216,12 @@ Executable::Executable(std::string name, std::vector<BufferSpec> buffers, std::v
                        std::vector<std::string> output_names, std::vector<int> constants,
                        std::vector<LaunchSpec> prepare, std::vector<LaunchSpec> launches,
                        std::vector<std::pair<size_t, size_t>> updates, size_t arena, size_t prepared, size_t scratch,
-                       std::shared_ptr<void> code)
+                       size_t own, std::shared_ptr<void> code)
     : name(std::move(name)), buffers(std::move(buffers)), inputs(std::move(inputs)), outputs(std::move(outputs)),
       input_types(types_of(this->inputs, this->buffers)), input_names(std::move(input_names)),
       output_names(std::move(output_names)), constants(std::move(constants)), updates(std::move(updates)),
       blocks_{this->inputs.size(), this->outputs.size(), this->constants.size()},
-      prepare_(prepare, this->buffers, blocks_), schedule_(launches, this->buffers, blocks_),
+      prepare_(prepare, this->buffers, blocks_), schedule_(launches, this->buffers, blocks_, own),
       arena_(arena), prepared_(prepared), scratch_(scratch), launches_(launches.size()), code_(std::move(code)),
       needed_(this->constants.size()) {
     for (const auto& operand : schedule_.operands)

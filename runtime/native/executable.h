@@ -14,7 +14,7 @@ namespace jtc {
 // One kernel: units [begin, end) on the given operands, with memory private to the thread.
 using Entry = void (*)(void* const* operands, void* workspace, int64_t begin, int64_t end);
 
-enum class Kind : uint8_t { input, output, constant, prepared, scratch, arena };
+enum class Kind : uint8_t { input, output, constant, prepared, scratch, arena, own };
 
 struct BufferSpec {
     std::string name;
@@ -30,6 +30,7 @@ struct LaunchSpec {
     int64_t units;
     size_t workspace;
     int wave;
+    int slice;            // of its wave; -1: its units are shared by threads
     int64_t nanoseconds;  // rough time on one thread
 };
 
@@ -42,7 +43,8 @@ struct Blocks {
     size_t prepared() const { return constant(constants); }
     size_t scratch() const { return prepared() + 1; }
     size_t arena() const { return prepared() + 2; }
-    size_t count() const { return prepared() + 3; }
+    size_t own() const { return prepared() + 3; }  // of the thread that runs a slice
+    size_t count() const { return prepared() + 4; }
     size_t of(const BufferSpec& buffer) const;
 };
 
@@ -50,8 +52,9 @@ struct Blocks {
 struct Schedule {
     struct Launch {
         Entry entry;
-        size_t slot;    // its first operand
-        size_t number;  // in the plan
+        size_t slot, end;  // its operands
+        size_t number;     // in the plan
+        int slice;
         int64_t units, nanoseconds;
     };
     struct Wave {
@@ -65,18 +68,23 @@ struct Schedule {
     std::vector<Launch> launches;
     std::vector<Wave> waves;
     std::vector<Operand> operands;  // of each slot
-    size_t workspace = 0;
+    size_t workspace = 0, own = 0;  // bytes of each thread: for one kernel at a time, and for the values of one slice
     int64_t nanoseconds = 0;
+    const size_t own_block;
 
-    Schedule(const std::vector<LaunchSpec>& launches, const std::vector<BufferSpec>& buffers, const Blocks& blocks);
+    Schedule(const std::vector<LaunchSpec>& launches, const std::vector<BufferSpec>& buffers, const Blocks& blocks,
+             size_t own = 0);
     // blocks: where each of them begins.
     void run(void* const* blocks) const;
-    // As `run`, one launch after another; adds the nanoseconds that launch i of the plan took to times[i].
+    // As `run`, one launch after another, but for slices; adds the nanoseconds that launch i of the plan took to
+    // times[i].  Of slices, that is each launch's share of what all of them took.
     void profile(void* const* blocks, std::vector<int64_t>& times) const;
+    // The launches [begin, end) of one slice on this thread.  times: as of `profile`, in nanoseconds of this thread
+    void run_slice(size_t begin, size_t end, void* const* pointers, std::vector<int64_t>* times) const;
 
 private:
     void* const* pointers(void* const* blocks) const;
-    void run(const Wave& wave, void* const* pointers) const;
+    void run(const Wave& wave, void* const* pointers, std::vector<int64_t>* times = nullptr) const;
 };
 
 enum class Async { never, always, automatic };
@@ -101,7 +109,7 @@ public:
                std::vector<std::string> input_names, std::vector<std::string> output_names, std::vector<int> constants,
                std::vector<LaunchSpec> prepare, std::vector<LaunchSpec> launches,
                std::vector<std::pair<size_t, size_t>> updates, size_t arena, size_t prepared, size_t scratch,
-               std::shared_ptr<void> code);
+               size_t own, std::shared_ptr<void> code);
 
     // Give the constants, in plan order, and run what depends on them alone.  Calls under way keep the old ones.
     void bind(std::vector<Buffer> constants);

@@ -44,7 +44,8 @@ private:
 Kind kind_of(const std::string& name) {
     const std::pair<const char*, Kind> kinds[] = {{"input", Kind::input},       {"output", Kind::output},
                                                   {"constant", Kind::constant}, {"prepared", Kind::prepared},
-                                                  {"scratch", Kind::scratch},   {"arena", Kind::arena}};
+                                                  {"scratch", Kind::scratch},   {"arena", Kind::arena},
+                                                  {"own", Kind::own}};
     for (auto& [text, kind] : kinds)
         if (name == text) return kind;
     throw InputError("'" + name + "' is not a kind of buffer");
@@ -60,6 +61,7 @@ std::vector<LaunchSpec> launches(nb::object rows, const Library& library, nb::ob
         launch.units = nb::cast<int64_t>(row.attr("units"));
         launch.workspace = nb::cast<size_t>(row.attr("workspace"));
         launch.wave = nb::cast<int>(row.attr("wave"));
+        launch.slice = nb::cast<int>(row.attr("slice"));
         launch.nanoseconds = nb::cast<int64_t>(estimate(row.attr("flops"), row.attr("bytes")));
         result.push_back(std::move(launch));
     }
@@ -89,7 +91,7 @@ std::shared_ptr<Executable> make(nb::object plan, const Library& library, nb::ob
         launches(plan.attr("prepare"), library, estimate), launches(plan.attr("launches"), library, estimate),
         nb::cast<std::vector<std::pair<size_t, size_t>>>(plan.attr("updates")),
         nb::cast<size_t>(plan.attr("arena_bytes")), nb::cast<size_t>(plan.attr("prepared_bytes")),
-        nb::cast<size_t>(plan.attr("scratch_bytes")), library.handle());
+        nb::cast<size_t>(plan.attr("scratch_bytes")), nb::cast<size_t>(plan.attr("own_bytes")), library.handle());
 }
 
 std::vector<const Buffer*> pointers(const std::vector<Buffer>& buffers) {

@@ -48,6 +48,7 @@ OPTIMISATIONS = (
     Optimisation("layout", "values between kernels lie in the order of their dimensions", {"layout": "off"}),
     Optimisation("packing", "contractions read their operands where they lie: no panels, no padded copies",
                  {"packing": False}),
+    Optimisation("slices", "kernels that hand on a batch run one after the other", {"slices": "off"}),
     Optimisation("Winograd", "3 x 3 convolutions are sums of products as they were written", {"winograd": "off"}),
     Optimisation("algebra", "scales and shifts are not folded into weights, constants not taken out of sums",
                  {"strict": True}),
@@ -137,7 +138,7 @@ def _row(name: str, running: Running, base: Running) -> Row:
     if not worst <= TOLERANCE:
         raise InternalError(f"{running.module.name} without {name} computes something else: "
                             f"outputs differ by {worst:.1e} of the largest value")
-    return Row(name, "", [], len(running.module.plan.launches), running.module.plan.arena_bytes, worst)
+    return Row(name, "", [], len(running.module.plan.launches), running.module.plan.memory, worst)
 
 
 def text(subject: str, rows: list[Row], machine: Machine, rounds: int, seconds: float) -> str:

@@ -25,11 +25,14 @@ GAIN = 0.9                  # of the direct cost: the model is no better than th
 CLOSE = 1.15                # how much slower the more exact of two may be
 
 
-def choose(conv: Convolution, fixed: bool, tiles: Sequence[int], target: CpuTarget) -> int | None:
-    """The tile of `tiles` to use; None to leave the convolution as it is.  fixed: its taps are known beforehand."""
+def choose(conv: Convolution, fixed: bool, tiles: Sequence[int], target: CpuTarget, apart: bool = False) -> int | None:
+    """The tile of `tiles` to use; None to leave the convolution as it is.
+
+    fixed: its taps are known beforehand;  apart: its images may go through the transforms one by one (kernel-slice)
+    """
     if min(conv.count(conv.channels), conv.count(conv.filters)) < NARROW:
         return None
-    costs = {m: cycles(conv, m, fixed) for m in tiles}
+    costs = {m: cycles(conv, m, fixed, apart) for m in tiles}
     best = min(costs, key=lambda m: costs[m])
     if costs[best] > GAIN * direct(conv, target):
         return None
@@ -55,7 +58,7 @@ def direct(conv: Convolution, target: CpuTarget) -> float:
     return max(taps * places / PER_CYCLE, taps * _bytes(conv) * BYTE)
 
 
-def cycles(conv: Convolution, tile: int, fixed: bool) -> float:
+def cycles(conv: Convolution, tile: int, fixed: bool, apart: bool) -> float:
     """Cycles of Winograd's algorithm with tiles of `tile` x `tile`."""
     frequencies = (tile + TAPS - 1) ** 2
     tiles = conv.count(conv.batch)
@@ -65,7 +68,7 @@ def cycles(conv: Convolution, tile: int, fixed: bool) -> float:
     taps = frequencies * _taps(conv)
     image = frequencies * tiles * conv.count((*conv.groups, *conv.channels))
     result = frequencies * tiles * conv.count((*conv.groups, *conv.filters))
-    far = (image + result) * size > NEAR
+    far = (image + result) * size > NEAR * (conv.count(conv.batch) if apart else 1)
     total = max(taps * tiles / PER_CYCLE, taps * size * BYTE)
     total += image * (FAR_IMAGE if far else IMAGE) + result * (FAR_RESULT if far else RESULT)
     return total + (0.0 if fixed else taps * TRANSFORM)

@@ -18,7 +18,7 @@
 // PASS: error: unknown pass 'kernel-nonsense'
 // PASS-NEXT: hint: one of
 // NEAR: error: unknown pass 'kernel-splitt'
-// NEAR-NEXT: hint: did you mean kernel-split or kernel-split-guards?
+// NEAR-NEXT: hint: did you mean kernel-split or kernel-slice or kernel-split-guards?
 // OPTION: error: unknown option '--emti'
 // OPTION-NEXT: hint: did you mean --emit?
 // ABSENT: error: {{.*}}errors.mlir.absent: no such file
