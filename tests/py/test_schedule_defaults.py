@@ -40,6 +40,7 @@ from jtc.passes.kernel.kernel_merge_axes import KernelMergeAxes
 from jtc.passes.kernel.kernel_schedule import KernelSchedule, apply
 from jtc.passes.kernel.kernel_split import KernelSplit
 from jtc.passes.kernel.rules import RULES, candidates, classify
+from jtc.passes.kernel.rules.contraction_cost import PIECE
 from jtc.passes.kernel.schedule_pass import scalar_schedule
 
 
@@ -339,3 +340,13 @@ def test_designs_of_cores_differ_in_costs():
     for schedule in turned[True]:
         steps = dict(schedule.loops)
         assert steps["m"] * -(-steps["n"] // schedule.lanes) <= 26
+
+
+def test_packs_from_memory_take_long_pieces_of_rows():
+    """Pixels of images that lie beyond the caches are packed for several panels at once."""
+    p = KernelMergeAxes().run(conv(256, 64, 56, window=1, pad=0, batch=8))
+    kernel, = p.kernels
+    schedule = candidates(kernel.stages[0], kernel, p, AVX512)[0].schedule
+    pack, = [pack for pack in schedule.packs if pack.read == 0]
+    assert pack.inside[0] == schedule.vector and pack.inside[1] > dict(schedule.loops)[schedule.vector]
+    assert pack.inside[1] * 4 >= PIECE

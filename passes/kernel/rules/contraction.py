@@ -25,13 +25,16 @@ from jtc.passes.kernel.rules.contraction_cost import (
     L1_SHARE,
     L3,
     LINE,
+    PACK_SHARE,
     PAGE,
     PAGES,
+    PIECE,
     Nest,
     Operand,
     Tile,
     reach,
     row_of_results,
+    row_pieces,
     tile_cycles,
 )
 from jtc.passes.kernel.rules.contraction_matrix import matrix_depths, matrix_tiles, matrix_unroll
@@ -49,6 +52,7 @@ DEPTH = 768                    # steps of the reduction in one block: more gain 
 SHALLOW = 256                  # fewer spend too long on starting tiles and on results that are taken up again
 TILE_STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 16, 28)
 TILES = 4                      # register tiles that are tried with every order of loops
+GROUPS = (0.125, 0.25, PACK_SHARE)         # shares of the second-level cache that panels take which are packed at once
 SPARE = 26                     # accumulators next to which LLVM also keeps the addresses of prefetches (measured)
 UNROLL = 4                     # instructions of one accumulator in an iteration of the innermost loop; in tiles of
 MANY = 24                      # more accumulators half of them: the loop itself costs less there than more code
@@ -138,12 +142,12 @@ def _variants(view: View, tile: Tile, wide: int, narrow: int) -> Iterator[Candid
     reductions = reduction_order(view, tile, wide, narrow)
     for vector_way in vector_ways(view, tile, wide, reductions):
         for scalar_way in scalar_ways(view, tile, narrow, reductions):
-            nests = _nests(view, tile, scalar_way, reductions)
+            nests = _nests(view, tile, vector_way, scalar_way, reductions)
             for loops, in_wide, in_narrow in itertools.islice(nests, 1 if view.quick else None):
                 yield from _candidate(view, tile, vector_way, scalar_way, reductions, loops, in_wide, in_narrow)
 
 
-def _nests(view: View, tile: Tile, narrow: Operand, reductions: tuple[str, ...]) -> Iterator[Anchored]:
+def _nests(view: View, tile: Tile, wide: Operand, narrow: Operand, reductions: tuple[str, ...]) -> Iterator[Anchored]:
     """Orders of loops, each with the loops inside of which the vector and the scalar operand are packed."""
     width, free, rows = tile.vectors * view.lanes, view.free, tile.rows
     panel = (tile.vector, width)
@@ -157,6 +161,13 @@ def _nests(view: View, tile: Tile, narrow: Operand, reductions: tuple[str, ...])
         yield [*first, *rows], first[-1], None
         if not rows:
             continue
+        # several panels are packed at once, so that longer pieces of rows are read
+        if tile.unit is None and not blocked and row_pieces(view, wide, tile.vector):
+            columns = view.target.l2 // (4 * prod(free[r] for r in view.reductions if r in free))
+            groups = [_even(free[tile.vector], int(share * columns), width) for share in GROUPS]
+            group = tile.vector, next((g for g in groups if 4 * g >= PIECE), groups[-1])
+            if width < group[1] < free[tile.vector]:
+                yield [group, panel, *rows], group, None
         # one slice of rows outermost: it stays near while all panels pass by
         if len(rows) > 1 and not blocked:
             yield [rows[0], panel, *rows[1:]], None, rows[0]

@@ -54,6 +54,8 @@ COPY, COPY_TURNED = 0.1, 1.4   # cycles per element of a copy
 COPY_CROWDED, COPY_APART = 8.0, 12.0       # where it writes into a few cache sets; where it reads a line for each
 COPY_BLOCK = 3.0               # cycles to turn a block of as many rows as a panel of scalars is wide, for each column
 COPY_RUN = 8.0                 # cycles to begin one contiguous run of a copy
+PIECE, PIECE_LINE = 1536, 14.0             # bytes of a row from which on the processor fetches ahead what a pack reads;
+                               # cycles per cache line of shorter ones, from beyond the second-level cache
 PACK_SHARE = 0.4               # of the second-level cache: the largest copy that stays there
 WAITING = 3.0                  # how much longer where the inner loop waits for it, not fetched ahead
 ROWS_AHEAD = 4                 # rows of the scalar operand that the processor fetches ahead by itself
@@ -263,7 +265,7 @@ class Nest:
         depth = prod(self.extents[-1][r] for r in reductions)
         cycles = tile_cycles(self.view, self.tile, self.wide.number, self.narrow.number, depth, blocks)
         return cycles + self._reads(depth) + self._fetched() + self._lines_again() + self._pieces() \
-            + self.wide.cost + self.narrow.cost
+            + self._short_pieces() + self.wide.cost + self.narrow.cost
 
     def copied(self, parts: int) -> float:
         """Cycles of the packs where `parts` threads or shares of the outer loops each make their own."""
@@ -429,6 +431,19 @@ class Nest:
         points = prod(view.free[a] for a in view.parallel if a in view.free)
         return LINE_APART * points * sum(a.dtype.bytes for a in touched) / LINE
 
+    def _short_pieces(self) -> float:
+        """Cycles that packs of the vector operand wait for pieces of rows that nothing fetches ahead."""
+        view, vector, cycles = self.view, self.tile.vector, 0.0
+        for operand, loop in self.packed:
+            depth = self.loops.index(loop) + 1
+            inside = self.extents[depth]
+            size = view.stage.reads[operand.number].dtype.bytes
+            if operand is self.wide and row_pieces(view, operand, vector) and inside[vector] * size < PIECE \
+                    and inside[vector] < view.free[vector]:
+                read = prod(inside[a] for a in view.read_axes[operand.number] if a in inside)
+                cycles += PIECE_LINE * read * prod(self.trips[:depth]) * size / LINE
+        return cycles
+
     @property
     def _rows_apart(self) -> bool:
         """Whether a tile walks along rows of the scalar operand in pages of their own: more than are fetched ahead.
@@ -483,6 +498,13 @@ def _in_order(way: Operand) -> bool:
 def reach(view: View, number: int) -> int:
     """Bytes between neighbours along the reduction axis with the longest stride."""
     return max((abs(view.strides[number][r]) * 4 for r in view.reductions), default=0)
+
+
+def row_pieces(view: View, operand: Operand, vector: str) -> bool:
+    """Whether packs of the vector operand read pieces of rows that lie apart, beyond the second-level cache."""
+    number, read = operand.number, view.stage.reads[operand.number]
+    return bool(operand.pack) and not operand.copy and view.strides[number][vector] == 1 \
+        and reach(view, number) >= PAGE and read.size * read.dtype.bytes > view.target.l2
 
 
 def _last_stride(view: View, way: Operand, axis: str) -> int:
