@@ -172,7 +172,8 @@ class _Runs:
 
     def ends_well(self, run: Run) -> bool:
         """Whether the last kernel belongs to the run, and what others touch is cut along its first dimension."""
-        return run.members[-1][0] == run.end - 1 and all(at == 0 for b, at in run.dims.items() if b not in run.inner)
+        inner = run.inner
+        return run.members[-1][0] == run.end - 1 and all(at == 0 for b, at in run.dims.items() if b not in inner)
 
 
 def _joins(cut: Cut, kernel: Kernel, run: Run) -> bool:

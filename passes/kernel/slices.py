@@ -12,7 +12,7 @@ from jtc.dialects.affine import Affine
 from jtc.dialects.graph import TensorType
 from jtc.dialects.kernel import PARALLEL, Access, Axis, Kernel, Stage
 from jtc.passes.kernel.kernel_merge_axes import pinned
-from jtc.passes.stages import map_accesses, substitute
+from jtc.passes.stages import map_accesses
 
 
 @dataclass(frozen=True)
@@ -99,16 +99,15 @@ def part(kernel: Kernel, cut: Cut, number: int, count: int, names: Mapping[str, 
     local = {b.name for b in kernel.locals}
 
     def access(a: Access) -> Access:
-        if a.buffer not in names and a.buffer not in local or a.buffer not in cut.dims:
+        if a.buffer not in cut.dims:
             return a
         at = cut.dims[a.buffer]
-        index = (*a.index[:at], a.index[at] - number * size, *a.index[at + 1:])
-        return replace(a, buffer=names.get(a.buffer, a.buffer), index=index,
-                       shape=sliced(a.shape, at, count))
+        if a.buffer in names or a.buffer in local:
+            return replace(a, buffer=names.get(a.buffer, a.buffer), shape=sliced(a.shape, at, count))
+        return replace(a, index=(*a.index[:at], a.index[at] + number * size, *a.index[at + 1:]))
 
     def stage(s: Stage, axis: str) -> Stage:
-        moved = substitute(s, {axis: Affine.axis(axis) + number * size})
-        return map_accesses(replace(moved, axes=_shorter(s.axes, axis, size)), access)
+        return map_accesses(replace(s, axes=_shorter(s.axes, axis, size)), access)
 
     shared = tuple((_shorter([axis], axis.name, size)[0] if axis.name in cut.axes else axis, block)
                    for axis, block in kernel.shared)
