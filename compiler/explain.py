@@ -46,7 +46,7 @@ class KernelReport:
     reasons: (value or op, why the kernel ends there) pairs.  copies: launches that the schedule put before this one, to
     bring an operand into the order or padding that it reads; they hold none of the user's operations.
     shared: "axis:size by block" of the axes around all stages.  blocks: which of their blocks run, where not all do.
-    slices: how many launches do the same to other parts; all but the first of them are left out of reports.
+    slices: how many launches do the same to other parts; all but the first of them are left out.  sliced: why.
     """
 
     name: str
@@ -65,6 +65,7 @@ class KernelReport:
     least: int = 0
     blocks: str = ""
     slices: int = 1
+    sliced: str = ""
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> KernelReport:
@@ -135,7 +136,7 @@ def report_of(program: Program, functions: Mapping[str, Function] | None = None,
         made.least = sum(ours.values())
         least |= {n: max(min(size * made.slices, program.buffers[n].bytes), least.get(n, 0))
                   for n, size in ours.items()}
-        if kernel.part is not None and kernel.part[0]:
+        if kernel.slice is not None and kernel.slice.number:
             continue
         made.copies = [copy for name in kernel.read for copy in copies.pop(name, ())]
         if made.ops or any(name in program.outputs for name in kernel.written):
@@ -216,7 +217,8 @@ def _kernel(kernel: Kernel, program: Program, function: Function | None) -> Kern
                         list(kernel.reasons), stored=[(n, _stored(program.storage[n])) for n in kernel.written
                                                       if n in program.storage],
                         shared=[f"{axis} by {block}" for axis, block in kernel.shared],
-                        slices=kernel.part[1] if kernel.part is not None else 1)
+                        slices=kernel.slice.count if kernel.slice is not None else 1,
+                        sliced=kernel.slice.why if kernel.slice is not None else "")
     if kernel.needed:
         made.blocks = f"{share(kernel.shared, kernel.needed):.0%} of them, where {', '.join(map(str, kernel.needed))}"
     if function is not None:
@@ -250,7 +252,7 @@ def _show(number: int, k: KernelReport) -> str:
         lines += [f"        schedule: {s.schedule}" for s in copy.stages]
     lines += [f"    reads    {text}" for text in k.reads] + [f"    writes   {text}" for text in k.writes]
     if k.slices > 1:
-        lines.append(f"    slices   {k.slices}, of which this is the first")
+        lines.append(f"    slices   {k.slices}, of which this is the first: {k.sliced}")
     if k.shared:
         lines.append(f"    shares   {', '.join(k.shared)}")
     if k.blocks:

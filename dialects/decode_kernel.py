@@ -24,6 +24,7 @@ from jtc.dialects.kernel import (
     Program,
     Result,
     Schedule,
+    Slice,
     Stage,
     Storage,
 )
@@ -124,9 +125,10 @@ def _kernel(op: Any) -> Kernel:
     shared = fields.parsed("shared", _shared, "i:128 by 32")
     needed = fields.parsed("needed", _guard, "0 <= i - j < 128")
     reasons, in_place = fields.pairs("reasons", '["buffer", "why"]'), fields.pairs("in_place", '["written", "read"]')
-    part = tuple(fields.integers("part")) or None
-    if part is not None and (len(part) != 2 or not 0 <= part[0] < part[1]):
-        raise DecodeError(f"part must be like [0, 8], got {list(part)}", op)
+    inner, slice = fields.dictionary("slice", optional=True), None
+    if inner is not None:
+        slice = Slice(inner.integer("number"), inner.integer("count"), inner.string("why"))
+        inner.finish()
     fields.finish()
     stages, local = [], []
     for inner in _operations(op.regions[0], ("jtc.buffer", "jtc.stage")):
@@ -138,7 +140,7 @@ def _kernel(op: Any) -> Kernel:
                 raise DecodeError(f"a buffer inside a kernel cannot be {'constant' if storage is None else 'stored'}",
                                   inner)
             local.append(Local(buffer, type))
-    return Kernel(name, tuple(stages), shared, tuple(local), tuple(reasons), tuple(in_place), needed, part)
+    return Kernel(name, tuple(stages), shared, tuple(local), tuple(reasons), tuple(in_place), needed, slice)
 
 
 def _stage(op: Any) -> Stage:

@@ -278,6 +278,15 @@ class Local:
     type: TensorType
 
 
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One of `count` slices, which do the same to other parts of the buffers.  why: what `explain` prints."""
+
+    number: int
+    count: int
+    why: str = ""
+
+
 @dataclass(frozen=True)
 class Kernel:
     """One launch.  In stages, a shared axis has the name and size given in `shared`.
@@ -291,9 +300,8 @@ class Kernel:
             of these guards holds nowhere changes nothing and may be left out (`needed.py`).  A promise of the pass
             that writes it; the reference interpreter runs all blocks
     in_place (written, read) pairs of global buffers: the memory of the first may be that of the second (`in_place.py`)
-    part    (number, count) where this kernel does one of `count` slices of something.  A promise of the pass that
-            writes it: what stands between the first kernel of part 0 and the last of part count - 1 belongs to some
-            part, and kernels of different parts touch different elements of whatever one of them writes
+    slice   which slice of something it does, where it does not do all.  A promise of the pass that writes it: kernels
+            that follow each other in rising slices touch different elements of whatever those of another slice write
     """
 
     name: str
@@ -303,7 +311,7 @@ class Kernel:
     reasons: tuple[tuple[str, str], ...] = ()
     in_place: tuple[tuple[str, str], ...] = ()
     needed: tuple[Guard, ...] = ()
-    part: tuple[int, int] | None = None
+    slice: Slice | None = None
 
     @property
     def operands(self) -> list[str]:

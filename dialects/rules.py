@@ -58,6 +58,8 @@ def problems(program: Program, sound: Sound | None = None) -> Iterator[Problem]:
     for kernel in program.kernels:
         for name in {b.name for b in kernel.locals} & program.buffers.keys():
             yield Problem(f"{name!r} is both a buffer of the program and of the kernel", kernel.name)
+        if kernel.slice is not None and not 0 <= kernel.slice.number < kernel.slice.count:
+            yield Problem(f"there is no slice {kernel.slice.number} of {kernel.slice.count}", kernel.name)
         parts = _parts(kernel, program.buffers)
         found = [] if sound is not None and parts in sound else list(_kernel(kernel, program.buffers))
         if sound is not None and not found:

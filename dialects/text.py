@@ -219,8 +219,10 @@ def _kernel_lines(kernel: Kernel, where: Callable[[Location | None], str]) -> li
         attrs["needed"] = _strings(kernel.needed)
     if kernel.reasons:
         attrs["reasons"] = f"[{', '.join(_strings(pair) for pair in kernel.reasons)}]"
-    if kernel.part is not None:
-        attrs["part"] = "[{}, {}]".format(*kernel.part)
+    if kernel.slice is not None:
+        one = kernel.slice
+        attrs["slice"] = _dictionary({"number": f"{one.number} : i64", "count": f"{one.count} : i64",
+                                      "why": string(one.why)})
     if kernel.in_place:
         attrs["in_place"] = f"[{', '.join(_strings(pair) for pair in kernel.in_place)}]"
     return [*lines, f"}}) {_dictionary(attrs)} : () -> ()"]

@@ -6,7 +6,7 @@ an input, if the caller gives it up (`Plan.updates`).  So memory is written befo
 kernel that replaces this value, element by element (`dialects/in_place.py`): all others that read it run in earlier
 waves, for which a write to w1 counts as one to w0.
 
-Kernels that do one slice of something each (`Kernel.part`) run slice by slice, each on one thread, where there are
+Kernels that do one slice of something each (`Kernel.slice`) run slice by slice, each on one thread, where there are
 slices enough for all threads.  Values that only one slice touches lie in memory of that thread.
 """
 from __future__ import annotations
@@ -208,18 +208,18 @@ def _assign_slices(repeated: Sequence[tuple[LaunchPlan, Kernel]], target: CpuTar
     """Number the slices of runs of kernels that do parts of something, where threads can share these."""
     start = 0
     while start < len(repeated):
-        end, part = start + 1, repeated[start][1].part
-        if part is not None and part[0] == 0:
-            number, count = part
+        end, first = start + 1, repeated[start][1].slice
+        if first is not None and first.number == 0:
+            number, count = 0, first.count
             while end < len(repeated):
-                after = repeated[end][1].part
-                if after is None or after[1] != count or after[0] not in (number, number + 1):
+                after = repeated[end][1].slice
+                if after is None or after.count != count or after.number not in (number, number + 1):
                     break
-                number, end = after[0], end + 1
+                number, end = after.number, end + 1
             if number == count - 1 and target.shares(count):
                 for launch, kernel in repeated[start:end]:
-                    assert kernel.part is not None
-                    launch.slice = kernel.part[0]
+                    assert kernel.slice is not None
+                    launch.slice = kernel.slice.number
         start = end
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from jtc.dialects.errors import UsageError
 from jtc.dialects.graph import Graph
-from jtc.dialects.kernel import Kernel, Program
+from jtc.dialects.kernel import Kernel, Program, Slice
 from jtc.dialects.target import CpuTarget
 from jtc.passes.base import Pass, need_program
 from jtc.passes.kernel.packing import constant_buffers, fresh
@@ -68,7 +68,7 @@ class KernelSlice(Pass):
             if self.slices == "auto":
                 yield from self._estimated(start, cut, runs)
             elif cut.size % int(self.slices) == 0:
-                yield from ((replace(run, count=int(self.slices)), float(len(run.members)))
+                yield from ((replace(run, count=int(self.slices), why="asked for"), float(len(run.members)))
                             for run in runs.starting(start, cut) if runs.ends_well(run))
 
     def _estimated(self, start: int, cut: Cut, runs: _Runs) -> Iterator[tuple[Run, float]]:
@@ -85,7 +85,8 @@ class KernelSlice(Pass):
                 whole, best = counts[0].cycles, min(counts, key=lambda traffic: traffic.cycles)
                 gain = whole - best.cycles
                 if gain > max(LEAST * whole, LEAST_EACH * best.count * len(run.members)):
-                    yield replace(run, count=best.count), gain
+                    why = f"estimated to save {gain:.2g} of {whole:.2g} cycles"
+                    yield replace(run, count=best.count, why=why), gain
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Run:
     """Kernels first to end - 1 of a program.
 
     members  number and cut of those that are cut;  ahead: numbers of the others, which go before them
-    dims     buffer -> dimension that is cut;  size: of the axes;  count: slices
+    dims     buffer -> dimension that is cut;  size: of the axes;  count: slices;  why: so many
     made     buffers it writes;  open: of these -> how many of their readers it does not have, where there are any
     closed   those that nothing else touches since the last kernel was added
     """
@@ -108,6 +109,7 @@ class Run:
     open: Mapping[str, int] = field(default_factory=dict)
     closed: tuple[str, ...] = ()
     count: int = 1
+    why: str = ""
 
     @property
     def inner(self) -> frozenset[str]:
@@ -198,6 +200,6 @@ def _apart(program: Program, run: Run) -> Program:
         for n, cut in run.members:
             name = fresh(f"{program.kernels[n].name}_{number}", taken)
             taken.add(name)
-            kernels.append(replace(part(program.kernels[n], cut, number, run.count, names), name=name))
+            kernels.append(replace(part(program.kernels[n], cut, Slice(number, run.count, run.why), names), name=name))
     return replace(program, buffers=buffers, storage={b: s for b, s in storage.items() if b not in run.inner},
                    kernels=[*program.kernels[:run.first], *kernels, *program.kernels[run.end:]])

@@ -272,7 +272,7 @@ def _piece(kernel: Kernel, axis: str, size: int, part: tuple[str, int] | None, v
     reason = f"threads share the parts; their results are combined in {kernel.name}"
     needed = tuple(Guard(g.index.substitute({axis: value}), g.size) for g in kernel.needed)
     return Kernel(name, tuple(stages), shared, tuple(b for b in kernel.locals if b.name not in ended),
-                  tuple((buffer, reason) for buffer in partial.values()), needed=needed, part=kernel.part)
+                  tuple((buffer, reason) for buffer in partial.values()), needed=needed, slice=kernel.slice)
 
 
 def _only(stage: Stage) -> Stage:
@@ -302,4 +302,4 @@ def _combination(kernel: Kernel, axis: str, part: Axis, partial: dict[str, str],
                                     body=read(len(stage.reads), dtype), ops=("reduce", *ends))))
     ended = {s.write.buffer for s in stages}
     return Kernel(kernel.name, tuple(stages), kernel.shared[:_leading(kernel)],
-                  tuple(b for b in kernel.locals if b.name in ended), kernel.reasons, part=kernel.part)
+                  tuple(b for b in kernel.locals if b.name in ended), kernel.reasons, slice=kernel.slice)

@@ -37,7 +37,7 @@ class KernelUpdateInPlace(Pass):
 
         def fits(link: Link) -> bool:
             free = link.old not in held or link.old == program.updates[new] and link.old not in program.outputs
-            whole = kernels[link.kernel].part is None
+            whole = kernels[link.kernel].slice is None
             return free and whole and link.old not in taken and last[link.old] == link.kernel \
                 and program.buffers[link.old] == program.buffers[link.new]
 

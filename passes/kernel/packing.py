@@ -47,11 +47,11 @@ def hoist(program: Program, kernel: Kernel, stage: Stage, number: int, order: tu
         name = fresh(f"{read.buffer}_packed", program.buffers)
         copy = replace(copy, write=replace(copy.write, buffer=name))
         place = next(i for i, k in enumerate(program.kernels) if k.name == kernel.name)
-        part = kernel.part
+        part = kernel.slice
         if part is not None and _read_by_others(program, kernel, read):
             part, place = None, _first_slice(program.kernels, place)
         maker = Kernel(fresh(f"pack_{read.buffer}", {k.name for k in program.kernels}), (copy,),
-                       reasons=((read.buffer, f"copied for kernel {kernel.name}"),), part=part)
+                       reasons=((read.buffer, f"copied for kernel {kernel.name}"),), slice=part)
         buffers = {**program.buffers, name: TensorType(view.dtype, copy.write.shape)}
         program = replace(program, buffers=buffers,
                           kernels=[*program.kernels[:place], maker, *program.kernels[place:]])
@@ -148,7 +148,7 @@ def _same(program: Program, kernel: Kernel, copy: Stage) -> str | None:
     for other in program.kernels:
         if other.name == kernel.name:
             return None
-        if len(other.stages) == 1 and other.stages[0].name == "copy" and other.part in (None, kernel.part):
+        if len(other.stages) == 1 and other.stages[0].name == "copy" and other.slice in (None, kernel.slice):
             made = other.stages[0]
             if (made.axes, made.reads, made.body, made.write.shape) == \
                     (copy.axes, copy.reads, copy.body, copy.write.shape):
@@ -158,17 +158,17 @@ def _same(program: Program, kernel: Kernel, copy: Stage) -> str | None:
 
 def _read_by_others(program: Program, kernel: Kernel, read: Access) -> bool:
     """Whether kernels that do other slices read the same elements."""
-    return any(k.part is not None and k.part != kernel.part and any(read in s.reads for s in k.stages)
+    return any(k.slice is not None and k.slice != kernel.slice and any(read in s.reads for s in k.stages)
                for k in program.kernels)
 
 
 def _first_slice(kernels: Sequence[Kernel], place: int) -> int:
     """Where the slices begin to one of which the kernel at `place` belongs; copies of weights may stand between."""
-    first, here = place, kernels[place].part
+    first, here = place, kernels[place].slice
     for at in range(place - 1, -1, -1):
-        before = kernels[at].part
+        before = kernels[at].slice
         if before is not None and here is not None:
-            if before[1] != here[1] or before[0] > here[0]:
+            if before.count != here.count or before.number > here.number:
                 break
             first, here = at, before
     return first

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from jtc.dialects.affine import Affine
 from jtc.dialects.graph import TensorType
-from jtc.dialects.kernel import PARALLEL, Access, Axis, Kernel, Stage
+from jtc.dialects.kernel import PARALLEL, Access, Axis, Kernel, Slice, Stage
 from jtc.passes.kernel.kernel_merge_axes import pinned
 from jtc.passes.stages import map_accesses
 
@@ -90,12 +90,12 @@ def _seen_as(type: TensorType, access: Access, at: int) -> bool:
     return type.shape[:at + 1] == access.shape[:at + 1] and type.size == access.size
 
 
-def part(kernel: Kernel, cut: Cut, number: int, count: int, names: Mapping[str, str]) -> Kernel:
-    """Slice `number` of `count` of a kernel.
+def part(kernel: Kernel, cut: Cut, one: Slice, names: Mapping[str, str]) -> Kernel:
+    """One slice of a kernel.
 
     names  buffer that lives inside of a slice only -> the buffer of this slice; of others the slice is a part
     """
-    size = cut.size // count
+    number, count, size = one.number, one.count, cut.size // one.count
     local = {b.name for b in kernel.locals}
 
     def access(a: Access) -> Access:
@@ -113,7 +113,7 @@ def part(kernel: Kernel, cut: Cut, number: int, count: int, names: Mapping[str, 
                    for axis, block in kernel.shared)
     locals_ = tuple(replace(b, type=replace(b.type, shape=sliced(b.type.shape, cut.dims[b.name], count)))
                     if b.name in cut.dims else b for b in kernel.locals)
-    return replace(kernel, shared=shared, locals=locals_, part=(number, count),
+    return replace(kernel, shared=shared, locals=locals_, slice=one,
                    stages=tuple(stage(s, axis) for s, axis in zip(kernel.stages, cut.axes, strict=True)),
                    reasons=kernel.reasons if number == 0 else ())
 

@@ -13,6 +13,7 @@ from jtc import knobs
 from jtc.compiler import phases, pipeline
 from jtc.compiler.driver import compile_graph, settings_for
 from jtc.compiler.explain import explain_graph
+from jtc.compiler.verify import VerifyError, verify_program
 from jtc.dialects.reader import read_text
 from jtc.dialects.reference import run_program
 from jtc.dialects.target import CpuTarget
@@ -42,7 +43,7 @@ def images(n=4, c=8, size=6):
 
 
 def parts(program):
-    return [k.part for k in program.kernels]
+    return [k.slice and (k.slice.number, k.slice.count) for k in program.kernels]
 
 
 def test_slices_compute_what_the_batch_does():
@@ -76,7 +77,7 @@ def test_values_between_kernels_of_a_slice_are_its_own():
     args = images()
     sliced = KernelSlice(slices="4").run(fused(jtc.jit(block).graph(*args)))
     inner = {b for k in sliced.kernels for b in k.written} - set(sliced.outputs)
-    touched = {b: {k.part for k in sliced.kernels if b in k.operands} for b in inner}
+    touched = {b: {k.slice for k in sliced.kernels if b in k.operands} for b in inner}
     assert inner and all(len(where) == 1 for where in touched.values())
     assert all(sliced.buffers[b].shape[0] == 1 for b in inner)
 
@@ -90,7 +91,7 @@ def test_what_cannot_be_cut_ends_a_run():
         return y - jtc.mean(y, axis=0)
 
     program = KernelSlice(slices="2").run(fused(jtc.jit(centred).graph(x), fusion="elementwise"))
-    whole = [k for k in program.kernels if k.part is None]
+    whole = [k for k in program.kernels if k.slice is None]
     assert any(s.reduce == "add" for k in whole for s in k.stages)
     np.testing.assert_allclose(run_program(program, [x])[0], centred(jtc.asarray(x)).numpy(), atol=1e-5)
 
@@ -134,8 +135,9 @@ def test_the_estimate_slices_what_leaves_the_caches():
 def test_text_keeps_parts():
     program = KernelSlice(slices="2").run(fused(jtc.jit(block).graph(*images())))
     assert parts(read_text(program_text(program))) == parts(program)
-    with pytest.raises(jtc.InputError, match=r"part must be like \[0, 8\], got \[2, 2\]"):
-        read_text(program_text(program).replace("part = [1, 2]", "part = [2, 2]"))
+    kernels = [replace(k, slice=replace(k.slice, number=2)) if k.slice else k for k in program.kernels]
+    with pytest.raises(VerifyError, match="there is no slice 2 of 2"):
+        verify_program(replace(program, kernels=kernels))
 
 
 def compiled(function, *args, **options):
@@ -167,10 +169,10 @@ def test_copies_that_all_slices_read_are_made_once():
     program = phases.advance(jtc.jit(block).graph(*args), "graph", "schedule",
                              replace(settings_for("cpu"), slices="4", winograd="off"))
     copies = [k for k in program.kernels if k.name.startswith("pack_")]
-    assert copies and any(k.part is None for k in copies)
+    assert copies and any(k.slice is None for k in copies)
     for kernel in copies:
-        readers = {k.part for k in program.kernels if kernel.written[0] in k.read}
-        assert readers == {kernel.part} if kernel.part else len(readers) == 4
+        readers = {k.slice for k in program.kernels if kernel.written[0] in k.read}
+        assert readers == {kernel.slice} if kernel.slice else len(readers) == 4
     found = [p for p in parts(program) if p]
     first = parts(program).index(found[0])
     assert None not in parts(program)[first:first + len(found)]
@@ -194,8 +196,9 @@ def test_slices_run_apart_only_where_they_keep_all_threads_busy():
 
     for threads, apart in ((1, True), (2, True), (4, True), (3, False), (8, False)):
         assert any(launch.slice >= 0 for launch in plan(threads).launches) == apart, threads
-    part_missing = replace(program, kernels=[k if k.part != (2, 4) else replace(k, part=None) for k in program.kernels])
-    assert all(launch.slice < 0 for launch in plan(2, part_missing).launches)
+    missing = replace(program, kernels=[replace(k, slice=None) if k.slice and k.slice.number == 2 else k
+                                        for k in program.kernels])
+    assert all(launch.slice < 0 for launch in plan(2, missing).launches)
     broken = plan(2)
     broken.launches[0].slice = -1
     with pytest.raises(jtc.InputError, match="damaged"):
@@ -219,5 +222,5 @@ def test_explain_shows_one_slice():
     graph = jtc.jit(block).graph(*args)
     report, whole = explain_graph(graph, slices="4"), explain_graph(graph, slices="off")
     assert [k.slices for k in report.kernels] == [4] * len(whole.kernels)
-    assert "    slices   4, of which this is the first" in str(report)
+    assert "    slices   4, of which this is the first: asked for" in str(report)
     assert report.least == whole.least and 0 < report.memory < whole.memory

@@ -10,16 +10,16 @@
 // CHECK: axes = ["n:2", "i:8"]
 // CHECK: buffer = "x", view = tensor<4x8xf32>, index = ["n", "i"]
 // CHECK: write = {buffer = "t_0", view = tensor<2x8xf32>, index = ["n", "i"]}
-// CHECK: name = "double_0", part = [0, 2]
+// CHECK: name = "double_0", slice = {number = 0 : i64, count = 2 : i64, why = "asked for"}
 // CHECK: buffer = "t_0", view = tensor<2x8xf32>, index = ["n", "i"]
 // CHECK: buffer = "w", view = tensor<8xf32>, index = ["i"]
 // CHECK: write = {buffer = "y", view = tensor<4x8xf32>, index = ["n", "i"]}
-// CHECK: name = "shift_0", part = [0, 2]
+// CHECK: name = "shift_0", slice = {number = 0 : i64, count = 2 : i64, why = "asked for"}
 // CHECK: buffer = "x", view = tensor<4x8xf32>, index = ["n + 2", "i"]
 // CHECK: write = {buffer = "t_1", view = tensor<2x8xf32>, index = ["n", "i"]}
-// CHECK: name = "double_1", part = [1, 2]
+// CHECK: name = "double_1", slice = {number = 1 : i64, count = 2 : i64, why = "asked for"}
 // CHECK: write = {buffer = "y", view = tensor<4x8xf32>, index = ["n + 2", "i"]}
-// CHECK: name = "shift_1", part = [1, 2]
+// CHECK: name = "shift_1", slice = {number = 1 : i64, count = 2 : i64, why = "asked for"}
 // WHOLE: name = "double"}
 // WHOLE: name = "shift"}
 // REFUSED: error: kernel-slice: slices='1' is not auto, off or a number above 1
