@@ -165,9 +165,9 @@ def _nests(view: View, tile: Tile, wide: Operand, narrow: Operand, reductions: t
         if tile.unit is None and not blocked and row_pieces(view, wide, tile.vector):
             columns = view.target.l2 // (4 * prod(free[r] for r in view.reductions if r in free))
             groups = [_even(free[tile.vector], int(share * columns), width) for share in GROUPS]
-            group = tile.vector, next((g for g in groups if 4 * g >= PIECE), groups[-1])
-            if width < group[1] < free[tile.vector]:
-                yield [group, panel, *rows], group, None
+            group = next((g for g in groups if 4 * g >= PIECE), groups[-1])
+            if width < group < free[tile.vector]:
+                yield [(tile.vector, group), panel, *rows], (tile.vector, group), None
         # one slice of rows outermost: it stays near while all panels pass by
         if len(rows) > 1 and not blocked:
             yield [rows[0], panel, *rows[1:]], None, rows[0]
