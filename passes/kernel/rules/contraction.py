@@ -163,8 +163,8 @@ def _nests(view: View, tile: Tile, wide: Operand, narrow: Operand, reductions: t
             continue
         # several panels are packed at once, so that longer pieces of rows are read
         if tile.unit is None and not blocked and row_pieces(view, wide, tile.vector):
-            columns = view.target.l2 // (4 * prod(free[r] for r in view.reductions if r in free))
-            groups = [_even(free[tile.vector], int(share * columns), width) for share in GROUPS]
+            held = view.target.l2 // (4 * prod(free[r] for r in view.reductions if r in free))
+            groups = [_even(free[tile.vector], int(share * held), width) for share in GROUPS]
             group = next((g for g in groups if 4 * g >= PIECE), groups[-1])
             if width < group < free[tile.vector]:
                 yield [(tile.vector, group), panel, *rows], (tile.vector, group), None
