@@ -47,11 +47,11 @@ def hoist(program: Program, kernel: Kernel, stage: Stage, number: int, order: tu
         name = fresh(f"{read.buffer}_packed", program.buffers)
         copy = replace(copy, write=replace(copy.write, buffer=name))
         place = next(i for i, k in enumerate(program.kernels) if k.name == kernel.name)
-        part = kernel.slice
-        if part is not None and _read_by_others(program, kernel, read):
-            part, place = None, _first_slice(program.kernels, place)
+        one = kernel.slice
+        if one is not None and _read_by_others(program, kernel, read):
+            one, place = None, _first_slice(program.kernels, place)
         maker = Kernel(fresh(f"pack_{read.buffer}", {k.name for k in program.kernels}), (copy,),
-                       reasons=((read.buffer, f"copied for kernel {kernel.name}"),), slice=part)
+                       reasons=((read.buffer, f"copied for kernel {kernel.name}"),), slice=one)
         buffers = {**program.buffers, name: TensorType(view.dtype, copy.write.shape)}
         program = replace(program, buffers=buffers,
                           kernels=[*program.kernels[:place], maker, *program.kernels[place:]])

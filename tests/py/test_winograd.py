@@ -176,6 +176,15 @@ def test_the_cost_rule(sizes, tile):
     assert choose(conv, True, TILES, CpuTarget()) == tile
 
 
+def test_images_that_run_one_by_one_stay_in_the_caches():
+    """Eight of 56 x 56 do not together, nor where sixteen threads would have to share eight slices."""
+    conv = match(convolution(8, 64, 64, 56))
+    assert conv is not None
+    assert choose(conv, True, TILES, CpuTarget()) is None
+    assert choose(conv, True, TILES, CpuTarget(threads=2), apart=True) == 4
+    assert choose(conv, True, TILES, CpuTarget(threads=16), apart=True) is None
+
+
 def test_direct_sums_of_pairs_are_twice_as_fast():
     conv = match(convolution(1, 128, 128, 28, BF16))
     assert conv is not None

@@ -32,7 +32,8 @@ def choose(conv: Convolution, fixed: bool, tiles: Sequence[int], target: CpuTarg
     """
     if min(conv.count(conv.channels), conv.count(conv.filters)) < NARROW:
         return None
-    costs = {m: cycles(conv, m, fixed, apart) for m in tiles}
+    images = conv.count(conv.batch)
+    costs = {m: cycles(conv, m, fixed, images if apart and target.shares(images) else 1) for m in tiles}
     best = min(costs, key=lambda m: costs[m])
     if costs[best] > GAIN * direct(conv, target):
         return None
@@ -58,8 +59,8 @@ def direct(conv: Convolution, target: CpuTarget) -> float:
     return max(taps * places / PER_CYCLE, taps * _bytes(conv) * BYTE)
 
 
-def cycles(conv: Convolution, tile: int, fixed: bool, apart: bool) -> float:
-    """Cycles of Winograd's algorithm with tiles of `tile` x `tile`."""
+def cycles(conv: Convolution, tile: int, fixed: bool, slices: int) -> float:
+    """Cycles of Winograd's algorithm with tiles of `tile` x `tile`, the batch in so many slices."""
     frequencies = (tile + TAPS - 1) ** 2
     tiles = conv.count(conv.batch)
     for window in conv.windows:
@@ -68,7 +69,7 @@ def cycles(conv: Convolution, tile: int, fixed: bool, apart: bool) -> float:
     taps = frequencies * _taps(conv)
     image = frequencies * tiles * conv.count((*conv.groups, *conv.channels))
     result = frequencies * tiles * conv.count((*conv.groups, *conv.filters))
-    far = (image + result) * size > NEAR * (conv.count(conv.batch) if apart else 1)
+    far = (image + result) * size > NEAR * slices
     total = max(taps * tiles / PER_CYCLE, taps * size * BYTE)
     total += image * (FAR_IMAGE if far else IMAGE) + result * (FAR_RESULT if far else RESULT)
     return total + (0.0 if fixed else taps * TRANSFORM)

@@ -433,16 +433,16 @@ class Nest:
 
     def _short_pieces(self) -> float:
         """Cycles that packs of the vector operand wait for pieces of rows that nothing fetches ahead."""
-        view, vector, cycles = self.view, self.tile.vector, 0.0
-        for operand, loop in self.packed:
-            depth = self.loops.index(loop) + 1
-            inside = self.extents[depth]
-            size = view.stage.reads[operand.number].dtype.bytes
-            if operand is self.wide and row_pieces(view, operand, vector) and inside[vector] * size < PIECE \
-                    and inside[vector] < view.free[vector]:
-                read = prod(inside[a] for a in view.read_axes[operand.number] if a in inside)
-                cycles += PIECE_LINE * read * prod(self.trips[:depth]) * size / LINE
-        return cycles
+        view, vector, wide = self.view, self.tile.vector, self.wide
+        loop = dict(self.packed).get(wide)
+        if loop is None or not row_pieces(view, wide, vector):
+            return 0.0
+        depth = self.loops.index(loop) + 1
+        inside, size = self.extents[depth], view.stage.reads[wide.number].dtype.bytes
+        if inside[vector] * size >= PIECE or inside[vector] >= view.free[vector]:
+            return 0.0
+        read = prod(inside[a] for a in view.read_axes[wide.number] if a in inside)
+        return PIECE_LINE * read * prod(self.trips[:depth]) * size / LINE
 
     @property
     def _rows_apart(self) -> bool:
