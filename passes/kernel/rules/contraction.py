@@ -22,20 +22,14 @@ from jtc.dialects.kernel import PAIR, Pack, Schedule
 from jtc.passes.kernel.rules.common import SMALL_KERNEL, Candidate, Copy, View, round_up
 from jtc.passes.kernel.rules.contraction_cost import (
     FOLLOWED,
-    L1_SHARE,
     L3,
-    LINE,
     PACK_SHARE,
-    PAGE,
     PAGES,
     PIECE,
     Nest,
     Operand,
-    Tile,
     reach,
-    row_of_results,
     row_pieces,
-    tile_cycles,
 )
 from jtc.passes.kernel.rules.contraction_matrix import matrix_depths, matrix_tiles, matrix_unroll
 from jtc.passes.kernel.rules.contraction_operands import (
@@ -47,6 +41,7 @@ from jtc.passes.kernel.rules.contraction_operands import (
     vector_ways,
     volume,
 )
+from jtc.passes.kernel.rules.contraction_tile import L1_SHARE, LINE, PAGE, Tile, row_of_results, tile_cycles
 
 DEPTH = 768                    # steps of the reduction in one block: more gain less than their share of the cache costs
 SHALLOW = 256                  # fewer spend too long on starting tiles and on results that are taken up again

@@ -1,55 +1,28 @@
 """What a contraction costs under one order of loops, in cycles of one core.
 
-    the register tiles      arithmetic, loads and stores; smaller tiles at the edges counted exactly
+    the register tiles      contraction_tile.py
     the loops around them   copies made in them, and the bytes that they fetch from beyond the second-level cache
 
 The constants are measured on one AVX-512 core (see docs/schedules.md).
 """
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from math import gcd, log2, prod
+from math import gcd, prod
 
-from jtc.dialects.affine import Affine
-from jtc.dialects.expr import reads_of
-from jtc.dialects.family import Matrix
-from jtc.dialects.kernel import PAIR, Access
-from jtc.passes.kernel.matrix_blocks import cut
 from jtc.passes.kernel.rules.common import View
+from jtc.passes.kernel.rules.contraction_tile import LINE, PAGE, SETS, WAYS, Tile, at_the_end, tile_cycles
 
-LATENCY = 4.0                  # cycles of one fused multiply-add: a step of the reduction takes at least these
-SCALAR = 0.12                  # cycles per broadcast that do not overlap with the arithmetic
-CROWDED = 0.1                  # the same per cache line of a panel that fills most of the first-level cache
-L1_SHARE, L1_MOST = 0.6, 0.8   # of the first-level cache: the largest panel that stays there; that does not fit beside
-                               # all else, but is not fetched again for every tile
-PAGE = 1024                    # bytes; rows this far apart crowd the first-level cache and its address cache
 PAGES = 64                     # entries of the address cache
 FAR_LOAD, FAR_STEP = 1.0, 8.0  # cycles per vector load, per step with broadcasts, where rows are so far apart
 SPLIT_LOAD = 0.6               # cycles per vector load that touches two cache lines
 CONVERT, CONVERT_SCALAR = 1.0, 3.0         # cycles per vector load, per broadcast, that is converted every time
-BLOCK, CONFIGURE = 16.0, 200.0     # cycles of a matrix unit to multiply two blocks; to take up other shapes of blocks
-BLOCK_LINE, BLOCK_LINE_FAR = 0.5, 1.2      # the same for a row of a block that it loads, from the second-level cache
 BLOCK_BYTE = 0.15              # for a byte from beyond the second-level cache: nothing hides the way to there
-BLOCK_APART = 0.25             # share of these that multiplications do not hide
-BLOCK_STORED = 1.5             # for a row of its results, which are stored and loaded again
 LINE_APART = 30.0              # for a cache line of results in pieces that nothing fetches ahead
-BLOCK_RESUMED = 4.0            # the same between blocks of the reduction
 LINE_COST = 2.0                # cycles per cache line of scalars, where the next step of the reduction takes others
-LINE, SETS, WAYS = 64, 64, 8   # bytes of a cache line; sets and ways of the first-level cache
 SET_COST = 4.0                 # cycles per cache line of rows of the scalar operand that crowd a few sets
-TILE_START = 20.0              # cycles to enter and leave one register tile
-STORE, STORE_SCATTERED = 0.5, 20.0         # cycles per accumulator
-STORE_FAR = 100.0              # where its elements lie in pages of their own, for each tensor that is walked so
-STORE_MISSED = 270.0           # the same of a tensor that does not stay in the second-level cache, as weights that are
-                               # updated: from a cache line for each element on
-STORE_TURNED = 1.72            # cycles per shuffle of a block of lanes x lanes that is turned, full or not
-FAR_ROW = 25.0                 # cycles per row of a tile in a page of its own, of each tensor larger than the L2 cache,
-                               # unless it is still there from the tile before
 FOLLOWED = 32                  # pages in which the processor fetches ahead by itself at a time
-RELOAD, RELOAD_TURNED = 1.5, 9.0           # cycles per accumulator that a later block of the reduction takes up again
-EPILOGUE = 0.9                 # cycles per instruction of the epilogue and accumulator
 COPY, COPY_TURNED = 0.1, 1.4   # cycles per element of a copy
 COPY_CROWDED, COPY_APART = 8.0, 12.0       # where it writes into a few cache sets; where it reads a line for each
 COPY_BLOCK = 3.0               # cycles to turn a block of as many rows as a panel of scalars is wide, for each column
@@ -63,33 +36,6 @@ PAGES_AHEAD = 16               # pages in which it does so at a time, where each
 SEEN, SEEN_ALONE = 0.2, 4.0    # share of it where panels are fetched ahead, and more where few tiles use a panel
 FEW_POINTS = 7                 # of a tile, with fewer of which it hides no more than its share of one with so many
 L3 = 8 << 20                   # bytes of a shared cache that one kernel may count on
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A register tile: `vectors` vectors along `vector`, `inner` points along the last of `axes`, `outer` along the
-    first where there are two.  dot: the reduction axis whose steps are multiplied in pairs.  unit: the matrix unit that
-    multiplies blocks of them;  gap: rows of its blocks from one point of the outer axis to the next, where they run on
-    (matrix_blocks.py)."""
-
-    vector: str
-    vectors: int
-    axes: tuple[str, ...]
-    inner: int
-    outer: int
-    dot: str = ""
-    unit: Matrix | None = None
-    gap: int = 0
-
-    def steps(self, view: View) -> float:
-        """Steps of a register tile for each step of its reduction: pairs count as one, as does the last one alone."""
-        size = view.free[self.dot] if self.dot else 1
-        return -(-size // PAIR) / size if self.dot else 1.0
-
-    @property
-    def rows(self) -> list[tuple[str, int]]:
-        """(axis, extent), outer to inner, without the vector axis."""
-        return [*zip(self.axes, (self.outer, self.inner) if len(self.axes) > 1 else (self.inner,))]
 
 
 @dataclass(frozen=True)
@@ -109,109 +55,6 @@ class Operand:
     pad: int = 0
     packed: bool = False
     split: bool = False
-
-
-def tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: int, blocks: int = 1) -> float:
-    """Cycles of all register tiles.  The reduction runs in `blocks` blocks of `depth` steps.
-
-    wide, narrow  numbers of the reads that are loaded as vectors and broadcast
-    """
-    key = (tile, wide, narrow, depth, blocks)
-    if key not in view.memo:
-        view.memo[key] = _tile_cycles(view, *key)
-    return float(view.memo[key])
-
-
-def _tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: float, blocks: int) -> float:
-    write, lanes, axes = view.written, view.lanes, tile.axes
-    straight, turned = write[tile.vector] == 1, bool(axes) and write[axes[-1]] == 1
-    depth *= tile.steps(view)           # a pair takes as long as a multiply-add, and as many bytes as a float32
-    in_narrow = [a in view.read_axes[narrow] for a in axes]
-    in_wide = [a in view.read_axes[wide] for a in axes]
-    panel = depth * min(tile.vectors * lanes, view.free[tile.vector]) * 4 / view.target.l1
-    line = 0.0 if panel <= L1_SHARE else CROWDED if panel <= L1_MOST else view.core.line
-
-    if "touched" not in view.memo:
-        view.memo["touched"] = [(a.flat, a.size * a.dtype.bytes > view.target.l2) for a in at_the_end(view)]
-    touched = view.memo["touched"]
-    far = [STORE_MISSED if missed else STORE_FAR for form, missed in touched
-           if abs(form[tile.vector]) * 4 >= (PAGE // 16 if missed and len(touched) > 1 else 4 * PAGE)]
-    scattered = sum(far) if far else STORE_SCATTERED
-    lines, shuffles = view.target.vector_bits / (8 * LINE), lanes * log2(lanes)
-    large = [form for form, missed in touched if missed]
-
-    def one(vectors: int, inner: int, outer: int) -> float:
-        count = vectors * inner * outer
-        extents = (outer, inner) if len(axes) > 1 else (inner,)
-        scalars = prod(n for n, used in zip(extents, in_narrow) if used)
-        loads = vectors * prod(n for n, used in zip(extents, in_wide) if used)
-        if tile.unit is not None:
-            step, start, reload = _matrix_step(tile, tile.unit, vectors, inner, outer, line > 0)
-        else:
-            step = max(count / 2, (scalars + loads) / 2, LATENCY) + SCALAR * scalars + line * loads * lines
-            if tile.dot:
-                step *= view.core.pairs
-            start, reload = TILE_START, RELOAD_TURNED if turned and not straight else RELOAD
-        store = (STORE if straight else scattered) * count
-        finished = count
-        if turned and not straight:
-            finished = vectors * lanes * outer * -(-inner // lanes)
-            store = STORE_TURNED * shuffles * finished / lanes
-        points = {**dict(zip(axes, extents)), tile.vector: vectors * lanes}
-        store += FAR_ROW * sum(_far_rows(form, points, axes[-1:]) for form in large)
-        return blocks * (step * depth + start + store) + (blocks - 1) * reload * count + finished * EPILOGUE * view.work
-
-    def along(size: int, step: int, cost: Callable[[int], float]) -> float:
-        return size // step * cost(step) + (cost(size % step) if size % step else 0.0)
-
-    outer_size = view.free[axes[0]] if len(axes) > 1 else 1
-    inner_size = view.free[axes[-1]] if axes else 1
-    total = along(view.free[tile.vector], tile.vectors * lanes, lambda n: along(
-        inner_size, tile.inner, lambda i: along(outer_size, tile.outer, lambda o: one(-(-n // lanes), i, o))))
-    return total * prod(n for a, n in view.free.items() if a in view.parallel and a != tile.vector and a not in axes)
-
-
-def _matrix_step(tile: Tile, unit: Matrix, vectors: int, inner: int, outer: int, far: bool
-                 ) -> tuple[float, float, float]:
-    """(cycles of one pair of steps, to begin and end, and per vector to go on with a next block of the reduction) of a
-    register tile in a matrix unit.
-
-    far  whether panels of the vector operand come from the second-level cache
-    """
-    most, rows = ((outer - 1) * tile.gap + inner for outer, inner in ((tile.outer, tile.inner), (outer, inner)))
-    height = cut(most, unit.rows)[0]
-    blocks = -(-rows // height) * (1 if tile.gap else outer)
-    loaded = unit.pairs * ((BLOCK_LINE_FAR if far else BLOCK_LINE) * vectors + BLOCK_LINE_FAR * blocks)
-    step = (max(BLOCK * blocks * vectors, loaded) + BLOCK_APART * loaded) / unit.pairs
-    start = TILE_START + 2 * CONFIGURE * (rows < height) + BLOCK_STORED * unit.rows * vectors * blocks
-    return step, start, BLOCK_RESUMED
-
-
-def at_the_end(view: View) -> list[Access]:
-    """What a tile touches when its reduction is finished: results, and what its epilogues read."""
-    after = {i for tail in view.stage.tails for i in reads_of(tail)}
-    stored = (view.stage.write, *(r.write for r in view.stage.more))
-    return [*stored, *(view.stage.reads[i] for i in after)]
-
-
-def row_of_results(view: View, along: str) -> list[int]:
-    """Bytes from row to row of each tensor that tiles touch at their ends in rows along an axis, where it does not stay
-    in the second-level cache."""
-    large = [a for a in at_the_end(view) if a.size * a.dtype.bytes > view.target.l2 and a.flat[along] == 1]
-    return [a.dtype.bytes * min((abs(a.flat[b]) for b in view.parallel if b != along and a.flat[b]), default=0)
-            for a in large]
-
-
-def _far_rows(form: Affine, points: dict[str, int], inner: tuple[str, ...]) -> int:
-    """Rows of a tile that lie in pages of their own, where the next tile finds them in no cache: it lies in other
-    pages, or the rows fall into one cache set or into too few of them.
-
-    inner  the axis along which the next tile lies
-    """
-    far = {a: n for a, n in points.items() if abs(form[a]) * 4 >= 4 * PAGE}
-    rows, apart = prod(far.values()), gcd(*(abs(form[a]) * 4 for a in far), SETS * LINE)
-    stay = not far.keys() & set(inner) and apart < SETS * LINE and rows * apart <= SETS * LINE * WAYS
-    return 0 if stay else rows
 
 
 def far_copy(view: View, elements: float) -> float:

@@ -6,9 +6,10 @@ from math import prod
 from jtc.passes.kernel.matrix_blocks import cut
 from jtc.passes.kernel.rules.common import Candidate, View
 from jtc.passes.kernel.rules.contraction import total
-from jtc.passes.kernel.rules.contraction_cost import COPY, Nest, Operand, Tile
+from jtc.passes.kernel.rules.contraction_cost import COPY, Nest, Operand
 from jtc.passes.kernel.rules.contraction_matrix import row_gap
 from jtc.passes.kernel.rules.contraction_operands import COPY_KERNEL, copying, is_fixed, volume
+from jtc.passes.kernel.rules.contraction_tile import Tile
 
 
 def estimate(view: View, candidate: Candidate) -> float | None:

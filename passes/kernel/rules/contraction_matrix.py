@@ -14,7 +14,7 @@ from jtc.dialects.family import Matrix
 from jtc.dialects.kernel import PAIR
 from jtc.passes.kernel.matrix_blocks import cut
 from jtc.passes.kernel.rules.common import View
-from jtc.passes.kernel.rules.contraction_cost import L1_SHARE, Tile
+from jtc.passes.kernel.rules.contraction_tile import L1_SHARE, Tile
 
 UNROLL = 2              # blocks of pairs that one iteration multiplies
 

@@ -13,7 +13,8 @@ from jtc.dialects.kernel import Access
 from jtc.passes.kernel.legality import in_pairs
 from jtc.passes.kernel.packing import box_copied
 from jtc.passes.kernel.rules.common import GATHER_COST, View
-from jtc.passes.kernel.rules.contraction_cost import COPY, Operand, Tile, far_copy
+from jtc.passes.kernel.rules.contraction_cost import COPY, Operand, far_copy
+from jtc.passes.kernel.rules.contraction_tile import Tile
 
 COPY_KERNEL = 0.5              # cycles per element of a copy made by a kernel of its own, but for what far_copy counts
 KERNEL_TURNED, KERNEL_ROWS, KERNEL_APART = 0.8, 1.3, 8.0    # the same where it transposes into panels; into long rows;
