@@ -18,8 +18,9 @@ PAGES = 64                     # entries of the address cache
 FAR_LOAD, FAR_STEP = 1.0, 8.0  # cycles per vector load, per step with broadcasts, where rows are so far apart
 SPLIT_LOAD = 0.6               # cycles per vector load that touches two cache lines
 CONVERT, CONVERT_SCALAR = 1.0, 3.0         # cycles per vector load, per broadcast, that is converted every time
-BLOCK_BYTE = 0.15              # for a byte from beyond the second-level cache: nothing hides the way to there
-LINE_APART = 30.0              # for a cache line of results in pieces that nothing fetches ahead
+BLOCK_BYTE = 0.15              # cycles of a matrix unit for a byte from beyond the second-level cache: nothing hides
+                               # the way to there
+LINE_APART = 30.0              # the same for a cache line of its results in pieces that nothing fetches ahead
 LINE_COST = 2.0                # cycles per cache line of scalars, where the next step of the reduction takes others
 SET_COST = 4.0                 # cycles per cache line of rows of the scalar operand that crowd a few sets
 FOLLOWED = 32                  # pages in which the processor fetches ahead by itself at a time
