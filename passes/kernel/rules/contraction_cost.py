@@ -125,8 +125,14 @@ class Nest:
             straight = operand.copy or self.view.strides[operand.number][last] == 1
             each = COPY + COPY_RUN / run if straight else self._turned(operand, inside)
             each += far_copy(self.view, elements)
-            total += elements * each * (prod(self.trips[:depth]) + parts - 1)
+            again = self._source(operand) * elements
+            total += elements * each * (prod(self.trips[:depth]) + parts - 1) + again * (parts - 1)
         return total
+
+    def _source(self, operand: Operand) -> float:
+        """Cycles to fetch an element once more that a pack reads; `_fetched` counts it once."""
+        read, core = self.view.stage.reads[operand.number], self.view.core
+        return read.dtype.bytes * (core.far if read.size * read.dtype.bytes <= L3 else core.memory)
 
     def _turned(self, operand: Operand, inside: dict[str, int]) -> float:
         """Cycles per element of a pack that reads along another axis than it writes."""
