@@ -46,6 +46,8 @@ GRAPH = (
 )
 KERNEL = (
     Step("kernel-widen", "first, so that all others see what is computed and what only moves"),
+    Step("kernel-join-window", "before slices, as its copies are cut like others; windows have axes of their own",
+         strict=False, quick=False),
     Step("kernel-slice", "sees what kernels hand on; before axes of a batch merge with others", quick=False),
     Step("kernel-merge-axes", "before schedules, which choose tiles for the axes that are left"),
     Step("kernel-two-pass", "axes have their final sizes; before schedules, which are made for each part"),
@@ -58,13 +60,16 @@ KERNEL = (
 
 def graph_passes(settings: Settings) -> list[Pass]:
     """Graph -> Program: from meta-ops to fused kernels."""
-    return make([step.name for step in GRAPH if (step.strict or not settings.strict)
-                 and (step.quick or not settings.quick)], settings)
+    return make(_names(GRAPH, settings), settings)
 
 
 def kernel_passes(settings: Settings) -> list[Pass]:
     """Program -> Program with schedules."""
-    return make([step.name for step in KERNEL if step.quick or not settings.quick], settings)
+    return make(_names(KERNEL, settings), settings)
+
+
+def _names(steps: Sequence[Step], settings: Settings) -> list[str]:
+    return [s.name for s in steps if (s.strict or not settings.strict) and (s.quick or not settings.quick)]
 
 
 def make(names: Sequence[str], settings: Settings) -> list[Pass]:

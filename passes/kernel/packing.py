@@ -102,7 +102,7 @@ def _panels(stage: Stage, read: Access, order: tuple[str, ...], pad: int, dtype:
     guards = [Guard(g.index.substitute(values), g.size) for g in read.guards]
     guards += [Guard(values[a], sizes[a]) for a in sorted(names) if a + "//" in order and sizes[a] % tile.get(a, 1)]
     source = replace(read, index=tuple(form.substitute(values) for form in read.index), guards=tuple(guards))
-    return _copy(stage, axes, source, shape, pad, dtype), _view(shape, forms, pad, dtype)
+    return copy_stage(stage, axes, source, shape, pad, dtype), _view(shape, forms, pad, dtype)
 
 
 def _box(stage: Stage, read: Access, order: tuple[str, ...], pad: int, dtype: DType) -> tuple[Stage, Access]:
@@ -126,10 +126,10 @@ def _box(stage: Stage, read: Access, order: tuple[str, ...], pad: int, dtype: DT
     source = replace(read, index=tuple(source_index), guards=tuple(guards))
     shape = [a.size for a in axes]
     forms = [read.index[d] - ranges[d][0] for d in dims]
-    return _copy(stage, axes, source, shape, pad, dtype), _view(shape, forms, pad, dtype)
+    return copy_stage(stage, axes, source, shape, pad, dtype), _view(shape, forms, pad, dtype)
 
 
-def _copy(stage: Stage, axes: list[Axis], source: Access, shape: list[int], pad: int, dtype: DType) -> Stage:
+def copy_stage(stage: Stage, axes: list[Axis], source: Access, shape: list[int], pad: int, dtype: DType) -> Stage:
     write = Access("", dtype, _padded(shape, pad), tuple(Affine.axis(a.name) for a in axes))
     copy = Stage("copy", tuple(axes), (source,), cast(read_expr(0, source.dtype), dtype), write, locs=stage.locs)
     return merge_axes(copy, set())

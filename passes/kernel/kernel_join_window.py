@@ -1,0 +1,182 @@
+"""`kernel-join-window`: the columns of a window and the channels in them become one axis of a reduction."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import permutations
+from typing import ClassVar
+
+from jtc.dialects.affine import Affine, split_term
+from jtc.dialects.graph import Graph
+from jtc.dialects.kernel import PAIR, REDUCTION, Access, Axis, Guard, Kernel, Program, Stage
+from jtc.dialects.target import CpuTarget
+from jtc.passes.base import Pass, need_program
+from jtc.passes.kernel.packing import constant_buffers, copy_stage, fresh
+from jtc.passes.kernel.rules import candidates
+
+
+@dataclass(frozen=True)
+class KernelJoinWindow(Pass):
+    """Make windows of few channels whole blocks of a matrix unit: reduction c:3 u:7 v:7 -> u:7 v:32.
+
+        sum over c, u, v of  x[n, c, 2h + u - 3, 2w + v - 3] * y[k, c, u, v]
+        sum over u, v    of  X[n, 2h + u, 8w + v] * Y[k, u, v]
+
+    X is a copy of x with 0 around the image, in which the channels of a pixel lie side by side, in a place for four: so
+    a row of the window is one piece of 28 elements, and with the next pixel, by which Y multiplies 0, a block of 32.
+    Worth it where the unit then multiplies them in less time, by the rules that choose schedules, copies included.
+
+    target  the processor
+
+    Rounds differently.  An infinite or NaN pixel also shows where only places of the window that Y fills up touch it.
+    Assumes kernels without schedules, computed in float32.
+    """
+
+    name: ClassVar[str] = "kernel-join-window"
+    target: CpuTarget = field(default_factory=CpuTarget)
+
+    def run(self, module: Graph | Program) -> Program:
+        program = need_program(module, self.name)
+        for old in program.kernels:
+            kernel = old
+            for number in range(0 if old.shared else len(old.stages)):
+                program, kernel = self._stage(program, kernel, kernel.stages[number])
+        return program
+
+    def _stage(self, program: Program, kernel: Kernel, stage: Stage) -> tuple[Program, Kernel]:
+        """The cheapest way to compute a stage."""
+        def cost(program: Program, kernel: Kernel, stage: Stage) -> float:
+            return candidates(stage, kernel, program, self.target)[0].cost
+
+        windows = [*_windows(stage, kernel, self.target)]
+        best, least = (program, kernel), cost(program, kernel, stage) if windows else 0.0
+        for window in windows:
+            joined = _Joined(program, kernel, stage, window)
+            fixed = constant_buffers(joined.program)
+            copies = sum(cost(joined.program, k, k.stages[0]) for k in joined.copies if not set(k.written) <= fixed)
+            cycles = copies + cost(joined.program, joined.kernel, joined.stage)
+            if cycles < least:
+                best, least = (joined.program, joined.kernel), cycles
+        return best
+
+
+@dataclass(frozen=True)
+class _Window:
+    """What can be joined: `columns` of an axis and `channels` of another, both filled up to these sizes.
+
+    image, weights  numbers of the reads;  along: the image's dimension that the window slides along;  across: that of
+                   the channels
+    """
+
+    image: int
+    weights: int
+    column: str
+    channel: str
+    along: int
+    across: int
+    columns: int
+    channels: int
+
+
+def _windows(stage: Stage, kernel: Kernel, target: CpuTarget) -> Iterator[_Window]:
+    """The ways to join a stage's reduction for the matrix unit; none where it has an axis of whole blocks."""
+    factors = stage.factors()
+    if factors is None or stage.reads[factors[0]].dtype is not stage.reads[factors[1]].dtype:
+        return
+    unit = target.matrix(stage.reads[factors[0]].dtype)
+    if unit is None:
+        return
+    depth, sizes, own = unit.pairs * PAIR, stage.sizes, {b.name for b in kernel.locals} | set(kernel.written)
+    if any(sizes[r] % depth == 0 for r in stage.reductions) or any(stage.reads[i].buffer in own for i in factors) \
+            or not all(_plain(stage.reads[i]) for i in factors):
+        return
+    elsewhere = frozenset().union(*(a.axes for a in stage.accesses if all(a is not stage.reads[i] for i in factors)))
+    for image, weights in (factors, factors[::-1]):
+        shared = [r for r in stage.reductions if r in stage.reads[weights].axes and r not in elsewhere]
+        index = stage.reads[image].index
+        for column, channel in permutations(shared, 2):
+            along = [d for d, form in enumerate(index) if column in form.axes]
+            across = [d for d, form in enumerate(index) if channel in form.axes]
+            if len(along) == len(across) == 1 and index[along[0]][column] == 1 \
+                    and index[across[0]] == Affine.axis(channel) and index[along[0]] != Affine.axis(column):
+                columns, channels = _filled(sizes[column], sizes[channel], depth)
+                yield _Window(image, weights, column, channel, along[0], across[0], columns, channels)
+
+
+def _plain(read: Access) -> bool:
+    """Whether a copy can hold what is read: 0 where it is beyond the bounds of a dimension."""
+    bounds = [*zip(read.index, read.shape)]
+    return not read.gather and read.fill == 0 and all((g.index, g.size) in bounds for g in read.guards) \
+        and not any(split_term(t)[1] for form in read.index for t in form.terms)
+
+
+def _filled(columns: int, channels: int, depth: int) -> tuple[int, int]:
+    """The smallest sizes from these on whose product is a multiple of `depth`; of equal products the one with fewer
+    channels."""
+    sizes = [(n, c) for c in range(channels, channels + depth) for n in range(columns, columns + depth)
+             if n * c % depth == 0]
+    return min(sizes, key=lambda nc: (nc[0] * nc[1], nc[1]))
+
+
+class _Joined:
+    """A program in which a stage has one reduction axis for a window's columns and channels.
+
+    copies  the kernels that make its operands
+    """
+
+    def __init__(self, program: Program, kernel: Kernel, stage: Stage, window: _Window):
+        self.old, self.window = stage, window
+        self.axis = Axis(window.column, window.columns * window.channels, REDUCTION)
+        self.buffers = dict(program.buffers)
+        self.names = {k.name for k in program.kernels}
+        self.copies: list[Kernel] = []
+        views = {window.image: self._image(), window.weights: self._weights()}
+        axes = tuple(self.axis if a.name == window.column else a for a in stage.axes if a.name != window.channel)
+        self.stage = replace(stage, axes=axes, reads=tuple(views.get(i, a) for i, a in enumerate(stage.reads)))
+        self.kernel = replace(kernel, stages=tuple(self.stage if s is stage else s for s in kernel.stages))
+        place = program.kernels.index(kernel)
+        kernels = [*program.kernels[:place], *self.copies, self.kernel, *program.kernels[place + 1:]]
+        self.program = replace(program, kernels=kernels, buffers=self.buffers)
+
+    def _image(self) -> Access:
+        """Make the copy of the image, and see the rows of its windows in it."""
+        window, read = self.window, self.old.reads[self.window.image]
+        sizes = {**self.old.sizes, window.column: window.columns}
+        source, guards, axes, index = [*read.index], list[Guard](), list[Axis](), list[Affine]()
+        for d in [*(d for d in range(len(read.index)) if d not in (window.along, window.across)),
+                  window.along, window.across]:
+            low, high = read.index[d].range(sizes)
+            size, bound = high - low + 1, read.shape[d]
+            if d == window.across:
+                size, bound = window.channels, sizes[window.channel]
+            source[d] = Affine.axis(f"d{d}") + low
+            axes.append(Axis(f"d{d}", size))
+            index.append(read.index[d] - low)
+            if low < 0 or low + size > bound:
+                guards.append(Guard(source[d], bound))
+        view = self._copied(replace(read, index=tuple(source), guards=tuple(guards)), axes)
+        column = Affine.axis(window.column)
+        return replace(view, index=(*index[:-2], (index[-2] - column) * window.channels + column))
+
+    def _weights(self) -> Access:
+        """Make the copy of the weights, and see the joined axis in it."""
+        window, read, old = self.window, self.old.reads[self.window.weights], self.old.sizes
+        outer = [a for a in self.old.axes if a.name in read.axes and a.name not in (window.column, window.channel)]
+        filled = [Axis(window.column, window.columns), Axis(window.channel, window.channels)]
+        guards = tuple(Guard(Affine.axis(a.name), old[a.name]) for a in filled if a.size > old[a.name])
+        view = self._copied(replace(read, guards=(*read.guards, *guards)), [*(Axis(a.name, a.size) for a in outer),
+                                                                           *filled])
+        return replace(view, index=tuple(Affine.axis(a.name) for a in (*outer, self.axis)))
+
+    def _copied(self, source: Access, axes: list[Axis]) -> Access:
+        """A kernel that copies along these axes; what it writes, with the last two dimensions seen as one."""
+        shape = tuple(a.size for a in axes)
+        stage = copy_stage(self.old, axes, source, [*shape], 0, source.dtype)
+        name = fresh(f"{source.buffer}_joined", self.buffers)
+        stage = replace(stage, write=replace(stage.write, buffer=name))
+        maker = Kernel(fresh(f"join_{source.buffer}", self.names), (stage,),
+                       reasons=((source.buffer, "its windows are rows of a matrix unit's blocks"),))
+        self.buffers[name] = replace(self.buffers[source.buffer], shape=shape)
+        self.names.add(maker.name)
+        self.copies.append(maker)
+        return Access(name, source.dtype, (*shape[:-2], shape[-2] * shape[-1]), ())
