@@ -26,6 +26,7 @@ from jtc.passes.kernel.rules.contraction_cost import (
     PACK_SHARE,
     PAGES,
     PIECE,
+    PIECES_FOLLOWED,
     Nest,
     Operand,
     reach,
@@ -41,7 +42,16 @@ from jtc.passes.kernel.rules.contraction_operands import (
     vector_ways,
     volume,
 )
-from jtc.passes.kernel.rules.contraction_tile import L1_SHARE, LINE, PAGE, Tile, row_of_results, tile_cycles
+from jtc.passes.kernel.rules.contraction_tile import (
+    L1_SHARE,
+    LINE,
+    PAGE,
+    Tile,
+    pieces_of_results,
+    pitch,
+    row_of_results,
+    tile_cycles,
+)
 
 DEPTH = 768                    # steps of the reduction in one block: more gain less than their share of the cache costs
 SHALLOW = 256                  # fewer spend too long on starting tiles and on results that are taken up again
@@ -166,6 +176,9 @@ def _nests(view: View, tile: Tile, wide: Operand, narrow: Operand, reductions: t
         # one slice of rows outermost: it stays near while all panels pass by
         if len(rows) > 1 and not blocked:
             yield [rows[0], panel, *rows[1:]], None, rows[0]
+        # one tile of rows: all panels of a matrix unit pass by for whole rows of results
+        if tile.unit is not None and not blocked:
+            yield [*rows, panel], None, rows[-1]
         # blocks of rows, panels of the vector operand pass by; whole columns first where its copy is used by all
         axis, step = rows[0]
         each = 4 if tile.unit is None else view.stage.reads[narrow.number].dtype.bytes
@@ -182,9 +195,11 @@ def _nests(view: View, tile: Tile, wide: Operand, narrow: Operand, reductions: t
                 columns = (tile.vector, round_up(min(free[tile.vector], max(width, L3 // (4 * deep))), width))
                 yield [columns, *blocked, even, panel, *rows], (blocked or [columns])[-1], even
         # so few rows that the processor fetches their results ahead by itself
-        row_bytes = sum(row_of_results(view, tile.vector))
+        row_bytes, pages = sum(row_of_results(view, tile.vector)), FOLLOWED
+        if tile.unit is not None:
+            row_bytes, pages = sum(pitch(a, tile.vector) for a in pieces_of_results(view, tile.vector)), PIECES_FOLLOWED
         if row_bytes and not blocked:
-            few = (axis, _even(free[axis], int(FOLLOWED * 4 * PAGE / row_bytes) // step * step, step))
+            few = (axis, _even(free[axis], pages * 4 * PAGE // row_bytes // step * step, step))
             if few[1] < free[axis]:
                 yield [few, panel, *rows], few, few
 

@@ -12,7 +12,18 @@ from functools import cached_property
 from math import gcd, prod
 
 from jtc.passes.kernel.rules.common import View
-from jtc.passes.kernel.rules.contraction_tile import LINE, PAGE, SETS, WAYS, Tile, at_the_end, tile_cycles
+from jtc.passes.kernel.rules.contraction_tile import (
+    L1_MOST,
+    LINE,
+    PAGE,
+    SETS,
+    WAYS,
+    Tile,
+    at_the_end,
+    pieces_of_results,
+    pitch,
+    tile_cycles,
+)
 
 PAGES = 64                     # entries of the address cache
 FAR_LOAD, FAR_STEP = 1.0, 8.0  # cycles per vector load, per step with broadcasts, where rows are so far apart
@@ -21,6 +32,7 @@ CONVERT, CONVERT_SCALAR = 1.0, 3.0         # cycles per vector load, per broadca
 BLOCK_BYTE = 0.15              # cycles of a matrix unit for a byte from beyond the second-level cache: nothing hides
                                # the way to there
 LINE_APART = 30.0              # the same for a cache line of its results in pieces that nothing fetches ahead
+PIECES_FOLLOWED = 48           # pages of results in which such pieces are fetched ahead, line by line
 LINE_COST = 2.0                # cycles per cache line of scalars, where the next step of the reduction takes others
 SET_COST = 4.0                 # cycles per cache line of rows of the scalar operand that crowd a few sets
 FOLLOWED = 32                  # pages in which the processor fetches ahead by itself at a time
@@ -107,7 +119,8 @@ class Nest:
         reductions = self.view.reductions
         blocks = prod(t for (a, _), t in zip(self.loops, self.trips) if a in reductions)
         depth = prod(self.extents[-1][r] for r in reductions)
-        cycles = tile_cycles(self.view, self.tile, self.wide.number, self.narrow.number, depth, blocks)
+        cycles = tile_cycles(self.view, self.tile, self.wide.number, self.narrow.number, depth, blocks,
+                             self._passing(depth))
         return cycles + self._reads(depth) + self._fetched() + self._lines_again() + self._pieces() \
             + self._short_pieces() + self.wide.cost + self.narrow.cost
 
@@ -267,16 +280,26 @@ class Nest:
             return 0.0
         return (times - 1) * part * (view.core.far if part <= L3 else view.core.memory)
 
+    def _passing(self, depth: int) -> bool:
+        """Whether all panels pass by for each tile of a matrix unit, and are too large for the first-level cache."""
+        view, vector = self.view, self.tile.vector
+        wide, size = view.strides[self.wide.number].axes, view.stage.reads[self.wide.number].dtype.bytes
+        last = max(i for i, (axis, _) in enumerate(self.loops) if axis == vector)
+        return self.tile.unit is not None and prod(self.trips[last + 1:]) == 1 \
+            and any(t > 1 and axis not in wide for (axis, _), t in zip(self.loops[:last], self.trips)) \
+            and depth * view.free[vector] * size > L1_MOST * view.target.l1
+
     def _pieces(self) -> float:
         """Cycles lost where tiles of a matrix unit take so short pieces of rows at their ends that nothing fetches
-        them ahead, of so many rows in turn that the second-level cache does not keep these until the next panel."""
+        them ahead: where rows in more pages than the processor follows at a time pass by until the next panel."""
         view, vector = self.view, self.tile.vector
         last = max(i for i, (axis, _) in enumerate(self.loops) if axis == vector)
         if self.tile.unit is None or self.extents[last + 1][vector] >= view.free[vector]:
             return 0.0
-        touched = [a for a in at_the_end(view) if a.flat[vector] == 1 and a.flat.axes - {vector}]
+        touched = pieces_of_results(view, vector)
         rows = prod(n for a, n in self.extents[last + 1].items() if a in view.parallel and a != vector)
-        if rows * view.free[vector] * sum(a.dtype.bytes for a in touched) <= view.kept:
+        followed = rows * sum(pitch(a, vector) for a in touched) <= PIECES_FOLLOWED * 4 * PAGE
+        if followed or sum(a.size * a.dtype.bytes for a in touched) <= view.kept:
             return 0.0
         points = prod(view.free[a] for a in view.parallel if a in view.free)
         return LINE_APART * points * sum(a.dtype.bytes for a in touched) / LINE

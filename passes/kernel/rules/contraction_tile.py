@@ -24,6 +24,7 @@ L1_SHARE, L1_MOST = 0.6, 0.8   # of the first-level cache: the largest panel tha
 PAGE = 1024                    # bytes; rows this far apart crowd the first-level cache and its address cache
 BLOCK, CONFIGURE = 16.0, 200.0     # cycles of a matrix unit to multiply two blocks; to take up other shapes of blocks
 BLOCK_LINE, BLOCK_LINE_FAR = 0.5, 1.2      # the same for a row of a block that it loads, from the second-level cache
+BLOCK_LINE_PASSING = 2.4       # the same where other panels have passed by since
 BLOCK_APART = 0.25             # share of these that multiplications do not hide
 BLOCK_STORED = 1.5             # for a row of its results, which are stored and loaded again
 BLOCK_RESUMED = 4.0            # the same between blocks of the reduction
@@ -67,18 +68,20 @@ class Tile:
         return [*zip(self.axes, (self.outer, self.inner) if len(self.axes) > 1 else (self.inner,))]
 
 
-def tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: int, blocks: int = 1) -> float:
+def tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: int, blocks: int = 1,
+                passing: bool = False) -> float:
     """Cycles of all register tiles.  The reduction runs in `blocks` blocks of `depth` steps.
 
     wide, narrow  numbers of the reads that are loaded as vectors and broadcast
+    passing       whether all panels pass by before the next tile, so that none stays in the first-level cache
     """
-    key = (tile, wide, narrow, depth, blocks)
+    key = (tile, wide, narrow, depth, blocks, passing)
     if key not in view.memo:
         view.memo[key] = _tile_cycles(view, *key)
     return float(view.memo[key])
 
 
-def _tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: float, blocks: int) -> float:
+def _tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: float, blocks: int, passing: bool) -> float:
     write, lanes, axes = view.written, view.lanes, tile.axes
     straight, turned = write[tile.vector] == 1, bool(axes) and write[axes[-1]] == 1
     depth *= tile.steps(view)           # a pair takes as long as a multiply-add, and as many bytes as a float32
@@ -90,9 +93,9 @@ def _tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: float, b
     if "touched" not in view.memo:
         view.memo["touched"] = [(a.flat, a.size * a.dtype.bytes > view.target.l2) for a in at_the_end(view)]
     touched = view.memo["touched"]
-    far = [STORE_MISSED if missed else STORE_FAR for form, missed in touched
-           if abs(form[tile.vector]) * 4 >= (PAGE // 16 if missed and len(touched) > 1 else 4 * PAGE)]
-    scattered = sum(far) if far else STORE_SCATTERED
+    apart = [STORE_MISSED if missed else STORE_FAR for form, missed in touched
+             if abs(form[tile.vector]) * 4 >= (PAGE // 16 if missed and len(touched) > 1 else 4 * PAGE)]
+    scattered = sum(apart) if apart else STORE_SCATTERED
     lines, shuffles = view.target.vector_bits / (8 * LINE), lanes * log2(lanes)
     large = [form for form, missed in touched if missed]
 
@@ -102,7 +105,8 @@ def _tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: float, b
         scalars = prod(n for n, used in zip(extents, in_narrow) if used)
         loads = vectors * prod(n for n, used in zip(extents, in_wide) if used)
         if tile.unit is not None:
-            step, start, reload = _matrix_step(tile, tile.unit, vectors, inner, outer, line > 0)
+            row = BLOCK_LINE_PASSING if passing else BLOCK_LINE_FAR if line else BLOCK_LINE
+            step, start, reload = _matrix_step(tile, tile.unit, vectors, inner, outer, row)
         else:
             step = max(count / 2, (scalars + loads) / 2, LATENCY) + SCALAR * scalars + line * loads * lines
             if tile.dot:
@@ -127,17 +131,17 @@ def _tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: float, b
     return total * prod(n for a, n in view.free.items() if a in view.parallel and a != tile.vector and a not in axes)
 
 
-def _matrix_step(tile: Tile, unit: Matrix, vectors: int, inner: int, outer: int, far: bool
+def _matrix_step(tile: Tile, unit: Matrix, vectors: int, inner: int, outer: int, row: float
                  ) -> tuple[float, float, float]:
     """(cycles of one pair of steps, to begin and end, and per vector to go on with a next block of the reduction) of a
     register tile in a matrix unit.
 
-    far  whether panels of the vector operand come from the second-level cache
+    row  cycles of the unit to load a row of a panel of the vector operand
     """
     most, rows = ((outer - 1) * tile.gap + inner for outer, inner in ((tile.outer, tile.inner), (outer, inner)))
     height = cut(most, unit.rows)[0]
     blocks = -(-rows // height) * (1 if tile.gap else outer)
-    loaded = unit.pairs * ((BLOCK_LINE_FAR if far else BLOCK_LINE) * vectors + BLOCK_LINE_FAR * blocks)
+    loaded = unit.pairs * (row * vectors + BLOCK_LINE_FAR * blocks)
     step = (max(BLOCK * blocks * vectors, loaded) + BLOCK_APART * loaded) / unit.pairs
     start = TILE_START + 2 * CONFIGURE * (rows < height) + BLOCK_STORED * unit.rows * vectors * blocks
     return step, start, BLOCK_RESUMED
@@ -154,8 +158,17 @@ def row_of_results(view: View, along: str) -> list[int]:
     """Bytes from row to row of each tensor that tiles touch at their ends in rows along an axis, where it does not stay
     in the second-level cache."""
     large = [a for a in at_the_end(view) if a.size * a.dtype.bytes > view.target.l2 and a.flat[along] == 1]
-    return [a.dtype.bytes * min((abs(a.flat[b]) for b in view.parallel if b != along and a.flat[b]), default=0)
-            for a in large]
+    return [pitch(a, along) for a in large]
+
+
+def pieces_of_results(view: View, along: str) -> list[Access]:
+    """What tiles touch at their ends in rows along an axis that lie apart; two lines at a time are fetched anyway."""
+    return [a for a in at_the_end(view) if a.flat[along] == 1 and pitch(a, along) > 2 * LINE]
+
+
+def pitch(access: Access, along: str) -> int:
+    """Bytes from row to row of rows along an axis; 0 where there is one."""
+    return access.dtype.bytes * min((abs(access.flat[b]) for b in access.flat.axes - {along}), default=0)
 
 
 def _far_rows(form: Affine, points: dict[str, int], inner: tuple[str, ...]) -> int:
