@@ -21,16 +21,15 @@ from jtc.dialects.dtypes import F32
 from jtc.dialects.kernel import PAIR, Pack, Schedule
 from jtc.passes.kernel.rules.common import SMALL_KERNEL, Candidate, Copy, View, round_up
 from jtc.passes.kernel.rules.contraction_cost import (
-    FOLLOWED,
     L3,
     PACK_SHARE,
     PAGES,
     PIECE,
-    PIECES_FOLLOWED,
     Nest,
     Operand,
     reach,
     row_pieces,
+    rows_followed,
 )
 from jtc.passes.kernel.rules.contraction_matrix import matrix_depths, matrix_tiles, matrix_unroll
 from jtc.passes.kernel.rules.contraction_operands import (
@@ -42,16 +41,7 @@ from jtc.passes.kernel.rules.contraction_operands import (
     vector_ways,
     volume,
 )
-from jtc.passes.kernel.rules.contraction_tile import (
-    L1_SHARE,
-    LINE,
-    PAGE,
-    Tile,
-    pieces_of_results,
-    pitch,
-    row_of_results,
-    tile_cycles,
-)
+from jtc.passes.kernel.rules.contraction_tile import L1_SHARE, LINE, PAGE, Tile, tile_cycles
 
 DEPTH = 768                    # steps of the reduction in one block: more gain less than their share of the cache costs
 SHALLOW = 256                  # fewer spend too long on starting tiles and on results that are taken up again
@@ -195,11 +185,9 @@ def _nests(view: View, tile: Tile, wide: Operand, narrow: Operand, reductions: t
                 columns = (tile.vector, round_up(min(free[tile.vector], max(width, L3 // (4 * deep))), width))
                 yield [columns, *blocked, even, panel, *rows], (blocked or [columns])[-1], even
         # so few rows that the processor fetches their results ahead by itself
-        row_bytes, pages = sum(row_of_results(view, tile.vector)), FOLLOWED
-        if tile.unit is not None:
-            row_bytes, pages = sum(pitch(a, tile.vector) for a in pieces_of_results(view, tile.vector)), PIECES_FOLLOWED
-        if row_bytes and not blocked:
-            few = (axis, _even(free[axis], pages * 4 * PAGE // row_bytes // step * step, step))
+        followed = rows_followed(view, tile)
+        if followed and not blocked:
+            few = (axis, _even(free[axis], followed // step * step, step))
             if few[1] < free[axis]:
                 yield [few, panel, *rows], few, few
 

@@ -22,6 +22,7 @@ from jtc.passes.kernel.rules.contraction_tile import (
     at_the_end,
     pieces_of_results,
     pitch,
+    row_of_results,
     tile_cycles,
 )
 
@@ -378,6 +379,13 @@ def row_pieces(view: View, operand: Operand, vector: str) -> bool:
     number, read = operand.number, view.stage.reads[operand.number]
     return bool(operand.pack) and not operand.copy and view.strides[number][vector] == 1 \
         and reach(view, number) >= PAGE and read.size * read.dtype.bytes > view.target.l2
+
+
+def rows_followed(view: View, tile: Tile) -> int:
+    """How many rows of results the processor fetches ahead by itself while tiles go along them; 0: any number."""
+    pieces = [pitch(a, tile.vector) for a in pieces_of_results(view, tile.vector)]
+    rows, pages = (row_of_results(view, tile.vector), FOLLOWED) if tile.unit is None else (pieces, PIECES_FOLLOWED)
+    return pages * 4 * PAGE // sum(rows) if sum(rows) else 0
 
 
 def _last_stride(view: View, way: Operand, axis: str) -> int:
