@@ -53,7 +53,7 @@ def test_only_for_the_unit_and_not_where_arithmetic_is_kept():
 
 
 @pytest.mark.parametrize("function, shape", [
-    (lambda x: F.conv2d(half(x), half(normal(64, 64, 3, 3)), padding=1), (1, 64, 28, 28)),      # whole blocks of channels
+    (lambda x: F.conv2d(half(x), half(normal(64, 64, 3, 3)), padding=1), (1, 64, 28, 28)),      # channels fill blocks
     (lambda x: F.conv2d(half(x), half(RGB), padding=3, stride=2, dilation=2), (1, 3, 64, 64)),  # columns lie apart
     (lambda x: F.conv2d(half(x), half(RGB[:, :, :1, :1])), (1, 3, 64, 64)),                     # no window
 ])
