@@ -11,7 +11,7 @@ from jtc.dialects.graph import Graph
 from jtc.dialects.kernel import PAIR, REDUCTION, Access, Axis, Guard, Kernel, Program, Stage
 from jtc.dialects.target import CpuTarget
 from jtc.passes.base import Pass, need_program
-from jtc.passes.kernel.packing import constant_buffers, copy_stage, fresh
+from jtc.passes.kernel.packing import constant_buffers, copied, fresh
 from jtc.passes.kernel.rules import candidates
 
 
@@ -44,7 +44,7 @@ class KernelJoinWindow(Pass):
         return program
 
     def _stage(self, program: Program, kernel: Kernel, stage: Stage) -> tuple[Program, Kernel]:
-        """The cheapest way to compute a stage."""
+        """The cheapest way to compute a stage, by what its cheapest schedule is estimated to cost."""
         def cost(program: Program, kernel: Kernel, stage: Stage) -> float:
             return candidates(stage, kernel, program, self.target)[0].cost
 
@@ -98,7 +98,8 @@ def _windows(stage: Stage, kernel: Kernel, target: CpuTarget) -> Iterator[_Windo
             along = [d for d, form in enumerate(index) if column in form.axes]
             across = [d for d, form in enumerate(index) if channel in form.axes]
             if len(along) == len(across) == 1 and index[along[0]][column] == 1 \
-                    and index[across[0]] == Affine.axis(channel) and index[along[0]] != Affine.axis(column):
+                    and index[across[0]] == Affine.axis(channel) and index[along[0]] != Affine.axis(column) \
+                    and sizes[channel] == stage.reads[image].shape[across[0]]:
                 columns, channels = _filled(sizes[column], sizes[channel], depth)
                 yield _Window(image, weights, column, channel, along[0], across[0], columns, channels)
 
@@ -121,11 +122,13 @@ def _filled(columns: int, channels: int, depth: int) -> tuple[int, int]:
 class _Joined:
     """A program in which a stage has one reduction axis for a window's columns and channels.
 
-    copies  the kernels that make its operands
+    filled  the stage with all columns and channels;  copies: the kernels that make its operands
     """
 
     def __init__(self, program: Program, kernel: Kernel, stage: Stage, window: _Window):
         self.old, self.window = stage, window
+        sizes = {window.column: window.columns, window.channel: window.channels}
+        self.filled = replace(stage, axes=tuple(replace(a, size=sizes.get(a.name, a.size)) for a in stage.axes))
         self.axis = Axis(window.column, window.columns * window.channels, REDUCTION)
         self.buffers = dict(program.buffers)
         self.names = {k.name for k in program.kernels}
@@ -141,42 +144,28 @@ class _Joined:
     def _image(self) -> Access:
         """Make the copy of the image, and see the rows of its windows in it."""
         window, read = self.window, self.old.reads[self.window.image]
-        sizes = {**self.old.sizes, window.column: window.columns}
-        source, guards, axes, index = [*read.index], list[Guard](), list[Axis](), list[Affine]()
-        for d in [*(d for d in range(len(read.index)) if d not in (window.along, window.across)),
-                  window.along, window.across]:
-            low, high = read.index[d].range(sizes)
-            size, bound = high - low + 1, read.shape[d]
-            if d == window.across:
-                size, bound = window.channels, sizes[window.channel]
-            source[d] = Affine.axis(f"d{d}") + low
-            axes.append(Axis(f"d{d}", size))
-            index.append(read.index[d] - low)
-            if low < 0 or low + size > bound:
-                guards.append(Guard(source[d], bound))
-        view = self._copied(replace(read, index=tuple(source), guards=tuple(guards)), axes)
+        last = (window.along, window.across)
+        view = self._copied(read, (*(d for d in range(len(read.index)) if d not in last), *last))
         column = Affine.axis(window.column)
-        return replace(view, index=(*index[:-2], (index[-2] - column) * window.channels + column))
+        return replace(view, index=(*view.index[:-2], (view.index[-2] - column) * window.channels + column))
 
     def _weights(self) -> Access:
         """Make the copy of the weights, and see the joined axis in it."""
-        window, read, old = self.window, self.old.reads[self.window.weights], self.old.sizes
-        outer = [a for a in self.old.axes if a.name in read.axes and a.name not in (window.column, window.channel)]
-        filled = [Axis(window.column, window.columns), Axis(window.channel, window.channels)]
-        guards = tuple(Guard(Affine.axis(a.name), old[a.name]) for a in filled if a.size > old[a.name])
-        view = self._copied(replace(read, guards=(*read.guards, *guards)), [*(Axis(a.name, a.size) for a in outer),
-                                                                           *filled])
-        return replace(view, index=tuple(Affine.axis(a.name) for a in (*outer, self.axis)))
+        window, read = self.window, self.old.reads[self.window.weights]
+        last = (window.column, window.channel)
+        guards = (Guard(Affine.axis(a), self.old.sizes[a]) for a in last if self.filled.sizes[a] > self.old.sizes[a])
+        outer = (a.name for a in self.old.axes if a.name in read.axes and a.name not in last)
+        view = self._copied(replace(read, guards=(*read.guards, *guards)), (*outer, *last))
+        return replace(view, index=view.index[:-1])
 
-    def _copied(self, source: Access, axes: list[Axis]) -> Access:
-        """A kernel that copies along these axes; what it writes, with the last two dimensions seen as one."""
-        shape = tuple(a.size for a in axes)
-        stage = copy_stage(self.old, axes, source, [*shape], 0, source.dtype)
-        name = fresh(f"{source.buffer}_joined", self.buffers)
+    def _copied(self, read: Access, order: tuple[int | str, ...]) -> Access:
+        """A kernel that copies what the filled windows touch; the copy, with its last two dimensions seen as one."""
+        stage, view = copied(self.filled, read, tuple(map(str, order)), 0, read.dtype)
+        name = fresh(f"{read.buffer}_joined", self.buffers)
         stage = replace(stage, write=replace(stage.write, buffer=name))
-        maker = Kernel(fresh(f"join_{source.buffer}", self.names), (stage,),
-                       reasons=((source.buffer, "its windows are rows of a matrix unit's blocks"),))
-        self.buffers[name] = replace(self.buffers[source.buffer], shape=shape)
+        maker = Kernel(fresh(f"join_{read.buffer}", self.names), (stage,),
+                       reasons=((read.buffer, "its windows are rows of a matrix unit's blocks"),))
+        self.buffers[name] = replace(self.buffers[read.buffer], shape=view.shape)
         self.names.add(maker.name)
         self.copies.append(maker)
-        return Access(name, source.dtype, (*shape[:-2], shape[-2] * shape[-1]), ())
+        return replace(view, buffer=name, shape=(*view.shape[:-2], view.shape[-2] * view.shape[-1]))

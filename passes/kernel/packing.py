@@ -40,8 +40,7 @@ def hoist(program: Program, kernel: Kernel, stage: Stage, number: int, order: tu
                         hint="give `inside` to copy it in a loop")
     if read.gather or any(split_term(t)[1] for form in read.index for t in form.terms):
         raise PassError(f"kernel-pack: the address of %{number} in stage {stage.name} cannot be copied ahead")
-    over_dims = all(item.isdecimal() for item in order)
-    copy, view = (_box if over_dims else _panels)(stage, read, order, pad, stage.copied_as(number))
+    copy, view = copied(stage, read, order, pad, stage.copied_as(number))
     found = _same(program, kernel, copy)
     if found is None:
         name = fresh(f"{read.buffer}_packed", program.buffers)
@@ -74,6 +73,16 @@ def box_copied(program: Program, kernel: Kernel, stage: Stage, number: int, orde
     return _same(program, kernel, copy) is not None
 
 
+def copied(stage: Stage, read: Access, order: tuple[str, ...], pad: int, dtype: DType) -> tuple[Stage, Access]:
+    """The stage that copies what a read of `stage` touches, and the read of that copy, both without a buffer's name.
+
+    order  see the module's text;  pad: elements behind each row;  dtype: of the copy
+    Raises PassError where the copy would not be the same data.
+    """
+    over_dims = all(item.isdecimal() for item in order)
+    return (_box if over_dims else _panels)(stage, read, order, pad, dtype)
+
+
 def _panels(stage: Stage, read: Access, order: tuple[str, ...], pad: int, dtype: DType) -> tuple[Stage, Access]:
     schedule = stage.schedule or Schedule("", 1)
     tile, sizes = legality.panel_widths(stage, schedule), stage.sizes
@@ -102,7 +111,7 @@ def _panels(stage: Stage, read: Access, order: tuple[str, ...], pad: int, dtype:
     guards = [Guard(g.index.substitute(values), g.size) for g in read.guards]
     guards += [Guard(values[a], sizes[a]) for a in sorted(names) if a + "//" in order and sizes[a] % tile.get(a, 1)]
     source = replace(read, index=tuple(form.substitute(values) for form in read.index), guards=tuple(guards))
-    return copy_stage(stage, axes, source, shape, pad, dtype), _view(shape, forms, pad, dtype)
+    return _copy(stage, axes, source, shape, pad, dtype), _view(shape, forms, pad, dtype)
 
 
 def _box(stage: Stage, read: Access, order: tuple[str, ...], pad: int, dtype: DType) -> tuple[Stage, Access]:
@@ -126,10 +135,10 @@ def _box(stage: Stage, read: Access, order: tuple[str, ...], pad: int, dtype: DT
     source = replace(read, index=tuple(source_index), guards=tuple(guards))
     shape = [a.size for a in axes]
     forms = [read.index[d] - ranges[d][0] for d in dims]
-    return copy_stage(stage, axes, source, shape, pad, dtype), _view(shape, forms, pad, dtype)
+    return _copy(stage, axes, source, shape, pad, dtype), _view(shape, forms, pad, dtype)
 
 
-def copy_stage(stage: Stage, axes: list[Axis], source: Access, shape: list[int], pad: int, dtype: DType) -> Stage:
+def _copy(stage: Stage, axes: list[Axis], source: Access, shape: list[int], pad: int, dtype: DType) -> Stage:
     write = Access("", dtype, _padded(shape, pad), tuple(Affine.axis(a.name) for a in axes))
     copy = Stage("copy", tuple(axes), (source,), cast(read_expr(0, source.dtype), dtype), write, locs=stage.locs)
     return merge_axes(copy, set())
