@@ -126,13 +126,10 @@ def _box(stage: Stage, read: Access, order: tuple[str, ...], pad: int, dtype: DT
         if low >= 0 and high < read.shape[d] < 2 * (high - low + 1):        # all of it: other reads share the copy
             ranges[d] = (0, read.shape[d] - 1)
     axes = [Axis(f"d{d}", ranges[d][1] - ranges[d][0] + 1) for d in dims]
-    source_index, guards = [], []
-    for d, (low, high) in enumerate(ranges):
-        shifted = Affine.axis(f"d{d}") + low
-        source_index.append(shifted)
-        if low < 0 or high >= read.shape[d]:
-            guards.append(Guard(shifted, read.shape[d]))
-    source = replace(read, index=tuple(source_index), guards=tuple(guards))
+    source_index = tuple(Affine.axis(f"d{d}") + low for d, (low, _) in enumerate(ranges))
+    guards = tuple(Guard(source_index[d], read.shape[d]) for d in dims
+                   if ranges[d][0] < 0 or ranges[d][1] >= read.shape[d])
+    source = replace(read, index=source_index, guards=guards)
     shape = [a.size for a in axes]
     forms = [read.index[d] - ranges[d][0] for d in dims]
     return _copy(stage, axes, source, shape, pad, dtype), _view(shape, forms, pad, dtype)

@@ -8,7 +8,7 @@
 // CHECK: name = "x_joined", type = tensor<2x37x38x4xbf16>
 // CHECK: name = "w_joined", type = tensor<32x7x8x4xbf16>
 // CHECK: {buffer = "x", view = tensor<2x3x32x32xbf16>
-// CHECK-SAME: guards = ["0 <= d1 < 3", "0 <= d2 - 3 < 32", "0 <= d3 - 3 < 32"]
+// CHECK-SAME: guards = ["0 <= d2 - 3 < 32", "0 <= d3 - 3 < 32", "0 <= d1 < 3"]
 // CHECK: name = "join_x"
 // CHECK: guards = ["0 <= v < 7", "0 <= c < 3"]
 // CHECK: name = "join_w"
