@@ -86,10 +86,14 @@ def _is_box(view: View, number: int) -> bool:
 
 
 def _box_order(view: View, number: int, last: str) -> tuple[str, ...]:
-    """Dimensions, those of parallel axes outside, the one that holds `last` innermost."""
-    index, reductions = view.stage.reads[number].index, set(view.stage.reductions)
-    dims = sorted(range(len(index)), key=lambda d: (
-        last in index[d].axes, bool(index[d].axes) and index[d].axes <= reductions, d))
+    """Dimensions, those of parallel axes outside, the one that holds `last` innermost.
+
+    A window that slides is one of the axis with more steps: in the gradient of weights that is the reduction over an
+    image, all of which lies together then for each channel.
+    """
+    index, sizes = view.stage.reads[number].index, view.stage.sizes
+    longest = [max(sorted(form.axes), key=sizes.__getitem__, default="") for form in index]
+    dims = sorted(range(len(index)), key=lambda d: (last in index[d].axes, longest[d] in view.stage.reductions, d))
     return tuple(map(str, dims))
 
 
