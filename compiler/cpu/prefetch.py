@@ -133,17 +133,19 @@ def _turns(tile: Tile, frame: Frame, operand: Operand, lines: list[int]) -> Turn
 
 
 def _lines(tile: Tile, operand: Operand) -> list[int]:
-    """Offsets from the tile's start, one in every cache line that its points touch."""
+    """Offsets from the tile's start, one in every cache line that its points touch; two in some where it is not known
+    how they lie to the lines."""
     form, size = operand.form, _line_size(operand)
     step = form.steps.get(tile.vector, 0)
     touched = sorted({form.offset(spot.offsets) + step * (spot.start + lane)
                       for spot in tile.spots for lane in range(spot.lanes)})
-    aligned = _alignment(tile, operand) % size == 0
-    found: list[int] = []
-    for at, following in zip(touched, [*touched[1:], None]):
-        ends = not aligned and (following is None or following > at + 1)     # the run may reach into one more line
-        if not found or at >= found[-1] + size or ends and at != found[-1]:
-            found.append(at)
+    if _alignment(tile, operand) % size == 0:
+        found = sorted({at - at % size for at in touched})
+    else:
+        ends = [at for at, following in zip(touched, touched[1:]) if following - at >= size]
+        starts = [following for at, following in zip(touched, touched[1:]) if following - at >= size]
+        found = [at for first, last in zip([*touched[:1], *starts], [*ends, *touched[-1:]])
+                 for at in sorted({*range(first, last, size), last})]
     return found if len(found) <= MOST_LINES else []
 
 

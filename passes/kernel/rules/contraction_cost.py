@@ -7,6 +7,7 @@ The constants are measured on one AVX-512 core (see docs/schedules.md).
 """
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from math import gcd, prod
@@ -27,6 +28,7 @@ from jtc.passes.kernel.rules.contraction_tile import (
 )
 
 PAGES = 64                     # entries of the address cache
+L2_WAYS = 16                   # of the second-level cache
 FAR_LOAD, FAR_STEP = 1.0, 8.0  # cycles per vector load, per step with broadcasts, where rows are so far apart
 SPLIT_LOAD = 0.6               # cycles per vector load that touches two cache lines
 CONVERT, CONVERT_SCALAR = 1.0, 3.0         # cycles per vector load, per broadcast, that is converted every time
@@ -37,6 +39,7 @@ PIECES_FOLLOWED = 48           # pages of results in which such pieces are fetch
 LINE_COST = 2.0                # cycles per cache line of scalars, where the next step of the reduction takes others
 SET_COST = 4.0                 # cycles per cache line of rows of the scalar operand that crowd a few sets
 FOLLOWED = 32                  # pages in which the processor fetches ahead by itself at a time
+AGAIN_APART = 4.0              # how much longer lines take that tiles write in parts, each element by itself
 COPY, COPY_TURNED = 0.1, 1.4   # cycles per element of a copy
 COPY_CROWDED, COPY_APART = 8.0, 12.0       # where it writes into a few cache sets; where it reads a line for each
 COPY_BLOCK = 3.0               # cycles to turn a block of as many rows as a panel of scalars is wide, for each column
@@ -176,6 +179,8 @@ class Nest:
                 cost += FAR_LOAD * loads
             if self.wide.copy or any(c % lanes for a, c in strides.terms.items() if a != tile.vector):
                 cost += SPLIT_LOAD * loads * view.target.vector_bits / (8 * LINE)    # shorter ones seldom do
+            if self._overflows(depth):
+                cost += WAITING * view.core.far * loads * view.target.vector_bits / 8
         scalars = prod(n for a, n in tile.rows if a in view.read_axes[self.narrow.number]) * steps * panels
         if self._in_rows:
             cost += view.core.rows * scalars
@@ -192,6 +197,13 @@ class Nest:
         if self._converted(self.narrow):
             cost += CONVERT_SCALAR * scalars
         return cost
+
+    def _overflows(self, depth: int) -> bool:
+        """Whether what a tile reads of the vector operand where it lies falls into so few sets of the second-level
+        cache that it does not stay there until the next tile."""
+        strides = self.view.strides[self.wide.number]
+        share = _set_share(self.view, (abs(strides[r]) * 4 for r in self.view.reductions))
+        return share > LINE and depth * share > self.view.kept
 
     @property
     def _in_rows(self) -> bool:
@@ -269,17 +281,21 @@ class Nest:
         which the results fill the second-level cache."""
         view, walk = self.view, self.view.walks[-1]
         size = view.stage.write.dtype.bytes
-        near = [i for i, (axis, step) in enumerate(self.loops) if 0 < walk.get(axis, 0) * step * size < LINE]
+        near = [i for i, (axis, step) in enumerate(self.loops)
+                if self.trips[i] > 1 and 0 < walk.get(axis, 0) * step * size < LINE]
+        if not near:
+            return 0.0
         times = prod(self.trips[i] for i in near)
-        if times == 1:
-            return 0.0
         inside = self.extents[near[-1] + 1]
-        apart = min((stride for axis, stride in walk.items() if inside[axis] > 1), default=1)
         touched = sum(a.dtype.bytes for a in at_the_end(view) if a.flat.axes >= view.written.axes)
-        part = touched * _elements(walk, inside) * min(apart, LINE // size)
-        if part <= view.kept:
+        run, gap = _run(walk, inside)
+        apart = max(1.0, min(gap, LINE / size) / run)
+        part = touched * _elements(walk, inside) * apart
+        sets = _set_share(view, (s * size for a, s in walk.items() if inside[a] > 1 and s >= gap))
+        if max(part, part / max(run * apart, LINE / size) / size * sets) <= view.kept:
             return 0.0
-        return (times - 1) * part * (view.core.far if part <= L3 else view.core.memory)
+        again = (times - 1) * part * (view.core.far if part <= L3 else view.core.memory)
+        return again * (AGAIN_APART if apart > 1 else 1.0)
 
     def _passing(self, depth: int) -> bool:
         """Whether all panels pass by for each tile of a matrix unit, and are too large for the first-level cache."""
@@ -357,6 +373,22 @@ def _elements(walk: dict[str, int], extents: dict[str, int]) -> float:
         count *= size if stride > reach else 1 + stride * (size - 1) / (reach + 1)
         reach += stride * (size - 1)
     return count
+
+
+def _set_share(view: View, strides: Iterable[int]) -> int:
+    """Bytes of the second-level cache that each of many pieces takes up which lie at multiples of these distances: more
+    than it has where they fall into few sets."""
+    return max(LINE, gcd(view.target.l2 // L2_WAYS, *strides))
+
+
+def _run(walk: dict[str, int], extents: dict[str, int]) -> tuple[int, int]:
+    """(how many neighbours these extents cover from each address on, elements from one such run to the next)."""
+    run = 1
+    for axis, stride in walk.items():
+        if extents[axis] > 1 and stride > run:
+            return run, stride
+        run = max(run, stride * extents[axis])
+    return run, run
 
 
 def _crowded(stride: int, rows: int) -> bool:
