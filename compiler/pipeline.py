@@ -46,6 +46,8 @@ GRAPH = (
 )
 KERNEL = (
     Step("kernel-widen", "first, so that all others see what is computed and what only moves"),
+    Step("kernel-turn-results", "what a matrix unit stores is a tensor of its own then, which the others see",
+         quick=False),
     Step("kernel-join-window", "before slices, as its copies are cut like others; windows have axes of their own",
          strict=False, quick=False),
     Step("kernel-slice", "sees what kernels hand on; before axes of a batch merge with others", quick=False),

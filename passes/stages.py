@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from jtc.dialects.affine import Affine
-from jtc.dialects.expr import Expr, expr, read, rewrite
+from jtc.dialects.expr import Expr, expr, read, reads_of, rewrite
 from jtc.dialects.kernel import Access, Guard, Result, Stage
 
 
@@ -35,6 +35,19 @@ def renumber(stage: Stage, numbers: Mapping[int, int]) -> Stage:
     """The stage's expressions with reads renumbered; `reads` itself is left to the caller."""
     return map_expressions(stage, lambda root: rewrite(
         root, lambda e: read(numbers[e.attr], e.dtype) if e.fn == "read" and e.attr in numbers else None))
+
+
+def only_needed(stage: Stage) -> Stage:
+    """The stage without the reads that none of its expressions needs."""
+    used: list[int] = []
+    pending = [number for root in (stage.body, *stage.tails) for number in reads_of(root)]
+    while pending:
+        number = pending.pop(0)
+        if number not in used:
+            used.append(number)
+            pending += [n for _, e in stage.reads[number].gather for n in reads_of(e)]
+    made = renumber(stage, {old: new for new, old in enumerate(used)})
+    return replace(made, reads=tuple(made.reads[n] for n in used))
 
 
 def map_accesses(stage: Stage, change: Callable[[Access], Access]) -> Stage:

@@ -15,7 +15,7 @@ from jtc.passes.kernel.kernel_merge_axes import merge_axes
 from jtc.passes.kernel.legality import instructions
 from jtc.passes.kernel.packing import fresh
 from jtc.passes.kernel.rules.reduction import COLUMN_BLOCK, COLUMN_ROWS, LONG, ROWS, check_kind, rounds
-from jtc.passes.stages import renumber, substitute
+from jtc.passes.stages import only_needed, substitute
 
 UNITS = 16              # with fewer, parts are made: threads of different speed need some to share
 PARTS = 32              # units to make
@@ -262,7 +262,7 @@ def _piece(kernel: Kernel, axis: str, size: int, part: tuple[str, int] | None, v
             shape = buffers[buffer].shape
             first = place if place is not None else Affine() + (shape[0] - 1)
             write = Access(buffer, stage.body.dtype, shape, (first, *parallel))
-            moved = _only(replace(moved, epilogue=None, write=write))
+            moved = only_needed(replace(moved, epilogue=None, write=write))
         stages.append(moved if kernel.shared else merge_axes(moved, set()))
     ended = {s.write.buffer for s in kernel.stages if s.name in partial}
     shared = tuple((replace(a, size=size) if a.name == axis else a, block) for a, block in kernel.shared)
@@ -275,19 +275,6 @@ def _piece(kernel: Kernel, axis: str, size: int, part: tuple[str, int] | None, v
                   tuple((buffer, reason) for buffer in partial.values()), needed=needed, slice=kernel.slice)
 
 
-def _only(stage: Stage) -> Stage:
-    """The stage without the reads that its body and epilogue do not need."""
-    used: list[int] = []
-    pending = [*reads_of(stage.body), *reads_of(stage.epilogue)]
-    while pending:
-        number = pending.pop(0)
-        if number not in used:
-            used.append(number)
-            pending += [n for _, e in stage.reads[number].gather for n in reads_of(e)]
-    made = renumber(stage, {old: new for new, old in enumerate(used)})
-    return replace(made, reads=tuple(made.reads[n] for n in used))
-
-
 def _combination(kernel: Kernel, axis: str, part: Axis, partial: dict[str, str], buffers: dict[str, TensorType]
                  ) -> Kernel:
     """The kernel that reduces the partial results, and finishes each stage as it was."""
@@ -298,7 +285,7 @@ def _combination(kernel: Kernel, axis: str, part: Axis, partial: dict[str, str],
         results = Access(buffer, dtype, buffers[buffer].shape,
                          (Affine.axis(part.name), *(Affine.axis(a.name) for a in parallel)))
         ends = [e.fn for e in walk(stage.epilogue) if e.fn in SCALAR_FUNCTIONS] if stage.epilogue is not None else []
-        stages.append(_only(replace(stage, axes=(*parallel, part), reads=(*stage.reads, results), keep=None,
+        stages.append(only_needed(replace(stage, axes=(*parallel, part), reads=(*stage.reads, results), keep=None,
                                     body=read(len(stage.reads), dtype), ops=("reduce", *ends))))
     ended = {s.write.buffer for s in stages}
     return Kernel(kernel.name, tuple(stages), kernel.shared[:_leading(kernel)],

@@ -83,6 +83,13 @@ def transpose(m: int, n: int) -> Program:
                          access("y", (n, m), A("i"), A("j"))))
 
 
+def turned_sum(m: int, n: int) -> Program:
+    """y[i, j] = x[i, j] + t[j, i]"""
+    reads = (access("x", (m, n), A("i"), A("j")), access("t", (n, m), A("j"), A("i")))
+    return program(Stage("s", axes(f"i:{m} j:{n}"), reads, fn("add", read(0), read(1)),
+                         access("y", (m, n), A("i"), A("j"))))
+
+
 def reduction(m: int, n: int, over: str, reduce: str = "add") -> Program:
     kept = [a for a in "ij" if a not in over]
     sizes = {"i": m, "j": n}
@@ -148,6 +155,7 @@ CASES = {
         (3, 64, 33, 7, 2, 3, 1, ("f",)), (40, 17, 9, 1, 1, 0, 1, ()), (1, 1, 3, 3, 1, 1, 1, ()))},
     **{f"elementwise {s}": elementwise(*s) for s in (*SIZES, (3, 5, 7), (1,), (1000,), (2, 3, 1, 5))},
     **{f"transpose {m}x{n}": transpose(m, n) for m, n in SIZES},
+    **{f"turned sum {m}x{n}": turned_sum(m, n) for m, n in (*SIZES, (40, 300))},
     **{f"{r} over {o} of {m}x{n}": reduction(m, n, o, r) for m, n in SIZES for o in ("i", "j", "ij")
        for r in ("add", "max")},
     **{f"depthwise {c}@{s}": depthwise(c, s) for c, s in ((1, 3), (3, 9), (17, 33))},

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from jtc.dialects.kernel import Schedule
+from jtc.dialects.kernel import Pack, Schedule
 from jtc.passes.kernel.rules.common import SCATTER_COST, TRANSPOSE_COST, Candidate, View, round_up
 
 STREAM_BYTES = 16 << 20     # results from this size on bypass the caches (measured: 1.2-1.3x at 64 MB)
@@ -17,6 +17,7 @@ HEAVY_BODY = 24             # instructions from which one vector at a time is en
 LINE = 16                   # elements apart from which on two of them share no cache line
 LINE_BYTES = 64             # of a cache line
 ROWS = 8                    # rows that are cut into panels side by side: as many streams (measured: 4x at 768 columns)
+BLOCK = 256                 # elements of rows that are turned at once
 RUN = 1024                  # elements of a row from which on it is a stream of its own
 FEW = 1 << 14               # points that scalar code runs through in less time than compiling vectors takes
 
@@ -31,6 +32,7 @@ def propose(view: View) -> Iterator[Candidate]:
         loads = sum(view.load_cost(i, vector) for i in view.body_reads)
         if write[vector] == 1:
             yield _straight(view, vector, loads + 1)
+            yield from _turning(view, vector)
         elif contiguous and not view.known:     # that is much code for what runs once
             yield _transposing(view, vector, contiguous[0], loads + TRANSPOSE_COST)
         elif write[vector]:
@@ -91,6 +93,25 @@ def _gathering(view: View, vector: str, others: list[str], memory: float) -> Can
     cost = view.points / view.free[vector] * -(-view.free[vector] // view.lanes) * (view.work * 0.5 + memory)
     return Candidate(cost, Schedule(vector, view.lanes, (*far, (vector, view.lanes), *near), split=view.cuts(),
                                     threads=threads))
+
+
+def _turning(view: View, vector: str) -> Iterator[Candidate]:
+    """Rows of vectors, and the one read that lies along another axis turned in blocks: so each tensor is walked along
+    its rows, as weights that are updated with sums that lie otherwise."""
+    apart = [i for i in view.body_reads if abs(view.strides[i][vector]) >= LINE]
+    along = [a for a in view.parallel if a != vector and len(apart) == 1 and view.strides[apart[0]][a] == 1]
+    others = [i for i in view.body_reads if i not in apart]
+    if not view.packing or not along or view.cuts() or view.kernel.shared or len(view.parallel) > 2 \
+            or not any(view.strides[i][vector] == 1 for i in others):
+        return
+    lanes, rows, size = view.lanes, along[0], view.free[vector]
+    piece = min(round_up(size, lanes), 4 * lanes)
+    block = round_up(-(-size // -(-size // BLOCK)), piece)
+    loops = ((rows, lanes), (vector, block), (rows, 1), (vector, piece))
+    loads = sum(view.load_cost(i, vector) for i in others) + TRANSPOSE_COST + 2
+    pack = Pack(apart[0], (vector, block), (rows, vector))
+    cost = view.points / size * -(-size // lanes) * (view.work * 0.5 + loads)
+    yield Candidate(cost, Schedule(vector, lanes, loops, packs=(pack,), threads=view.threads([rows, vector])))
 
 
 def _transposing(view: View, vector: str, along: str, memory: float) -> Candidate:
