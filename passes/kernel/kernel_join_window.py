@@ -1,9 +1,11 @@
-"""`kernel-join-window`: the columns of a window and the channels in them become one axis of a reduction."""
+"""`kernel-join-window`: two axes of a reduction become one: a window's columns and the channels in them, or an image's
+columns and the images of a batch."""
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import permutations
+from math import prod
 from typing import ClassVar
 
 from jtc.dialects.affine import Affine, split_term
@@ -11,8 +13,10 @@ from jtc.dialects.graph import Graph
 from jtc.dialects.kernel import PAIR, REDUCTION, Access, Axis, Guard, Kernel, Program, Stage
 from jtc.dialects.target import CpuTarget
 from jtc.passes.base import Pass, need_program
+from jtc.passes.kernel.kernel_merge_axes import merge_axes
 from jtc.passes.kernel.packing import constant_buffers, copied, fresh
 from jtc.passes.kernel.rules import candidates
+from jtc.passes.kernel.rules.contraction_tile import BLOCK
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,14 @@ class KernelJoinWindow(Pass):
 
     X is a copy of x with 0 around the image, in which the channels of a pixel lie side by side, in a place for four: so
     a row of the window is one piece of 28 elements, and with the next pixel, by which Y multiplies 0, a block of 32.
-    Worth it where the unit then multiplies them in less time, by the rules that choose schedules, copies included.
+    Where the window slides by several pixels as the joined axis goes on, as in the gradient of weights of stride 2, X
+    holds the pixels of each of its columns (v) for itself:
+
+        sum over n, h, w of  x[n, 2h + u, 2w + v, c] * y[n, h, w, k]     h:14 w:14 n:8
+        sum over h, w    of  X[2h + u, c, v, w] * Y[h, k, w]             h:14 w:128
+
+    Of the ways to join two axes the one is tried that takes least arithmetic and copying, and taken where the unit then
+    multiplies in less time, by the rules that choose schedules, copies included.
 
     target  the processor
 
@@ -48,24 +59,25 @@ class KernelJoinWindow(Pass):
         def cost(program: Program, kernel: Kernel, stage: Stage) -> float:
             return candidates(stage, kernel, program, self.target)[0].cost
 
-        windows = [*_windows(stage, kernel, self.target)]
-        best, least = (program, kernel), cost(program, kernel, stage) if windows else 0.0
-        for window in windows:
-            joined = _Joined(program, kernel, stage, window)
-            fixed = constant_buffers(joined.program)
-            copies = sum(cost(joined.program, k, k.stages[0]) for k in joined.copies if not set(k.written) <= fixed)
-            cycles = copies + cost(joined.program, joined.kernel, joined.stage)
-            if cycles < least:
-                best, least = (joined.program, joined.kernel), cycles
-        return best
+        fixed = constant_buffers(program)
+        ways = [_Joined(program, kernel, stage, w) for w in _windows(stage, kernel, self.target)]
+        joined = min(ways, key=lambda j: (j.effort(self.target, fixed), -j.window.along), default=None)
+        if joined is None:
+            return program, kernel
+        fixed = constant_buffers(joined.program)
+        copies = sum(cost(joined.program, k, k.stages[0]) for k in joined.copies if not set(k.written) <= fixed)
+        if copies + cost(joined.program, joined.kernel, joined.stage) < cost(program, kernel, stage):
+            return joined.program, joined.kernel
+        return program, kernel
 
 
 @dataclass(frozen=True)
 class _Window:
     """What can be joined: `columns` of an axis and `channels` of another, both filled up to these sizes.
 
-    image, weights  numbers of the reads;  along: the image's dimension that the window slides along;  across: that of
-                   the channels
+    image, weights  numbers of the reads: the first is read beyond what is joined, where the second is 0
+    along, across   the image's dimensions that columns and channels walk along
+    slides          whether windows are pieces of rows, one pixel apart
     """
 
     image: int
@@ -74,6 +86,7 @@ class _Window:
     channel: str
     along: int
     across: int
+    slides: bool
     columns: int
     channels: int
 
@@ -87,7 +100,9 @@ def _windows(stage: Stage, kernel: Kernel, target: CpuTarget) -> Iterator[_Windo
     if unit is None:
         return
     depth, sizes, own = unit.pairs * PAIR, stage.sizes, {b.name for b in kernel.locals} | set(kernel.written)
-    if any(sizes[r] % depth == 0 for r in stage.reductions) or any(stage.reads[i].buffer in own for i in factors) \
+    merged = merge_axes(stage, set())
+    if any(merged.sizes[r] % depth == 0 for r in merged.reductions) \
+            or any(stage.reads[i].buffer in own for i in factors) \
             or not all(_plain(stage.reads[i]) for i in factors):
         return
     elsewhere = frozenset().union(*(a.axes for a in stage.accesses if all(a is not stage.reads[i] for i in factors)))
@@ -95,13 +110,23 @@ def _windows(stage: Stage, kernel: Kernel, target: CpuTarget) -> Iterator[_Windo
         shared = [r for r in stage.reductions if r in stage.reads[weights].axes and r not in elsewhere]
         index = stage.reads[image].index
         for column, channel in permutations(shared, 2):
-            along = [d for d, form in enumerate(index) if column in form.axes]
-            across = [d for d, form in enumerate(index) if channel in form.axes]
-            if len(along) == len(across) == 1 and index[along[0]][column] == 1 \
-                    and index[across[0]] == Affine.axis(channel) and index[along[0]] != Affine.axis(column) \
-                    and sizes[channel] == stage.reads[image].shape[across[0]]:
+            if all(_spread(stage.reads[i], (column, channel)) for i in factors):
                 columns, channels = _filled(sizes[column], sizes[channel], depth)
-                yield _Window(image, weights, column, channel, along[0], across[0], columns, channels)
+                along, across = (next(d for d, form in enumerate(index) if a in form.axes) for a in (column, channel))
+                whole = index[across] == Affine.axis(channel) and sizes[channel] == stage.reads[image].shape[across]
+                slides = whole and index[along][column] == 1 and index[along] != Affine.axis(column)
+                yield _Window(image, weights, column, channel, along, across, slides, columns, channels)
+
+
+def _spread(read: Access, joined: tuple[str, str]) -> tuple[list[int], list[str]] | None:
+    """(the dimensions that these axes do not walk along, all axes that walk along the others, these last); None where a
+    copy could not have them as dimensions, since one walks along two."""
+    kept = [d for d, form in enumerate(read.index) if not form.axes & set(joined)]
+    walked = [a for d, form in enumerate(read.index) if d not in kept for a in sorted(form.axes - set(joined))]
+    names = [*walked, *joined]
+    if sum(len(form.axes & set(names)) for form in read.index) > len(names):
+        return None
+    return kept, names
 
 
 def _plain(read: Access) -> bool:
@@ -141,21 +166,36 @@ class _Joined:
         kernels = [*program.kernels[:place], *self.copies, self.kernel, *program.kernels[place + 1:]]
         self.program = replace(program, kernels=kernels, buffers=self.buffers)
 
+    def effort(self, target: CpuTarget, fixed: frozenset[str]) -> float:
+        """Cycles of the unit, and one for each element that is copied; fixed: buffers whose copies cost nothing."""
+        unit = target.matrix(self.old.reads[self.window.image].dtype)
+        assert unit is not None
+        rate = unit.rows * unit.columns * unit.pairs * PAIR / BLOCK
+        moved = sum(prod(k.stages[0].sizes.values()) for k in self.copies if not set(k.read) <= fixed)
+        return prod(self.stage.sizes.values()) / rate + moved
+
     def _image(self) -> Access:
         """Make the copy of the image, and see the rows of its windows in it."""
         window, read = self.window, self.old.reads[self.window.image]
+        if not window.slides:
+            return self._spread(read)
         last = (window.along, window.across)
         view = self._copied(read, (*(d for d in range(len(read.index)) if d not in last), *last))
         column = Affine.axis(window.column)
         return replace(view, index=(*view.index[:-2], (view.index[-2] - column) * window.channels + column))
 
     def _weights(self) -> Access:
-        """Make the copy of the weights, and see the joined axis in it."""
-        window, read = self.window, self.old.reads[self.window.weights]
-        last = (window.column, window.channel)
-        guards = (Guard(Affine.axis(a), self.old.sizes[a]) for a in last if self.filled.sizes[a] > self.old.sizes[a])
-        outer = (a.name for a in self.old.axes if a.name in read.axes and a.name not in last)
-        view = self._copied(replace(read, guards=(*read.guards, *guards)), (*outer, *last))
+        """Make the copy of the weights, which is 0 beyond what is joined, and see the joined axis in it."""
+        window, sizes, filled = self.window, self.old.sizes, self.filled.sizes
+        beyond = (Guard(Affine.axis(a), sizes[a]) for a in (window.column, window.channel) if filled[a] > sizes[a])
+        read = self.old.reads[window.weights]
+        return self._spread(replace(read, guards=(*read.guards, *beyond)))
+
+    def _spread(self, read: Access) -> Access:
+        """Make a copy with dimensions for what is joined, and see the joined axis in it."""
+        found = _spread(read, (self.window.column, self.window.channel))
+        assert found is not None
+        view = self._copied(read, (*found[0], *found[1]))
         return replace(view, index=view.index[:-1])
 
     def _copied(self, read: Access, order: tuple[int | str, ...]) -> Access:

@@ -19,7 +19,8 @@ class KernelPack(SchedulePass):
 
     read    number of the read
     order   outer to inner: axes as "k", "j//" (tile number), "j%" (place in the tile); or dimension numbers, for a
-            padded and permuted copy of the whole box that the read touches (only without `inside`)
+            padded and permuted copy of the whole box that the read touches (only without `inside`), where the axes of
+            an index may stand for its dimension
     inside  axis,step of the loop that starts with the copy; none: before the kernel
     pad     extra elements on the second-innermost stride
     Guarantees the same values.  A copy kernel whose source is constant runs once, when weights are bound.

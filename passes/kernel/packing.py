@@ -1,11 +1,13 @@
 """Copies outside all loops: a kernel of its own that writes an operand the way a schedule wants to read it.
 
-Two kinds, told apart by the order:
+Kinds, told apart by the order:
 
 * over axes ("v//", "k", "v%"): panels in the order of the register tile.  v//T and v%T become dimensions, and places
   past the edge are filled, so that the main stage may load whole vectors.
 * over dimensions ("0", "2", "1"): a permuted copy of the box that the read touches, with the fill where a guard does
-  not hold, so that the main stage reads without guards (the padded image of a convolution).
+  not hold, so that the main stage reads without guards (the padded image of a convolution)
+* over dimensions and axes ("3", "1", "q", "x", "n"): the same, but each index of the dimensions that are missing is
+  spread out over its axes (a copy of the image for each column q of a window that slides over columns x by 2).
 """
 from __future__ import annotations
 
@@ -79,7 +81,7 @@ def copied(stage: Stage, read: Access, order: tuple[str, ...], pad: int, dtype: 
     order  see the module's text;  pad: elements behind each row;  dtype: of the copy
     Raises PassError where the copy would not be the same data.
     """
-    over_dims = all(item.isdecimal() for item in order)
+    over_dims = not order or any(item.isdecimal() for item in order)
     return (_box if over_dims else _panels)(stage, read, order, pad, dtype)
 
 
@@ -115,23 +117,32 @@ def _panels(stage: Stage, read: Access, order: tuple[str, ...], pad: int, dtype:
 
 
 def _box(stage: Stage, read: Access, order: tuple[str, ...], pad: int, dtype: DType) -> tuple[Stage, Access]:
-    dims = [int(item) for item in order]
-    if sorted(dims) != list(range(len(read.shape))):
+    dims = [int(item) for item in order if item.isdecimal()]
+    names = [item for item in order if not item.isdecimal()]
+    spread = [d for d in range(len(read.shape)) if d not in dims]
+    walked = frozenset().union(*(read.index[d].axes for d in spread))
+    if sorted(dims + spread) != list(range(len(read.shape))) or sorted(names) != sorted(walked) \
+            or any(walked & read.index[d].axes for d in dims):
         raise PassError(f"kernel-pack: {','.join(order)} is not a permutation of the {len(read.shape)} dimensions "
                         f"of {read.buffer}")
-    if any(g.index not in read.index or read.shape[read.index.index(g.index)] != g.size for g in read.guards):
+    bounds = [*zip(read.index, read.shape)]
+    own = tuple(g for g in read.guards if (g.index, g.size) not in bounds)
+    if any(not g.index.axes <= walked for g in own):
         raise PassError(f"kernel-pack: a guard of {read.buffer} is not the bound of one of its dimensions")
     ranges = [form.range(stage.sizes) for form in read.index]
-    for d, (low, high) in enumerate(ranges):
-        if low >= 0 and high < read.shape[d] < 2 * (high - low + 1):        # all of it: other reads share the copy
-            ranges[d] = (0, read.shape[d] - 1)
-    axes = [Axis(f"d{d}", ranges[d][1] - ranges[d][0] + 1) for d in dims]
-    source_index = tuple(Affine.axis(f"d{d}") + low for d, (low, _) in enumerate(ranges))
-    guards = tuple(Guard(source_index[d], read.shape[d]) for d in dims
+    for d in dims:
+        if ranges[d][0] >= 0 and ranges[d][1] < read.shape[d] < 2 * (ranges[d][1] - ranges[d][0] + 1):
+            ranges[d] = (0, read.shape[d] - 1)      # all of it: other reads share the copy
+    inside = {str(d): Axis(f"d{d}", ranges[d][1] - ranges[d][0] + 1) for d in dims} | {
+        name: Axis(name, stage.sizes[name]) for name in names}
+    axes = [inside[item] for item in order]
+    source_index = tuple(form if d in spread else Affine.axis(f"d{d}") + ranges[d][0]
+                         for d, form in enumerate(read.index))
+    guards = tuple(Guard(source_index[d], read.shape[d]) for d in (*dims, *spread)
                    if ranges[d][0] < 0 or ranges[d][1] >= read.shape[d])
-    source = replace(read, index=source_index, guards=guards)
+    source = replace(read, index=source_index, guards=(*guards, *own))
     shape = [a.size for a in axes]
-    forms = [read.index[d] - ranges[d][0] for d in dims]
+    forms = [read.index[int(item)] - ranges[int(item)][0] if item.isdecimal() else Affine.axis(item) for item in order]
     return _copy(stage, axes, source, shape, pad, dtype), _view(shape, forms, pad, dtype)
 
 

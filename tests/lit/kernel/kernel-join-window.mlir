@@ -10,7 +10,7 @@
 // CHECK: {buffer = "x", view = tensor<2x3x32x32xbf16>
 // CHECK-SAME: guards = ["0 <= d2 - 3 < 32", "0 <= d3 - 3 < 32", "0 <= d1 < 3"]
 // CHECK: name = "join_x"
-// CHECK: guards = ["0 <= v < 7", "0 <= c < 3"]
+// CHECK: guards = ["0 <= c < 3", "0 <= v < 7"]
 // CHECK: name = "join_w"
 // CHECK: axes = ["n:2", "k:32", "h:16", "w:16", "u:7r", "v:32r"]
 // CHECK: {buffer = "x_joined", view = tensor<2x37x152xbf16>, index = ["n", "2*h + u", "8*w + v"]}
