@@ -13,8 +13,9 @@ from jtc.compiler.cpu.places import Place
 from jtc.dialects.affine import Affine
 from jtc.dialects.expr import cast, const
 from jtc.dialects.expr import read as read_expr
-from jtc.dialects.kernel import Access, Axis, Guard, Pack, Schedule, Stage
+from jtc.dialects.kernel import PAIR, Access, Axis, Guard, Pack, Schedule, Stage
 from jtc.dialects.target import CpuTarget
+from jtc.passes.kernel.pairs import crossed
 
 VECTORS = 4         # vectors side by side in a straight copy
 LINE = 16           # elements apart from which on two of them share no cache line
@@ -170,6 +171,11 @@ def _schedule(sizes: Mapping[str, int], taken: Affine, put: Affine, lanes: int) 
     if not sizes:
         return Schedule("", 1)
     order = sorted(sizes, key=lambda a: -put[a])
+    pairs = crossed(sizes, taken.terms, put.terms)
+    if pairs is not None:
+        rows, columns, pair = pairs
+        around = [(a, 1) for a in order if a not in pairs]
+        return Schedule(pair, lanes, (*around, (columns, lanes // PAIR), (rows, lanes // PAIR), (pair, PAIR)))
     from_axis = next((a for a in order if taken[a] == 1), "")
     to_axis = next((a for a in order if put[a] == 1), "")
     if to_axis and taken[to_axis] != 1 and from_axis:

@@ -15,6 +15,7 @@ from jtc.compiler.cpu.prefetch import fetch_for_others
 from jtc.compiler.cpu.tile import TOGETHER, Tile, is_long
 from jtc.dialects.dtypes import BOOL
 from jtc.dialects.kernel import PAIR
+from jtc.passes.kernel.pairs import crossed
 
 Results = list[tuple[str, Spot]]
 
@@ -43,6 +44,9 @@ def finish(tile: Tile, frame: Frame, accs: list[str | None] | None, how: Finish)
     turned = _transposed_axis(tile)
     if accs is None and turned and _woven(tile, turned):
         _weave(tile, frame, turned)
+        return
+    if accs is None and (pairs := _crossed(tile)) is not None:
+        _cross(tile, frame, *pairs)
         return
     if accs is None and not turned:
         stream = _aligned(tile, frame) if how.stream else None
@@ -218,6 +222,36 @@ def _weave(tile: Tile, frame: Frame, axis: str) -> None:
                 mask = code.mask([lane < count for lane in range(width)])
                 code.line(f"vector.maskedstore {write.memory.ssa}[{address}], {mask}, {x} : {write.memory.type}, "
                           f"vector<{width}xi1>, {kind}")
+
+
+def _crossed(tile: Tile) -> tuple[str, str] | None:
+    """(rows, columns) of a tile that transposes as many rows of pairs as are in a vector register; None: it is none."""
+    stage, write, body = tile.stage, tile.write, tile.stage.body
+    if stage.more or write.guards or write.gather or stage.write.buffer in tile.values.scalars or body.fn != "read":
+        return None
+    source, count = tile.values.operands[body.attr], tile.lanes // PAIR
+    if source.guards or source.gather or source.memory.dtype is not write.memory.dtype or write.memory.dtype.bytes != 2:
+        return None
+    sizes = {a: tile.places[a].extent for a in stage.parallel if tile.places[a].extent > 1}
+    found = crossed(sizes, source.form.steps, write.form.steps)
+    if found is None or found[2] != tile.vector or len(sizes) > 3 or not sizes[found[0]] == sizes[found[1]] == count:
+        return None
+    return found[:2]
+
+
+def _cross(tile: Tile, frame: Frame, rows: str, columns: str) -> None:
+    """Store the tile of a copy whose elements are pairs: transposed as numbers of 32 bits."""
+    code, width, count = tile.code, tile.lanes, tile.lanes // PAIR
+    kind, bits = stored_type(tile.write.memory.dtype, width), f"vector<{count}xi32>"
+
+    def row(axis: str, place: int) -> Spot:
+        return Spot({rows: 0, columns: 0, axis: place}, tile.vector, 0, width, width)
+
+    taken = [tile.values.value(frame, tile.stage.body, row(rows, r)) for r in range(count)]
+    turned = square(code, [code.op(f"vector.bitcast {x} : {kind} to {bits}") for x in taken], bits, count)
+    for c, x in enumerate(turned):
+        x = code.op(f"vector.bitcast {x} : {bits} to {kind}")
+        tile.values.memory.store(frame, tile.write, row(columns, c), x)
 
 
 def transpose(tile: Tile, results: Results, axis: str) -> Results:

@@ -18,6 +18,8 @@ from jtc.passes.kernel.packing import constant_buffers, copied, fresh
 from jtc.passes.kernel.rules import candidates
 from jtc.passes.kernel.rules.contraction_tile import BLOCK
 
+PRODUCTS = 2            # vectors that are multiplied in a cycle
+
 
 @dataclass(frozen=True)
 class KernelJoinWindow(Pass):
@@ -59,14 +61,17 @@ class KernelJoinWindow(Pass):
         def cost(program: Program, kernel: Kernel, stage: Stage) -> float:
             return candidates(stage, kernel, program, self.target)[0].cost
 
-        fixed = constant_buffers(program)
-        ways = [_Joined(program, kernel, stage, w) for w in _windows(stage, kernel, self.target)]
-        joined = min(ways, key=lambda j: (j.effort(self.target, fixed), -j.window.along), default=None)
-        if joined is None:
+        windows = [*_windows(stage, kernel, self.target)]
+        if not windows:
             return program, kernel
+        fixed = constant_buffers(program)
+        window = min(windows, key=lambda w: (w.effort(stage, self.target, fixed), -w.along))
+        joined = _Joined(program, kernel, stage, window)
         fixed = constant_buffers(joined.program)
         copies = sum(cost(joined.program, k, k.stages[0]) for k in joined.copies if not set(k.written) <= fixed)
-        if copies + cost(joined.program, joined.kernel, joined.stage) < cost(program, kernel, stage):
+        cycles = copies + cost(joined.program, joined.kernel, joined.stage)
+        fastest = prod(stage.sizes.values()) / (PRODUCTS * self.target.lanes(stage.body.dtype))     # without the unit
+        if cycles < fastest or cycles < cost(program, kernel, stage):
             return joined.program, joined.kernel
         return program, kernel
 
@@ -89,6 +94,27 @@ class _Window:
     slides: bool
     columns: int
     channels: int
+
+    def filled(self, stage: Stage) -> Stage:
+        """The stage with all columns and channels."""
+        sizes = {self.column: self.columns, self.channel: self.channels}
+        return replace(stage, axes=tuple(replace(a, size=sizes.get(a.name, a.size)) for a in stage.axes))
+
+    def effort(self, stage: Stage, target: CpuTarget, fixed: frozenset[str]) -> float:
+        """Cycles of the unit, and one for each element that is copied; fixed: buffers whose copies cost nothing."""
+        unit, sizes = target.matrix(stage.reads[self.image].dtype), self.filled(stage).sizes
+        assert unit is not None
+        cycles = prod(sizes.values()) * BLOCK / (unit.rows * unit.columns * unit.pairs * PAIR)
+        for read in (stage.reads[self.image], stage.reads[self.weights]):
+            found = _spread(read, (self.column, self.channel))
+            assert found is not None
+            kept, names = found
+            if self.slides and read is stage.reads[self.image]:
+                kept, names = [*range(len(read.index))], []
+            ranges = [read.index[d].range(sizes) for d in kept]
+            if read.buffer not in fixed:
+                cycles += prod(high - low + 1 for low, high in ranges) * prod(sizes[a] for a in names)
+        return cycles
 
 
 def _windows(stage: Stage, kernel: Kernel, target: CpuTarget) -> Iterator[_Window]:
@@ -152,8 +178,7 @@ class _Joined:
 
     def __init__(self, program: Program, kernel: Kernel, stage: Stage, window: _Window):
         self.old, self.window = stage, window
-        sizes = {window.column: window.columns, window.channel: window.channels}
-        self.filled = replace(stage, axes=tuple(replace(a, size=sizes.get(a.name, a.size)) for a in stage.axes))
+        self.filled = window.filled(stage)
         self.axis = Axis(window.column, window.columns * window.channels, REDUCTION)
         self.buffers = dict(program.buffers)
         self.names = {k.name for k in program.kernels}
@@ -165,14 +190,6 @@ class _Joined:
         place = program.kernels.index(kernel)
         kernels = [*program.kernels[:place], *self.copies, self.kernel, *program.kernels[place + 1:]]
         self.program = replace(program, kernels=kernels, buffers=self.buffers)
-
-    def effort(self, target: CpuTarget, fixed: frozenset[str]) -> float:
-        """Cycles of the unit, and one for each element that is copied; fixed: buffers whose copies cost nothing."""
-        unit = target.matrix(self.old.reads[self.window.image].dtype)
-        assert unit is not None
-        rate = unit.rows * unit.columns * unit.pairs * PAIR / BLOCK
-        moved = sum(prod(k.stages[0].sizes.values()) for k in self.copies if not set(k.read) <= fixed)
-        return prod(self.stage.sizes.values()) / rate + moved
 
     def _image(self) -> Access:
         """Make the copy of the image, and see the rows of its windows in it."""

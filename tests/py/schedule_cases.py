@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from jtc.dialects import expr
 from jtc.dialects.affine import Affine
-from jtc.dialects.dtypes import F32, F64, I64, DType
+from jtc.dialects.dtypes import BF16, F32, F64, I64, DType
 from jtc.dialects.graph import TensorType
 from jtc.dialects.kernel import PARALLEL, REDUCTION, Access, Axis, Guard, Kernel, Local, Program, Stage
 from jtc.dialects.target import CpuTarget
@@ -139,6 +139,13 @@ def softmax(m: int, n: int, block: int = 1) -> Program:
                    locals=(Local("top", scalar), Local("total", scalar), Local("row", TensorType(F32, row.shape))))
 
 
+def pair_panels(rows: int, pairs: int) -> Program:
+    """Rows of pairs, which lie below one another afterwards."""
+    return program(Stage("s", axes(f"k:{pairs} j:{rows} p:2"),
+                         (access("x", (rows, 2 * pairs), A("j"), A("k") * 2 + A("p"), dtype=BF16),), read(0, BF16),
+                         access("y", (pairs, rows, 2), A("k"), A("j"), A("p"), dtype=BF16)))
+
+
 def panels(rows: int, width: int, count: int) -> Program:
     """Rows of x, each cut into `count` pieces, piece by piece."""
     return program(Stage("s", axes(f"t:{count} r:{rows} p:{width}"),
@@ -149,6 +156,7 @@ def panels(rows: int, width: int, count: int) -> Program:
 SIZES = [(1, 1), (1, 17), (3, 7), (17, 3), (33, 33), (7, 129), (64, 1)]
 CASES = {
     **{f"panels of {r}x{n * w}": panels(r, w, n) for r, w, n in ((33, 48, 3), (7, 17, 5), (100, 8, 4))},
+    **{f"pairs of {r}x{p}": pair_panels(r, p) for r, p in ((16, 33), (32, 48), (5, 7))},
     **{f"matmul {m}x{n}": matmul(m, n, k) for (m, n), k in zip(SIZES, (1, 3, 7, 17, 33, 129, 5))},
     **{f"conv {c}->{f}@{s}/{t}": conv(c, f, s, w, t, p, b, constants) for c, f, s, w, t, p, b, constants in (
         (3, 5, 7, 3, 1, 1, 1, ()), (17, 33, 7, 3, 1, 1, 2, ("f",)), (64, 64, 14, 3, 1, 1, 1, ("f",)),

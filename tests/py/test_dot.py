@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from emitting import TARGETS, access, axes, check, fn, types_of
+from schedule_cases import pair_panels
 from test_targets import compare, needs_emulator
 
 import jtc
@@ -25,6 +26,7 @@ from jtc.dialects.kernel import Kernel, Pack, Program, Schedule, Stage
 from jtc.dialects.reference import run_graph
 from jtc.dialects.target import CpuTarget
 from jtc.passes.kernel import legality
+from jtc.passes.kernel.kernel_schedule import KernelSchedule
 from jtc.runtime.module import load_module
 from jtc.tools import emulated
 
@@ -36,9 +38,10 @@ def normal(*shape, seed=0):
 
 
 # ------------------------------------------------------------------------------------------------ one kernel
-def product(n, m, k, schedule, dtype=BF16, out=BF16):
-    """y = a b + c."""
-    reads = (access("a", dtype, (n, k), "i, k"), access("b", dtype, (k, m), "k, j"), access("c", F32, (m,), "j"))
+def product(n, m, k, schedule, dtype=BF16, out=BF16, turned=False):
+    """y = a b + c.  turned: b is given by its columns"""
+    b = access("b", dtype, (m, k), "j, k") if turned else access("b", dtype, (k, m), "k, j")
+    reads = (access("a", dtype, (n, k), "i, k"), b, access("c", F32, (m,), "j"))
     body = fn("mul", cast(read(0, dtype), F32), cast(read(1, dtype), F32))
     return Stage("s", axes(f"i:{n} j:{m} k:{k}r"), reads, body, access("y", out, (n, m), "i, j"), "add",
                  cast(fn("add", acc(F32), read(2, F32)), out), schedule=schedule)
@@ -66,6 +69,24 @@ def test_products(target, name):
         program = Program("f", ["a", "b", "c"], ["y"], types_of(kernel), [kernel])
         assert legality.violations(stage, kernel, program, CpuTarget()) == []
         check(kernel, target=target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_panels_from_rows_of_pairs(target):
+    """Whole blocks of pairs are transposed in registers, what is left over pair by pair."""
+    for n, m, k in ((3, 96, 64), (2, 33, 37), (4, 64, 30)):
+        stage = product(n, m, k, schedules(LANES[target])["in place"], out=F32, turned=True)
+        check(Kernel("k", (stage,)), target=target)
+        kernel = Kernel("k", (stage,))
+        assert m < 64 or "vector.bitcast" in emit(kernel, types_of(kernel), machine.named(target)).text
+
+
+@pytest.mark.parametrize("rows, pairs", [(16, 33), (32, 48), (5, 7), (37, 20)])
+def test_kernels_that_transpose_pairs(rows, pairs):
+    scheduled = KernelSchedule(CpuTarget()).run(pair_panels(rows, pairs)).kernels[0]
+    schedule = scheduled.stages[0].schedule
+    assert (schedule.vector, schedule.loops[-3:]) == ("p", (("k", 16), ("j", 16), ("p", 2)))
+    check(scheduled, target="x86-64-v4")
 
 
 @pytest.mark.parametrize("target, instruction", [("cooperlake", "vdpbf16ps"), ("aarch64-v8.6", "bfdot"),

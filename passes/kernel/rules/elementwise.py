@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from jtc.dialects.kernel import Pack, Schedule
+from jtc.dialects.kernel import PAIR, Pack, Schedule
+from jtc.passes.kernel.pairs import crossed
 from jtc.passes.kernel.rules.common import SCATTER_COST, TRANSPOSE_COST, Candidate, View, round_up
 
 STREAM_BYTES = 16 << 20     # results from this size on bypass the caches (measured: 1.2-1.3x at 64 MB)
@@ -27,6 +28,7 @@ def propose(view: View) -> Iterator[Candidate]:
     if view.known and (view.quick or view.points <= FEW):
         yield _point_by_point(view)
         return
+    yield from _crossing(view)
     for vector in view.parallel:
         contiguous = [a for a in view.parallel if a != vector and write[a] == 1]
         loads = sum(view.load_cost(i, vector) for i in view.body_reads)
@@ -112,6 +114,22 @@ def _turning(view: View, vector: str) -> Iterator[Candidate]:
     pack = Pack(apart[0], (vector, block), (rows, vector))
     cost = view.points / size * -(-size // lanes) * (view.work * 0.5 + loads)
     yield Candidate(cost, Schedule(vector, lanes, loops, packs=(pack,), threads=view.threads([rows, vector])))
+
+
+def _crossing(view: View) -> Iterator[Candidate]:
+    """Panels of pairs from rows of pairs: tiles of as many of both as are in a vector, transposed as whole pairs."""
+    body, write = view.stage.body, view.stage.write
+    if body.fn != "read" or write.dtype.bytes != 2 or view.cuts() or view.kernel.shared or view.stage.more:
+        return
+    found = crossed(view.free, view.strides[body.attr].terms, write.flat.terms)
+    if found is None:
+        return
+    rows, columns, pair = found
+    outer = view.by_write_stride([a for a in view.parallel if a not in found])
+    count = view.lanes // PAIR
+    cost = view.points / view.lanes * (TRANSPOSE_COST + 1)
+    loops = (*((a, 1) for a in outer), (columns, count), (rows, count), (pair, PAIR))
+    yield Candidate(cost, Schedule(pair, view.lanes, loops, threads=view.threads([*outer, columns, rows])))
 
 
 def _transposing(view: View, vector: str, along: str, memory: float) -> Candidate:
