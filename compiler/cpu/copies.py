@@ -148,7 +148,7 @@ def _copy(box: Mapping[str, tuple[int, int]], source: Access, sink: Access, guar
     reads = () if fill else (Access(source.buffer, source.dtype, source.shape, (taken,), guards, source.fill),)
     body = cast(const(source.fill, source.dtype) if fill else read_expr(0, source.dtype), sink.dtype)
     lanes = min(target.lanes(source.dtype), target.lanes(sink.dtype))
-    schedule = _schedule(sizes, put if fill else taken, put, lanes)
+    schedule = _schedule(sizes, put if fill else taken, put, lanes, bool(guards))
     yield Stage("copy", tuple(Axis(a, n) for a, n in sizes.items()), reads, body, write, schedule=schedule)
 
 
@@ -166,12 +166,12 @@ def _merge(sizes: dict[str, int], forms: list[Affine], fixed: set[str]) -> dict[
     return sizes
 
 
-def _schedule(sizes: Mapping[str, int], taken: Affine, put: Affine, lanes: int) -> Schedule:
-    """Vectors where both sides are contiguous, else a transposing tile, else gathers."""
+def _schedule(sizes: Mapping[str, int], taken: Affine, put: Affine, lanes: int, guarded: bool) -> Schedule:
+    """Vectors where both sides are contiguous, else a transposing tile, of pairs too, else gathers."""
     if not sizes:
         return Schedule("", 1)
     order = sorted(sizes, key=lambda a: -put[a])
-    pairs = crossed(sizes, taken.terms, put.terms)
+    pairs = None if guarded else crossed(sizes, taken.terms, put.terms)
     if pairs is not None:
         rows, columns, pair = pairs
         around = [(a, 1) for a in order if a not in pairs]

@@ -225,7 +225,7 @@ def _weave(tile: Tile, frame: Frame, axis: str) -> None:
 
 
 def _crossed(tile: Tile) -> tuple[str, str] | None:
-    """(rows, columns) of a tile that transposes as many rows of pairs as are in a vector register; None: it is none."""
+    """(rows, columns) of a tile that transposes at most as many rows of pairs as a vector holds; None: it is none."""
     stage, write, body = tile.stage, tile.write, tile.stage.body
     if stage.more or write.guards or write.gather or stage.write.buffer in tile.values.scalars or body.fn != "read":
         return None
@@ -234,7 +234,7 @@ def _crossed(tile: Tile) -> tuple[str, str] | None:
         return None
     sizes = {a: tile.places[a].extent for a in stage.parallel if tile.places[a].extent > 1}
     found = crossed(sizes, source.form.steps, write.form.steps)
-    if found is None or found[2] != tile.vector or len(sizes) > 3 or not sizes[found[0]] == sizes[found[1]] == count:
+    if found is None or found[2] != tile.vector or len(sizes) > 3 or max(sizes[a] for a in found[:2]) > count:
         return None
     return found[:2]
 
@@ -244,14 +244,16 @@ def _cross(tile: Tile, frame: Frame, rows: str, columns: str) -> None:
     code, width, count = tile.code, tile.lanes, tile.lanes // PAIR
     kind, bits = stored_type(tile.write.memory.dtype, width), f"vector<{count}xi32>"
 
-    def row(axis: str, place: int) -> Spot:
-        return Spot({rows: 0, columns: 0, axis: place}, tile.vector, 0, width, width)
+    height, length = tile.places[rows].extent, tile.places[columns].extent
 
-    taken = [tile.values.value(frame, tile.stage.body, row(rows, r)) for r in range(count)]
-    turned = square(code, [code.op(f"vector.bitcast {x} : {kind} to {bits}") for x in taken], bits, count)
-    for c, x in enumerate(turned):
+    def row(axis: str, place: int, pairs: int) -> Spot:
+        return Spot({rows: 0, columns: 0, axis: place}, tile.vector, 0, PAIR * pairs, width)
+
+    taken = [tile.values.value(frame, tile.stage.body, row(rows, r, length)) for r in range(height)]
+    numbers = [code.op(f"vector.bitcast {x} : {kind} to {bits}") for x in taken]
+    for c, x in enumerate(square(code, numbers + numbers[:1] * (count - height), bits, count)[:length]):
         x = code.op(f"vector.bitcast {x} : {bits} to {kind}")
-        tile.values.memory.store(frame, tile.write, row(columns, c), x)
+        tile.values.memory.store(frame, tile.write, row(columns, c, height), x)
 
 
 def transpose(tile: Tile, results: Results, axis: str) -> Results:

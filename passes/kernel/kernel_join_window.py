@@ -221,7 +221,7 @@ class _Joined:
         name = fresh(f"{read.buffer}_joined", self.buffers)
         stage = replace(stage, write=replace(stage.write, buffer=name))
         maker = Kernel(fresh(f"join_{read.buffer}", self.names), (stage,),
-                       reasons=((read.buffer, "its windows are rows of a matrix unit's blocks"),))
+                       reasons=((read.buffer, "its reduction takes whole blocks of a matrix unit"),))
         self.buffers[name] = replace(self.buffers[read.buffer], shape=view.shape)
         self.names.add(maker.name)
         self.copies.append(maker)

@@ -285,8 +285,9 @@ def _combination(kernel: Kernel, axis: str, part: Axis, partial: dict[str, str],
         results = Access(buffer, dtype, buffers[buffer].shape,
                          (Affine.axis(part.name), *(Affine.axis(a.name) for a in parallel)))
         ends = [e.fn for e in walk(stage.epilogue) if e.fn in SCALAR_FUNCTIONS] if stage.epilogue is not None else []
-        stages.append(only_needed(replace(stage, axes=(*parallel, part), reads=(*stage.reads, results), keep=None,
-                                    body=read(len(stage.reads), dtype), ops=("reduce", *ends))))
+        stages.append(only_needed(replace(
+            stage, axes=(*parallel, part), reads=(*stage.reads, results), keep=None,
+            body=read(len(stage.reads), dtype), ops=("reduce", *ends))))
     ended = {s.write.buffer for s in stages}
     return Kernel(kernel.name, tuple(stages), kernel.shared[:_leading(kernel)],
                   tuple(b for b in kernel.locals if b.name in ended), kernel.reasons, slice=kernel.slice)

@@ -13,11 +13,7 @@ def crossed(sizes: Mapping[str, int], taken: Mapping[str, int], put: Mapping[str
     sizes        of axes that are longer than 1
     taken, put   axis -> elements between neighbours in what is read and what is written
     """
-    def one(stride: Mapping[str, int], other: Mapping[str, int], step: int) -> str | None:
-        found = [a for a in sizes if stride.get(a, 0) == step and (other.get(a, 0) == step) == (step == 1)]
-        return found[0] if len(found) == 1 else None
-
-    pair, rows, columns = one(put, taken, 1), one(put, taken, PAIR), one(taken, put, PAIR)
-    if pair is None or rows is None or columns is None or sizes[pair] != PAIR:
-        return None
-    return rows, columns, pair
+    pair = [a for a in sizes if taken.get(a) == put.get(a) == 1 and sizes[a] == PAIR]
+    rows = [a for a in sizes if put.get(a) == PAIR != taken.get(a)]
+    columns = [a for a in sizes if taken.get(a) == PAIR != put.get(a)]
+    return (rows[0], columns[0], pair[0]) if len(pair) == len(rows) == len(columns) == 1 else None

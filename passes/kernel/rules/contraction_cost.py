@@ -291,8 +291,9 @@ class Nest:
         run, gap = _run(walk, inside)
         apart = max(1.0, min(gap, LINE / size) / run)
         part = touched * _elements(walk, inside) * apart
-        sets = _set_share(view, (s * size for a, s in walk.items() if inside[a] > 1 and s >= gap))
-        if max(part, part / max(run * apart, LINE / size) / size * sets) <= view.kept:
+        lines = part / max(run * apart * size, LINE)        # or longer pieces
+        share = _set_share(view, (s * size for a, s in walk.items() if inside[a] > 1 and s >= gap))
+        if max(part, lines * share) <= view.kept:
             return 0.0
         again = (times - 1) * part * (view.core.far if part <= L3 else view.core.memory)
         return again * (AGAIN_APART if apart > 1 else 1.0)

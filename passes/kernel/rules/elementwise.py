@@ -119,7 +119,8 @@ def _turning(view: View, vector: str) -> Iterator[Candidate]:
 def _crossing(view: View) -> Iterator[Candidate]:
     """Panels of pairs from rows of pairs: tiles of as many of both as are in a vector, transposed as whole pairs."""
     body, write = view.stage.body, view.stage.write
-    if body.fn != "read" or write.dtype.bytes != 2 or view.cuts() or view.kernel.shared or view.stage.more:
+    if body.fn != "read" or write.dtype.bytes != 2 or view.kernel.shared or view.stage.more \
+            or view.stage.reads[body.attr].guards or view.stage.reads[body.attr].gather:
         return
     found = crossed(view.free, view.strides[body.attr].terms, write.flat.terms)
     if found is None:
