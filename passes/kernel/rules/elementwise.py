@@ -148,7 +148,8 @@ def _transposing(view: View, vector: str, along: str, memory: float) -> Candidat
     if write.flat[vector] == run:
         run *= lanes
     whole = run * write.dtype.bytes >= LINE_BYTES
-    if others and not whole and write.flat[others[-1]] == view.free[along]:
+    if others and not whole and write.flat[others[-1]] == view.free[along] \
+            and view.free[others[-1]] * run * write.dtype.bytes >= LINE_BYTES:
         loops.insert(len(others) - 1, loops.pop())
     threads = view.threads(list(dict.fromkeys(a for a, _ in loops)))
     vectors = view.points / view.free[vector] * -(-view.free[vector] // lanes)
