@@ -170,6 +170,13 @@ def expected(graph, inputs):
     return [a.astype(np.float32) for a in run_graph(graph, inputs, precise=True)]
 
 
+def agrees(program, graph, inputs, path, tolerance=1e-5):
+    """Compile a program with schedules, and compare its results with the graph's."""
+    results = load_module(compile_graph(program, "cpu", path, phase="schedule"))(*inputs)
+    found = results if isinstance(results, (tuple, list)) else [results]
+    compare([np.asarray(a) for a in found], expected(graph, inputs), tolerance)
+
+
 def scheduled(name, target):
     """(graph, its inputs, the program with schedules for a target, the stages that multiply pairs)."""
     function, *inputs = PROGRAMS[name]
@@ -183,10 +190,8 @@ def test_programs_scheduled_for_the_instruction(name, tmp_path):
     """The rule takes pairs where the processor multiplies them; those schedules give the right results."""
     graph, inputs, program, found = scheduled(name, "cooperlake")
     assert found and "in one instruction" in schedule_text(found[0].schedule)
-    module = load_module(compile_graph(program, "cpu", tmp_path / "m.so", phase="schedule"))
     # Attention rounds its weights to bfloat16 once per block of keys, not once.
-    tolerance = 2.0 ** -7 if name == "attention" else 1e-5
-    compare([np.asarray(module(*inputs))], expected(graph, inputs), tolerance)
+    agrees(program, graph, inputs, tmp_path / "m.so", 2.0 ** -7 if name == "attention" else 1e-5)
     assert not scheduled(name, "x86-64-v4")[3]
 
 

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from emitting import access, axes, check, fn, types_of
-from test_dot import broken, expected, half, normal, product
-from test_targets import compare
+from test_dot import agrees, broken, half, normal, product
 
 import jtc
 import jtc.nn.functional as F
 from jtc.compiler.cpu import lower, machine
 from jtc.compiler.cpu.emit import emit
-from jtc.compiler.driver import compile_graph, settings_for
+from jtc.compiler.driver import settings_for
 from jtc.compiler.explain import schedule_text
 from jtc.compiler.phases import advance
 from jtc.dialects.dtypes import BF16, F16, F32
@@ -29,7 +27,6 @@ from jtc.passes.kernel.rules import candidates
 from jtc.passes.kernel.rules.common import View
 from jtc.passes.kernel.rules.contraction_estimate import estimate
 from jtc.runtime import processor
-from jtc.runtime.module import load_module
 
 PANELS = ("j//", "k//", "j%", "k%")
 SCHEDULES = {
@@ -193,9 +190,8 @@ def test_programs_scheduled_for_the_unit(name, tmp_path):
     program = advance(graph, "graph", "schedule", settings_for("cpu:sapphirerapids"))
     found = [s for k in program.kernels for s in k.stages if s.schedule.matrix]
     assert found and "in blocks of a matrix unit" in schedule_text(found[0].schedule)
-    module = load_module(compile_graph(program, "cpu", tmp_path / "m.so", phase="schedule"))
     # Attention rounds its weights to bfloat16 once per block of keys, not once.
-    compare([np.asarray(module(*inputs))], expected(graph, inputs), 2.0 ** -7 if name == "attention" else 1e-5)
+    agrees(program, graph, inputs, tmp_path / "m.so", 2.0 ** -7 if name == "attention" else 1e-5)
 
 
 def test_weights_of_attention(tmp_path):
@@ -209,8 +205,7 @@ def test_weights_of_attention(tmp_path):
         assert scores.schedule.matrix == last.schedule.matrix == unit
         weights = next(s.keep for s in kernel.stages if s.keep is not None)
         assert last.reads[0].buffer == weights.buffer and weights.dtype is (BF16 if unit else F32)
-        module = load_module(compile_graph(program, "cpu", tmp_path / f"{target}.so", phase="schedule"))
-        compare([np.asarray(module(*inputs))], expected(graph, inputs), 2.0 ** -7)
+        agrees(program, graph, inputs, tmp_path / f"{target}.so", 2.0 ** -7)
 
 
 # ------------------------------------------------------------------------------------------------ the processor

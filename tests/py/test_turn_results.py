@@ -3,16 +3,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
-from test_dot import expected, half, normal
-from test_targets import compare
+from test_dot import agrees, half, normal
 
 import jtc
 import jtc.nn.functional as F
-from jtc.compiler.driver import compile_graph, settings_for
+from jtc.compiler.driver import settings_for
 from jtc.compiler.phases import advance
-from jtc.runtime.module import load_module
 
 
 def update(x, y, w, v, stride=1):
@@ -54,8 +51,7 @@ def rows(program):
 def test_results(name, tmp_path):
     graph, inputs, program = scheduled(name)
     assert len(rows(program)) == 1
-    module = load_module(compile_graph(program, "cpu", tmp_path / "m.so", phase="schedule"))
-    compare([np.asarray(a) for a in module(*inputs)], expected(graph, inputs), 1e-5)
+    agrees(program, graph, inputs, tmp_path / "m.so")
 
 
 def test_only_for_the_unit_which_strict_arithmetic_does_not_use():
