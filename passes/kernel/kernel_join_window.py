@@ -146,13 +146,12 @@ def _windows(stage: Stage, kernel: Kernel, target: CpuTarget) -> Iterator[_Windo
 
 def _spread(read: Access, joined: tuple[str, str]) -> tuple[list[int], list[str]] | None:
     """(the dimensions that these axes do not walk along, all axes that walk along the others, these last); None where a
-    copy could not have them as dimensions, since one walks along two."""
+    copy could not have them as dimensions, since one walks along none or two."""
     kept = [d for d, form in enumerate(read.index) if not form.axes & set(joined)]
     walked = [a for d, form in enumerate(read.index) if d not in kept for a in sorted(form.axes - set(joined))]
     names = [*walked, *joined]
-    if sum(len(form.axes & set(names)) for form in read.index) > len(names):
-        return None
-    return kept, names
+    once = all(sum(name in form.axes for form in read.index) == 1 for name in names)
+    return (kept, names) if once else None
 
 
 def _plain(read: Access) -> bool:

@@ -4,13 +4,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from emitting import access
 from test_dot import agrees, half, normal
 
 import jtc
 import jtc.nn.functional as F
 from jtc.compiler.driver import settings_for
 from jtc.compiler.phases import advance
-from jtc.passes.kernel.kernel_join_window import _filled
+from jtc.dialects.dtypes import BF16
+from jtc.passes.kernel.kernel_join_window import _filled, _spread
 
 
 def gradient(stride, window=3):
@@ -84,6 +86,18 @@ def test_places_beyond_the_window_hold_zeros():
     assert image.write.shape[-1] == 4 and weights.write.shape[-2:] == (8, 4)
     assert {g.size for g in image.reads[0].guards} == {48, 50, 3}
     assert {g.size for g in weights.reads[0].guards} == {7, 3}
+
+
+def test_axes_that_one_operand_lacks_are_not_joined():
+    """sum over k, r of a[i, k] * b[j, k, r]: r is not in a."""
+    def function(a, b):
+        return jtc.sum(jtc.astype(half(a)[:, None, :, None] * half(b)[None], jtc.float32), axis=(2, 3))
+    graph = jtc.jit(function).graph(normal(40, 7), normal(48, 7, 5))
+    assert not joined(advance(graph, "graph", "schedule", settings_for("cpu:sapphirerapids")))
+    x = access("x", BF16, (9, 9, 4), "h + p, h + q, c")
+    assert _spread(x, ("p", "c")) is None, "h walks along a dimension of its own, and along one with p"
+    assert _spread(x, ("p", "k")) is None
+    assert _spread(access("x", BF16, (9, 9, 4), "h + p, w + q, c"), ("q", "c")) == ([0], ["w", "q", "c"])
 
 
 @pytest.mark.parametrize("columns, channels, filled", [(7, 3, (8, 4)), (3, 1, (32, 1)), (3, 5, (4, 8)), (8, 4, (8, 4)),
