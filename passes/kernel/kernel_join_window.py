@@ -23,7 +23,7 @@ PRODUCTS = 2            # vectors that are multiplied in a cycle
 
 @dataclass(frozen=True)
 class KernelJoinWindow(Pass):
-    """Make windows of few channels whole blocks of a matrix unit: reduction c:3 u:7 v:7 -> u:7 v:32.
+    """Join two axes of a reduction to whole blocks of a matrix unit: windows of few channels c:3 u:7 v:7 -> u:7 v:32.
 
         sum over c, u, v of  x[n, c, 2h + u - 3, 2w + v - 3] * y[k, c, u, v]
         sum over u, v    of  X[n, 2h + u, 8w + v] * Y[k, u, v]

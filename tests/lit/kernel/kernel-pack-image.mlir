@@ -3,6 +3,14 @@
 // RUN: not jtc-opt --kernel-pack="read=0 order=1,2" %s 2>&1 | FileCheck %s --check-prefix=REFUSED
 // RUN: not jtc-opt --kernel-pack="read=0 order=1,2,0 pad=-1" %s 2>&1 | FileCheck %s --check-prefix=NEGATIVE
 
+// Some dimensions, and the axes of the others: columns spread out, so that the pixels of each lie side by side.
+// RUN: jtc-opt --kernel-pack="read=0 order=0,1,q,w" %s | FileCheck %s --check-prefix=SPREAD
+// RUN: not jtc-opt --kernel-pack="read=0 order=0,1,q" %s 2>&1 | FileCheck %s --check-prefix=PART
+
+// SPREAD: guards = {{.*}}"0 <= w + q - 1 < 9"
+// SPREAD: write = {buffer = "x_packed", view = tensor<3x11x3x9xf32>, index = ["d0", "d1", "q", "w"]}
+// SPREAD: {buffer = "x_packed", view = tensor<3x11x3x9xf32>, index = ["c", "h + p", "q", "w"]},
+// PART: error: {{.*}}0,1,q is not a permutation of the 3 dimensions of x
 // NEGATIVE: error: kernel-pack: pad=-1 is negative
 // CHECK: write = {buffer = "x_packed", view = tensor<11x11x3xf32>, index = ["d1", "d2", "d0"]}
 // CHECK: {buffer = "x_packed", view = tensor<11x11x3xf32>, index = ["h + p", "w + q", "c"]},
