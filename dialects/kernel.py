@@ -66,7 +66,7 @@ class Guard:
         return f"0 <= {self.index} < {self.size}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Access:
     """Element `index` of `buffer`, seen through the row-major view `shape`.
 
@@ -83,18 +83,18 @@ class Access:
     fill: bool | int | float = 0
     gather: tuple[tuple[int, Expr], ...] = ()
 
-    @property
+    @cached_property
     def flat(self) -> Affine:
         """Row-major offset in elements, without the gathered part."""
         return flatten(self.index, self.shape)
 
-    @property
+    @cached_property
     def size(self) -> int:
         return prod(self.shape)
 
-    @property
-    def axes(self) -> set[str]:
-        return set().union(*(form.axes for form in self.index), *(g.index.axes for g in self.guards))
+    @cached_property
+    def axes(self) -> frozenset[str]:
+        return frozenset().union(*(form.axes for form in self.index), *(g.index.axes for g in self.guards))
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,17 +63,14 @@ def to_llvm(text: str, symbol: str, operands: int) -> str:
     """
     from jtc.dialects import mlir
     with mlir.lock:
-        from jtc.dialects.mlir import ir, llvm, passmanager
+        from jtc.dialects.mlir import ir, llvm
         with _context() as context, ir.Location.unknown():
             try:
                 module = ir.Module.parse(text)
             except ir.MLIRError as error:
                 raise InternalError(f"kernel {symbol}: generated code does not parse: {_first(error)}") from error
             try:
-                needed = [name for ops, names in RARE.items() if ops.search(text) for name in names]
-                passes = passmanager.PassManager.parse(f"builtin.module({','.join((*needed, *PIPELINE))})", context)
-                passes.enable_verifier(False)           # after every pass, it takes as long as the passes do
-                passes.run(module.operation)
+                _passes(context, text).run(module.operation)
                 module.operation.verify()
             except ir.MLIRError as error:
                 raise InternalError(f"kernel {symbol}: lowering to llvm failed: {_first(error)}") from error
@@ -90,6 +87,7 @@ def to_llvm(text: str, symbol: str, operands: int) -> str:
 
 
 _contexts: list[Any] = []          # the one in use, and how many kernels it has seen
+_pipelines: dict[str, Any] = {}    # text of a pipeline -> its passes, in that context
 
 
 def _context() -> Any:
@@ -100,8 +98,21 @@ def _context() -> Any:
         made = ir.Context()
         made.enable_multithreading(False)               # a kernel is one function: nothing to share among threads
         _contexts[:] = [made, 0]
+        _pipelines.clear()
     _contexts[1] += 1
     return _contexts[0]
+
+
+def _passes(context: Any, text: str) -> Any:
+    """The passes that the ops of a kernel's text need.  They keep the patterns that they have collected, which takes
+    as long as to lower a small kernel, so they serve all kernels of a context.  Call under the lock."""
+    from jtc.dialects.mlir import passmanager
+    needed = [name for ops, names in RARE.items() if ops.search(text) for name in names]
+    pipeline = f"builtin.module({','.join((*needed, *PIPELINE))})"
+    if pipeline not in _pipelines:
+        _pipelines[pipeline] = passmanager.PassManager.parse(pipeline, context)
+        _pipelines[pipeline].enable_verifier(False)     # after every pass, it takes as long as the passes do
+    return _pipelines[pipeline]
 
 
 def _first(error: Exception) -> str:

@@ -59,7 +59,7 @@ class KernelJoinWindow(Pass):
     def _stage(self, program: Program, kernel: Kernel, stage: Stage) -> tuple[Program, Kernel]:
         """The cheapest way to compute a stage, by what its cheapest schedule is estimated to cost."""
         def cost(program: Program, kernel: Kernel, stage: Stage) -> float:
-            return candidates(stage, kernel, program, self.target)[0].cost
+            return candidates(stage, kernel, program, self.target, few=1)[0].cost
 
         windows = [*_windows(stage, kernel, self.target)]
         if not windows:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from jtc.dialects.graph import Graph
 from jtc.dialects.kernel import Kernel, Program, Stage
@@ -18,7 +18,7 @@ from jtc.passes.kernel.rules import candidates, classify
 from jtc.passes.kernel.rules.common import Candidate
 from jtc.passes.kernel.rules.reduction import check_kind
 
-SHORTLIST = 8           # candidates that a worker sends back: the first is legal nearly always
+SHORTLIST = 8
 
 
 @dataclass(frozen=True)
@@ -110,15 +110,17 @@ class Known:
         return form, kernel.stages.index(stage), stage.write.size, *(name in self.constant for name in names)
 
 
-def _shortlist(*arguments: Any) -> list[Candidate]:
-    """The candidates that are worth sending from process to process."""
-    return candidates(*arguments)[:SHORTLIST]
+def _shortlist(stage: Stage, kernel: Kernel, program: Program, target: CpuTarget, packing: bool, reduction: str,
+               constants: frozenset[str], quick: bool) -> list[Candidate]:
+    """The candidates that are worth looking for, and sending from process to process."""
+    return candidates(stage, kernel, program, target, packing, reduction, constants, quick, SHORTLIST)[:SHORTLIST]
 
 
 def _surroundings(program: Program, stage: Stage) -> Program:
-    """The kernels that read what a stage reads, without values: what a rule sees of a program."""
-    read = {a.buffer for a in stage.reads}
-    return replace(program, kernels=[k for k in program.kernels if read & set(k.read)], constants={}, buffers={})
+    """The kernels that read what a contraction multiplies, without values: what its rule sees of a program."""
+    read = {stage.reads[number].buffer for number in stage.factors() or ()}
+    kernels = [k for k in program.kernels if read & set(k.read)]
+    return Program(program.name, [], [], {}, kernels)
 
 
 def schedule_stage(program: Program, kernel: Kernel, stage: Stage, target: CpuTarget, known: Known,

@@ -11,6 +11,7 @@ from emitting import (
     MATMULS,
     access,
     axes,
+    check,
     elementwise,
     fn,
     matmul,
@@ -25,7 +26,7 @@ from jtc.compiler.cpu.emit import emit
 from jtc.compiler.cpu.places import Place
 from jtc.compiler.driver import settings_for
 from jtc.compiler.phases import advance
-from jtc.dialects.dtypes import F32
+from jtc.dialects.dtypes import F16, F32, F64
 from jtc.dialects.errors import InternalError
 from jtc.dialects.expr import acc, read
 from jtc.dialects.kernel import Kernel, Pack, Schedule, Stage
@@ -118,6 +119,17 @@ def test_results_out_of_line_are_fetched_to_the_last_one():
     text = assembly(matmul(8, 1003, 512, schedule))         # a row may start anywhere: 48 elements lie in up to 4 lines
     assert text.count("prefetcht0") >= 32
     assert "prefetch" not in assembly(matmul(8, 1003, 16, schedule)), "too short to hide anything"
+
+
+@pytest.mark.parametrize("target,dtype,count", [("x86-64-v4", F32, 4), ("x86-64-v4", F64, 8), ("x86-64-v4", F16, 0),
+                                               ("x86-64-v3", F32, 0)], ids=str)
+def test_elements_that_lie_apart_are_stored_by_one_instruction_where_there_is_one(target, dtype, count):
+    schedule = Schedule("i", 64 // dtype.bytes if target == "x86-64-v4" else 8, (("i", 64),))
+    stage = Stage("s", axes("i:64"), (access("x", dtype, (64,), "i"),), fn("neg", read(0, dtype)),
+                  access("y", dtype, (64, 9), "i, 4"), schedule=schedule)
+    text = assembly(stage, target)
+    assert len(re.findall(r"vscatter", text)) == count
+    check(Kernel("k", (stage,)), target=target)
 
 
 def test_padding_costs_nothing_inside_a_convolution():

@@ -112,6 +112,17 @@ def test_candidates_come_cheapest_first_and_end_in_scalar_code(name):
     assert legal > 1
 
 
+@pytest.mark.parametrize("few", [1, 3, 8])
+@pytest.mark.parametrize("p", [matmul(33, 33, 33), matmul(512, 512, 512), conv(64, 64, 28, batch=8), conv(3, 64, 56, 7)],
+                         ids=["small matmul", "matmul", "convolution", "window"])
+def test_few_candidates_are_the_first_of_all(p, few):
+    p = KernelMergeAxes().run(p)
+    kernel = p.kernels[0]
+    every, found = (candidates(kernel.stages[0], kernel, p, AVX512, few=n) for n in (0, few))
+    assert found[:few] == every[:few]
+    assert few <= len(found) < len(every)           # and others are not all looked at
+
+
 @pytest.mark.parametrize("name", ["matmul 33x33", "conv 64->64@14/1"])
 def test_schedules_are_the_same_wherever_candidates_are_found(name, monkeypatch):
     """In this process, in workers, and here again where none of those that workers sent is legal."""

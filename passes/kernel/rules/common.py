@@ -47,6 +47,7 @@ class View:
     reduction: the kind of reduction that is asked for (see reduction.py), or "auto"
     constants: buffers known when weights are bound
     quick: whether little code counts more than fast code; a rule need then look at few candidates only
+    few: how many of the cheapest candidates are wanted, of which a rule need not propose others; 0: all
     """
 
     stage: Stage
@@ -57,6 +58,7 @@ class View:
     reduction: str = "auto"
     constants: frozenset[str] = frozenset()
     quick: bool = False
+    few: int = 0
 
     @cached_property
     def core(self) -> Core:

@@ -13,9 +13,10 @@ packed ahead for nothing, guarded ones are read from a padded copy.
 from __future__ import annotations
 
 import itertools
+from bisect import insort
 from collections.abc import Iterator
 from dataclasses import replace
-from math import prod
+from math import inf, prod
 
 from jtc.dialects.dtypes import F32
 from jtc.dialects.kernel import PAIR, Pack, Schedule
@@ -41,7 +42,7 @@ from jtc.passes.kernel.rules.contraction_operands import (
     vector_ways,
     volume,
 )
-from jtc.passes.kernel.rules.contraction_tile import L1_SHARE, LINE, PAGE, Tile, tile_cycles
+from jtc.passes.kernel.rules.contraction_tile import L1_SHARE, LINE, PAGE, Tile, least_cycles, tile_cycles
 
 DEPTH = 768                    # steps of the reduction in one block: more gain less than their share of the cache costs
 SHALLOW = 256                  # fewer spend too long on starting tiles and on results that are taken up again
@@ -60,7 +61,7 @@ Anchored = tuple[Loops, tuple[str, int] | None, tuple[str, int] | None]
 
 
 def propose(view: View) -> Iterator[Candidate]:
-    factors = view.stage.factors()
+    factors, cheapest = view.stage.factors(), Cheapest(view.few)
     if factors is None:
         return
     for vector in view.parallel:
@@ -73,9 +74,30 @@ def propose(view: View) -> Iterator[Candidate]:
         pairs = _in_pairs(view, wide, narrow)
         choices = [tiles, *([replace(t, dot=axis) for t in tiles] for axis in pairs),
                    *(list(matrix_tiles(view, vector, wide, narrow, axis)) for axis in pairs)]
-        found = (c for choice in choices for tile in _best(view, choice, wide, narrow)
-                 for c in _variants(view, tile, wide, narrow))
-        yield from {(c.schedule, c.copies): c for c in found}.values()
+        for choice in reversed(choices):
+            for tile in _best(view, choice, wide, narrow):
+                for c in _variants(view, tile, wide, narrow, cheapest):
+                    cheapest.add(c)
+    yield from cheapest.found.values()
+
+
+class Cheapest:
+    """The candidates found so far, each once, and what one must cost at most to be among the few that are wanted."""
+
+    def __init__(self, few: int):
+        self.few = few
+        self.found: dict[tuple[Schedule, tuple[Copy, ...]], Candidate] = {}
+        self._costs: list[float] = []           # of the cheapest, in order
+
+    @property
+    def most(self) -> float:
+        return self._costs[-1] if 0 < self.few == len(self._costs) else inf
+
+    def add(self, candidate: Candidate) -> None:
+        if self.few and (candidate.schedule, candidate.copies) not in self.found:
+            insort(self._costs, candidate.cost)
+            del self._costs[self.few:]
+        self.found[candidate.schedule, candidate.copies] = candidate
 
 
 def _in_pairs(view: View, wide: int, narrow: int) -> list[str]:
@@ -133,13 +155,20 @@ def _best(view: View, tiles: list[Tile], wide: int, narrow: int) -> list[Tile]:
 
 
 # ------------------------------------------------------------------------------------------------ loops
-def _variants(view: View, tile: Tile, wide: int, narrow: int) -> Iterator[Candidate]:
+def _variants(view: View, tile: Tile, wide: int, narrow: int, cheapest: Cheapest) -> Iterator[Candidate]:
+    least = least_cycles(view, tile, wide, narrow)
+    if least > cheapest.most:
+        return
     reductions = reduction_order(view, tile, wide, narrow)
+    scalars = list(scalar_ways(view, tile, narrow, reductions))
     for vector_way in vector_ways(view, tile, wide, reductions):
-        for scalar_way in scalar_ways(view, tile, narrow, reductions):
+        for scalar_way in scalars:
+            if least + vector_way.cost + scalar_way.cost > cheapest.most:
+                continue
             nests = _nests(view, tile, vector_way, scalar_way, reductions)
             for loops, in_wide, in_narrow in itertools.islice(nests, 1 if view.quick else None):
-                yield from _candidate(view, tile, vector_way, scalar_way, reductions, loops, in_wide, in_narrow)
+                yield from _candidate(view, tile, vector_way, scalar_way, reductions, loops, in_wide, in_narrow,
+                                      cheapest)
 
 
 def _nests(view: View, tile: Tile, wide: Operand, narrow: Operand, reductions: tuple[str, ...]) -> Iterator[Anchored]:
@@ -222,7 +251,8 @@ def _reduction_blocks(view: View, width: int, reductions: tuple[str, ...], apart
 
 
 def _candidate(view: View, tile: Tile, wide: Operand, narrow: Operand, reductions: tuple[str, ...], loops: Loops,
-               in_wide: tuple[str, int] | None, in_narrow: tuple[str, int] | None) -> Iterator[Candidate]:
+               in_wide: tuple[str, int] | None, in_narrow: tuple[str, int] | None, cheapest: Cheapest
+               ) -> Iterator[Candidate]:
     anchors = [(way, loop) for way, loop in ((wide, in_wide), (narrow, in_narrow)) if way.pack]
     if any(loop is None for _, loop in anchors):
         return
@@ -242,7 +272,10 @@ def _candidate(view: View, tile: Tile, wide: Operand, narrow: Operand, reduction
                   key=lambda loop: -abs(view.written[loop[0]]))
     for inside in ([], near) if near else ([],):
         order = (*(loop for loop in lead if loop not in inside), *kept, *inside)
-        cost, threads = total(view, Nest(view, tile, wide, narrow, order, reductions, packed, ahead))
+        nest = Nest(view, tile, wide, narrow, order, reductions, packed, ahead)
+        if nest.least > cheapest.most:
+            continue
+        cost, threads = total(view, nest)
         schedule = Schedule(tile.vector, view.lanes, (*kept, *inside), reductions, unroll, packs, split, threads,
                             prefetch=(wide.number,) if ahead else (), dot=tile.dot, matrix=tile.unit is not None)
         yield Candidate(cost, schedule, copies)

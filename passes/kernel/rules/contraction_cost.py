@@ -120,13 +120,16 @@ class Nest:
     @cached_property
     def cycles(self) -> float:
         """Of the whole stage on one core, but for packs in its loops."""
+        return self.least + self._fetched() + self._lines_again() + self._pieces() + self._short_pieces()
+
+    @cached_property
+    def least(self) -> float:
+        """Those in the register tiles and of copy kernels, which are found soonest."""
         reductions = self.view.reductions
         blocks = prod(t for (a, _), t in zip(self.loops, self.trips) if a in reductions)
         depth = prod(self.extents[-1][r] for r in reductions)
-        cycles = tile_cycles(self.view, self.tile, self.wide.number, self.narrow.number, depth, blocks,
-                             self._passing(depth))
-        return cycles + self._reads(depth) + self._fetched() + self._lines_again() + self._pieces() \
-            + self._short_pieces() + self.wide.cost + self.narrow.cost
+        return self.wide.cost + self.narrow.cost + self._reads(depth) + tile_cycles(
+            self.view, self.tile, self.wide.number, self.narrow.number, depth, blocks, self._passing(depth))
 
     def copied(self, parts: int) -> float:
         """Cycles of the packs where `parts` threads or shares of the outer loops each make their own."""

@@ -180,8 +180,10 @@ def _scalar_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
             order = _box_order(view, number, reductions[-1] if reductions else "")
             low, high = ranges[int(order[-1])]
             pad = view.lanes if (high - low + 1) * read.dtype.bytes % SAME_SET == 0 else 0
-            yield Operand(number, cost=size * KERNEL_BOX, copy=order, pad=pad)
-            yield Operand(number, cost=size * COPY, copy=tuple(map(str, range(len(read.index)))))
+            straight = tuple(map(str, range(len(order))))
+            if order != straight or pad:
+                yield Operand(number, cost=size * KERNEL_BOX, copy=order, pad=pad)
+            yield Operand(number, cost=size * COPY, copy=straight)
         if not view.packing or not (_is_box(view, number) and _can_hoist(view, number)):
             yield Operand(number, cost=view.points / view.lanes, split=True)
         return

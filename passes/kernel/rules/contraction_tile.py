@@ -75,21 +75,37 @@ def tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: int, bloc
     wide, narrow  numbers of the reads that are loaded as vectors and broadcast
     passing       whether all panels pass by before the next tile, so that none stays in the first-level cache
     """
-    key = (tile, wide, narrow, depth, blocks, passing)
+    steps = depth * tile.steps(view)    # a pair takes as long as a multiply-add, and as many bytes as a float32
+    panel = steps * min(tile.vectors * view.lanes, view.free[tile.vector]) * 4 / view.target.l1
+    line = 0.0 if panel <= L1_SHARE else CROWDED if panel <= L1_MOST else view.core.line
+    return _tile_cycles(view, tile, wide, narrow, steps, blocks, line,
+                        BLOCK_LINE_PASSING if passing else BLOCK_LINE_FAR if line else BLOCK_LINE)
+
+
+def least_cycles(view: View, tile: Tile, wide: int, narrow: int) -> float:
+    """What no order of loops around register tiles comes below: one block of the reduction, panels always near."""
+    depth = prod(view.free[r] for r in view.reductions)
+    return _tile_cycles(view, tile, wide, narrow, depth * tile.steps(view), 1, 0.0, BLOCK_LINE)
+
+
+def _tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: float, blocks: int, line: float, row: float
+                 ) -> float:
+    key = (tile, wide, narrow, depth, blocks, line, row)
     if key not in view.memo:
-        view.memo[key] = _tile_cycles(view, *key)
+        view.memo[key] = _all_tiles(view, *key)
     return float(view.memo[key])
 
 
-def _tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: float, blocks: int, passing: bool) -> float:
+def _all_tiles(view: View, tile: Tile, wide: int, narrow: int, depth: float, blocks: int, line: float, row: float
+               ) -> float:
+    """Cycles of all register tiles of `depth` steps.
+
+    line, row  cycles for a cache line of a panel, and for a row of a block, on top of those in the arithmetic
+    """
     write, lanes, axes = view.written, view.lanes, tile.axes
     straight, turned = write[tile.vector] == 1, bool(axes) and write[axes[-1]] == 1
-    depth *= tile.steps(view)           # a pair takes as long as a multiply-add, and as many bytes as a float32
     in_narrow = [a in view.read_axes[narrow] for a in axes]
     in_wide = [a in view.read_axes[wide] for a in axes]
-    panel = depth * min(tile.vectors * lanes, view.free[tile.vector]) * 4 / view.target.l1
-    line = 0.0 if panel <= L1_SHARE else CROWDED if panel <= L1_MOST else view.core.line
-
     if "touched" not in view.memo:
         view.memo["touched"] = [(a.flat, a.size * a.dtype.bytes > view.target.l2) for a in at_the_end(view)]
     touched = view.memo["touched"]
@@ -105,7 +121,6 @@ def _tile_cycles(view: View, tile: Tile, wide: int, narrow: int, depth: float, b
         scalars = prod(n for n, used in zip(extents, in_narrow) if used)
         loads = vectors * prod(n for n, used in zip(extents, in_wide) if used)
         if tile.unit is not None:
-            row = BLOCK_LINE_PASSING if passing else BLOCK_LINE_FAR if line else BLOCK_LINE
             step, start, reload = _matrix_step(tile, tile.unit, vectors, inner, outer, row)
         else:
             step = max(count / 2, (scalars + loads) / 2, LATENCY) + SCALAR * scalars + line * loads * lines
