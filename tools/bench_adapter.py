@@ -138,7 +138,7 @@ def _forward(w: Any) -> tuple[Any, list[Tensor]]:
     names = [n for n in arrays if n not in constant]
 
     def forward(*inputs: Tensor) -> Any:
-        weights = {n: jtc.asarray(arrays[n]) for n in constant}
+        weights = {n: jtc.asarray(arrays[n]) for n in arrays if n in constant}
         with _precision(w):
             return w.fwd(F, weights | dict(zip(names, inputs, strict=True)))
 

@@ -71,9 +71,9 @@ class Workload:
         """The same arrays on every call and in every process."""
         return self.make(np.random.default_rng(zlib.crc32(self.name.encode())))
 
-    def const(self, arrays: Arrays) -> set[str]:
-        """Names of the inputs that may be compiled in."""
-        return {name for name in arrays if self.constant and name.startswith(self.constant)}
+    def const(self, arrays: Arrays) -> list[str]:
+        """Names of the inputs that may be compiled in, in their order: programs of two processes are the same."""
+        return [name for name in arrays if self.constant and name.startswith(self.constant)]
 
     def error(self, outputs: Sequence[Any], wanted: Sequence[np.ndarray]) -> float:
         """The largest error, as a share of the largest value of its output.  Raises ValueError beyond the tolerance."""
