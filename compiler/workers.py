@@ -317,8 +317,8 @@ def serve() -> None:
     requests = sys.stdin.buffer
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)                       # what a library prints to stdout must not get between the replies
-    from jtc.compiler.cpu import lower  # noqa: F401  the imports are done before the first request arrives
-    from jtc.dialects import mlir  # noqa: F401
+    from jtc.compiler.cpu import lower  # imports are done before the first request arrives
+    lower.warm_up()
     while True:
         try:
             send(replies, _answer(*receive(requests)))

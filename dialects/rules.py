@@ -4,6 +4,7 @@ The verifier of the dialect and the checks between passes ask the same question 
 """
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 
@@ -51,9 +52,9 @@ def problems(program: Program, sound: Sound | None = None) -> Iterator[Problem]:
         if names and len(names) != len(buffers):
             yield Problem(f"{len(buffers)} {what}s with {len(names)} names")
     yield from _stored(program)
-    kernels = [k.name for k in program.kernels]
-    for name in dict.fromkeys(n for n in kernels if kernels.count(n) > 1):
-        yield Problem(f"two kernels are called {name!r}")
+    for name, count in Counter(k.name for k in program.kernels).items():
+        if count > 1:
+            yield Problem(f"two kernels are called {name!r}")
     ready = {*program.inputs, *program.constants}
     for kernel in program.kernels:
         for name in {b.name for b in kernel.locals} & program.buffers.keys():

@@ -223,6 +223,28 @@ def _addresses(reduced: bool) -> Iterator[None]:
             _llvm().set_option("", "-disable-lsr=false")
 
 
+def warm_up() -> None:
+    """Compile a small loop.  The first kernel of a process takes 0.15 s longer than others: MLIR's and LLVM's code is
+    read, their tables are built; a worker has the time while graphs are worked on."""
+    from jtc.compiler.cpu.machine import host
+    to_object(to_llvm(_SMALL, "small", 1), host())
+
+
+_SMALL = """
+func.func @small(%a: memref<64xf32>, %workspace: memref<1xi8>, %begin: index, %end: index) {
+  %c1 = arith.constant 1 : index
+  %zero = arith.constant dense<0.0> : vector<4xf32>
+  %sum = scf.for %i = %begin to %end step %c1 iter_args(%acc = %zero) -> (vector<4xf32>) {
+    %x = vector.load %a[%i] : memref<64xf32>, vector<4xf32>
+    %y = math.fma %x, %x, %acc : vector<4xf32>
+    scf.yield %y : vector<4xf32>
+  }
+  vector.store %sum, %a[%begin] : memref<64xf32>, vector<4xf32>
+  return
+}
+"""
+
+
 def carries(llvm_ir: str) -> bool:
     """Whether a loop carries values in registers, of which few are left for addresses then.
 
