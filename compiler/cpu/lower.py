@@ -12,7 +12,7 @@ from typing import Any
 
 from jtc.compiler.cpu.llvm_text import downgrade, expand_intrinsics
 from jtc.compiler.cpu.matrix_emulated import expand_matrices
-from jtc.dialects.errors import InternalError, UsageError
+from jtc.dialects.errors import InputError, InternalError, UsageError
 from jtc.dialects.target import CpuTarget
 
 # Of ops that the emitter does not write, but files of loops may hold: left out where there is none.
@@ -64,13 +64,14 @@ def to_llvm(text: str, symbol: str, operands: int) -> str:
     from jtc.dialects import mlir
     with mlir.lock:
         from jtc.dialects.mlir import ir, llvm
-        with _context() as context, ir.Location.unknown():
+        lowering = _lowering()
+        with lowering.context, ir.Location.unknown():
             try:
                 module = ir.Module.parse(text)
             except ir.MLIRError as error:
                 raise InternalError(f"kernel {symbol}: generated code does not parse: {_first(error)}") from error
             try:
-                _passes(context, text).run(module.operation)
+                lowering.passes(text).run(module.operation)
                 module.operation.verify()
             except ir.MLIRError as error:
                 raise InternalError(f"kernel {symbol}: lowering to llvm failed: {_first(error)}") from error
@@ -86,33 +87,40 @@ def to_llvm(text: str, symbol: str, operands: int) -> str:
     return _with_entry(downgrade(llvm_ir), symbol, operands)
 
 
-_contexts: list[Any] = []          # the one in use, and how many kernels it has seen
-_pipelines: dict[str, Any] = {}    # text of a pipeline -> its passes, in that context
+class _Lowering:
+    """A context, and the passes made in it.
+
+    To make a context, or the patterns of all passes, takes as long as a small kernel, so they serve many kernels; not
+    all, because types and attributes stay with a context.
+    """
+
+    def __init__(self) -> None:
+        from jtc.dialects.mlir import ir
+        self.kernels = 0
+        self.pipelines: dict[str, Any] = {}         # by their text; freed before the context is
+        self.context = ir.Context()
+        self.context.enable_multithreading(False)   # a kernel is one function: nothing to share among threads
+
+    def passes(self, text: str) -> Any:
+        """The passes that the ops of a kernel's text need."""
+        from jtc.dialects.mlir import passmanager
+        needed = [name for ops, names in RARE.items() if ops.search(text) for name in names]
+        pipeline = f"builtin.module({','.join((*needed, *PIPELINE))})"
+        if pipeline not in self.pipelines:
+            made = self.pipelines[pipeline] = passmanager.PassManager.parse(pipeline, self.context)
+            made.enable_verifier(False)             # after every pass, it takes as long as the passes do
+        return self.pipelines[pipeline]
 
 
-def _context() -> Any:
-    """A context for one kernel.  Making one takes as long as a small kernel, so it serves many; not all, because types
-    and attributes stay with it.  Call under the lock."""
-    from jtc.dialects.mlir import ir
-    if not _contexts or _contexts[1] >= _KERNELS_PER_CONTEXT:
-        made = ir.Context()
-        made.enable_multithreading(False)               # a kernel is one function: nothing to share among threads
-        _contexts[:] = [made, 0]
-        _pipelines.clear()
-    _contexts[1] += 1
-    return _contexts[0]
+_current: list[_Lowering] = []
 
 
-def _passes(context: Any, text: str) -> Any:
-    """The passes that the ops of a kernel's text need.  They keep the patterns that they have collected, which takes
-    as long as to lower a small kernel, so they serve all kernels of a context.  Call under the lock."""
-    from jtc.dialects.mlir import passmanager
-    needed = [name for ops, names in RARE.items() if ops.search(text) for name in names]
-    pipeline = f"builtin.module({','.join((*needed, *PIPELINE))})"
-    if pipeline not in _pipelines:
-        _pipelines[pipeline] = passmanager.PassManager.parse(pipeline, context)
-        _pipelines[pipeline].enable_verifier(False)     # after every pass, it takes as long as the passes do
-    return _pipelines[pipeline]
+def _lowering() -> _Lowering:
+    """For the next kernel.  Call under the lock."""
+    if not _current or _current[0].kernels >= _KERNELS_PER_CONTEXT:
+        _current[:] = [_Lowering()]
+    _current[0].kernels += 1
+    return _current[0]
 
 
 def _first(error: Exception) -> str:
@@ -227,7 +235,11 @@ def warm_up() -> None:
     """Compile a small loop.  The first kernel of a process takes 0.15 s longer than others: MLIR's and LLVM's code is
     read, their tables are built; a worker has the time while graphs are worked on."""
     from jtc.compiler.cpu.machine import host
-    to_object(to_llvm(_SMALL, "small", 1), host())
+    try:
+        target = host()
+    except InputError:          # it compiles for other machines only
+        return
+    to_object(to_llvm(_SMALL, "small", 1), target)
 
 
 _SMALL = """

@@ -18,7 +18,7 @@ from jtc.passes.kernel.rules import candidates, classify
 from jtc.passes.kernel.rules.common import Candidate
 from jtc.passes.kernel.rules.reduction import check_kind
 
-SHORTLIST = 8
+SHORTLIST = 8           # candidates that a worker looks for and sends back: the first is legal nearly always
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Known:
 
 def _shortlist(stage: Stage, kernel: Kernel, program: Program, target: CpuTarget, packing: bool, reduction: str,
                constants: frozenset[str], quick: bool) -> list[Candidate]:
-    """The candidates that are worth looking for, and sending from process to process."""
+    """The cheapest candidates of a stage."""
     return candidates(stage, kernel, program, target, packing, reduction, constants, quick, SHORTLIST)[:SHORTLIST]
 
 

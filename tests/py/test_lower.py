@@ -125,6 +125,23 @@ def test_transpose_in_registers(tmp_path):
     np.testing.assert_array_equal(y.reshape(16, 16), x.reshape(16, 16).T)
 
 
+def test_kernels_share_passes_also_after_one_that_fails_and_in_a_new_context(monkeypatch):
+    monkeypatch.setattr(lower, "_KERNELS_PER_CONTEXT", 3)
+    monkeypatch.setattr(lower, "_current", [])
+    made, plain = set(), lower.to_llvm(SCALE, "scale", 2)
+    for _ in range(4):
+        with pytest.raises(InternalError, match="no lowering to llvm"):
+            lower.to_llvm(SCALE.replace("  return", "  gpu.barrier\n  return"), "scale", 2)
+        assert lower.to_llvm(SCALE, "scale", 2) == plain
+        made.add(lower._current[0])
+    assert len(made) == 3 and all(len(m.pipelines) == 1 for m in made)
+
+
+def test_warm_up_compiles():
+    """Else the first request of every worker would pay for it; it raises where its loop is not what is lowered."""
+    lower.warm_up()
+
+
 def test_threads_compile_at_once():
     def build(target):
         return lower.to_object(lower.to_llvm(SCALE, "scale", 2), machine.named(target))

@@ -121,6 +121,8 @@ def test_few_candidates_are_the_first_of_all(p, few):
     every, found = (candidates(kernel.stages[0], kernel, p, AVX512, few=n) for n in (0, few))
     assert found[:few] == every[:few]
     assert few <= len(found) < len(every)           # and others are not all looked at
+    every, found = (candidates(kernel.stages[0], kernel, p, AVX512, packing=False, few=n) for n in (0, few))
+    assert found[:few] == every[:few]
 
 
 @pytest.mark.parametrize("name", ["matmul 33x33", "conv 64->64@14/1"])

@@ -32,11 +32,11 @@ def candidates(stage: Stage, kernel: Kernel, program: Program, target: CpuTarget
 
     packing: whether they may copy operands.  reduction_kind: one of reduction.KINDS, whose candidates come first where
     a reduction has such; or "auto".  constants: buffers known when weights are bound, where the caller has asked
-    already.  quick: few, with little code.  few: the first so many are all that is wanted; 0: all of them.  Not every
-    candidate need be legal: the caller takes the first that is.
+    already.  quick: few, with little code.  few: how many of the first are wanted, others may be missing; 0: all.  Not
+    every candidate need be legal: the caller takes the first that is.
     """
     constants = constant_buffers(program) if constants is None else constants
-    view = View(stage, kernel, program, target, packing, reduction_kind, constants, quick, few)
+    view = View(stage, kernel, program, target, packing, reduction_kind, constants, quick, few if packing else 0)
     name = classify(stage)
     proposed = [c for c in RULES[name][1](view) if packing or not c.copies and not c.schedule.packs]
     found = [*sorted(proposed, key=lambda c: c.cost), Candidate(view.points * 4.0 * 16, scalar_schedule(stage))]

@@ -74,7 +74,7 @@ def propose(view: View) -> Iterator[Candidate]:
         pairs = _in_pairs(view, wide, narrow)
         choices = [tiles, *([replace(t, dot=axis) for t in tiles] for axis in pairs),
                    *(list(matrix_tiles(view, vector, wide, narrow, axis)) for axis in pairs)]
-        for choice in reversed(choices):
+        for choice in reversed(choices):        # beside those of a matrix unit few others need be looked at
             for tile in _best(view, choice, wide, narrow):
                 for c in _variants(view, tile, wide, narrow, cheapest):
                     cheapest.add(c)
@@ -82,7 +82,7 @@ def propose(view: View) -> Iterator[Candidate]:
 
 
 class Cheapest:
-    """The candidates found so far, each once, and what one must cost at most to be among the few that are wanted."""
+    """The candidates found so far, each once, and what one may cost at most to be among the few that are wanted."""
 
     def __init__(self, few: int):
         self.few = few
@@ -273,7 +273,7 @@ def _candidate(view: View, tile: Tile, wide: Operand, narrow: Operand, reduction
     for inside in ([], near) if near else ([],):
         order = (*(loop for loop in lead if loop not in inside), *kept, *inside)
         nest = Nest(view, tile, wide, narrow, order, reductions, packed, ahead)
-        if nest.least > cheapest.most:
+        if nest.least > cheapest.most:          # sums of what else costs only make it more
             continue
         cost, threads = total(view, nest)
         schedule = Schedule(tile.vector, view.lanes, (*kept, *inside), reductions, unroll, packs, split, threads,

@@ -100,7 +100,7 @@ def _all_tiles(view: View, tile: Tile, wide: int, narrow: int, depth: float, blo
                ) -> float:
     """Cycles of all register tiles of `depth` steps.
 
-    line, row  cycles for a cache line of a panel, and for a row of a block, on top of those in the arithmetic
+    line  cycles on top for a cache line of a panel;  row: cycles of a matrix unit to load a row of a block
     """
     write, lanes, axes = view.written, view.lanes, tile.axes
     straight, turned = write[tile.vector] == 1, bool(axes) and write[axes[-1]] == 1
