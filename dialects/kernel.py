@@ -66,7 +66,7 @@ class Guard:
         return f"0 <= {self.index} < {self.size}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True)             # without slots: what is asked for again and again is kept
 class Access:
     """Element `index` of `buffer`, seen through the row-major view `shape`.
 

@@ -129,7 +129,8 @@ def test_elements_that_lie_apart_are_stored_by_one_instruction_where_there_is_on
                   access("y", dtype, (64, 9), "i, 4"), schedule=schedule)
     text = assembly(stage, target)
     assert len(re.findall(r"vscatter", text)) == count
-    check(Kernel("k", (stage,)), target=target)
+    if machine.runs_here(machine.named(target)):
+        check(Kernel("k", (stage,)), target=target)
 
 
 def test_padding_costs_nothing_inside_a_convolution():

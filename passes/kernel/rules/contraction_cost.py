@@ -124,7 +124,7 @@ class Nest:
 
     @cached_property
     def least(self) -> float:
-        """Those in the register tiles and of copy kernels, which are found soonest."""
+        """Those of register tiles, of operands read where they lie, and of copy kernels: found soonest."""
         reductions = self.view.reductions
         blocks = prod(t for (a, _), t in zip(self.loops, self.trips) if a in reductions)
         depth = prod(self.extents[-1][r] for r in reductions)
