@@ -2,7 +2,8 @@
 
     results   the cache lines that the tile updates or writes at its end, and what its epilogue reads
     panels    the next panel of a packed operand (`Schedule.prefetch`), or, where panels are packed one by one, what
-              the next one is made of: each tile of the current panel fetches a share
+              the next one is made of: each tile of the current panel fetches a share, of a panel lines that follow
+              each other
     others    what other stages will move (`Schedule.fetches`), vector by vector
 
 Hardware does neither: a tile's results are a few lines in each of many rows, and its streams stop where a page ends.
@@ -12,8 +13,9 @@ of an operand is allowed.
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import gcd, prod
 from typing import TYPE_CHECKING
 
@@ -34,11 +36,15 @@ FIRST_LEVEL, SECOND_LEVEL = 3, 2        # caches, as MLIR's locality hint number
 
 @dataclass(frozen=True)
 class Share:
-    """The part of the next panel that each iteration of the innermost reduction loop fetches: lines at these offsets,
-    `ahead` (SSA) of what it loads."""
+    """What the iterations of the innermost reduction loop fetch for the next panel.
+
+    ahead    how far it begins from where the loop begins to load (SSA);  pace: elements from one iteration to the next
+    offsets  of the lines that one iteration fetches
+    """
 
     operand: Operand
     ahead: str
+    pace: int
     offsets: Sequence[int]
 
 
@@ -80,16 +86,27 @@ class Prefetches:
                     _fetch(tile, operand, frame.address(operand.form, offset), FIRST_LEVEL)
         return Prefetches(shares, turns)
 
-    def inside(self, tile: Tile, frame: Frame, value: str) -> None:
-        """Append the prefetches of one iteration.
+    def along(self, tile: Tile, frame: Frame, offsets: Mapping[str, int]) -> Callable[[str], None]:
+        """Append what belongs before the innermost reduction loop, which begins at `frame` and these offsets from it.
 
-        frame  of the innermost reduction loop, whose axis has the value `value` (SSA)
+        Returns what appends the prefetches of one iteration, given the value (SSA) that its axis has in the loop.
         """
-        code = tile.code
+        code, starts = tile.code, list[str]()
         for share in self.shares:
+            form = share.operand.form
+            starts.append(code.op(f"arith.addi {frame.address(form, form.offset(offsets))}, {share.ahead} : index"))
+        return partial(self._inside, tile, starts)
+
+    def _inside(self, tile: Tile, starts: Sequence[str], value: str) -> None:
+        code, factor = tile.code, tile.factor(list(tile.reduction_extents)[-1])
+        for share, start in zip(self.shares, starts):
+            if share.pace % factor == 0:
+                moved = code.product(value, share.pace // factor)
+            else:
+                moved = code.product(code.op(f"arith.divui {value}, {code.index(factor)} : index"), share.pace)
+            here = code.op(f"arith.addi {start}, {moved} : index")
             for offset in share.offsets:
-                here = frame.address(share.operand.form, offset)
-                _fetch(tile, share.operand, code.op(f"arith.addi {here}, {share.ahead} : index"), SECOND_LEVEL)
+                _fetch(tile, share.operand, code.offset(here, offset), SECOND_LEVEL)
         for turns in self.turns:
             number = code.op(f"arith.divui {value}, {code.index(turns.pause)} : index")
             for line in range(turns.each):
@@ -202,7 +219,7 @@ def _source_shares(tile: Tile, packed: Operand, source: Operand) -> list[Share]:
             along = code.op(f"arith.remui {number}, {code.index(lines)} : index")
             moved = code.sum(code.product(down, row), code.product(along, size))
             ahead = code.offset(moved, width)
-        shares.append(Share(source, ahead, [0]))
+        shares.append(Share(source, ahead, factor * row, [0]))
     return shares
 
 
@@ -229,11 +246,12 @@ def _panel_shares(tile: Tile, frame: Frame, operand: Operand) -> list[Share]:
         more = code.op(f"arith.cmpi ule, {code.offset(at, 2 * stride)}, {code.index(operand.memory.count)} : index")
         back = code.op(f"arith.subi {code.index(0)}, {at} : index")
         ahead = code.select(more, code.index(stride), back, "index")
-    turn = _number(tile, rows)
+    turn, pace = _number(tile, rows), each * size
     if turn is not None and each < lines:
         turn = code.op(f"arith.remui {turn}, {code.index(-(-lines // each))} : index")
-        ahead = code.op(f"arith.addi {ahead}, {code.product(turn, each * size)} : index")
-    return [Share(operand, ahead, range(0, each * size, size))]
+        run = tile.reduction_extents[axis] // factor * pace
+        ahead = code.op(f"arith.addi {ahead}, {code.product(turn, run)} : index")
+    return [Share(operand, ahead, pace, range(0, pace, size))]
 
 
 def _number(tile: Tile, rows: Sequence[tuple[str, int, int]]) -> str | None:
