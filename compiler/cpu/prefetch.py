@@ -208,18 +208,18 @@ def _source_shares(tile: Tile, packed: Operand, source: Operand) -> list[Share]:
         return []           # not one run for each step of the innermost reduction loop
     rows, lines = _rows_of_a_panel(tile, packed), -(-width // size)
     each = -(-factor * lines // prod(count for _, _, count in rows))
-    turn, shares = _number(tile, rows), []
+    turn, run, shares = _number(tile, rows), tile.reduction_extents[axis] // factor * row, []
     for line in range(each):
         if turn is None:
-            ahead = code.index(width + line // lines * row + line % lines * size)
+            ahead = code.index(width + line // lines * run + line % lines * size)
         else:
             number = code.op(f"arith.remui {code.offset(code.product(turn, each), line)}, "
                              f"{code.index(factor * lines)} : index")
             down = code.op(f"arith.divui {number}, {code.index(lines)} : index")
             along = code.op(f"arith.remui {number}, {code.index(lines)} : index")
-            moved = code.sum(code.product(down, row), code.product(along, size))
+            moved = code.sum(code.product(down, run), code.product(along, size))
             ahead = code.offset(moved, width)
-        shares.append(Share(source, ahead, factor * row, [0]))
+        shares.append(Share(source, ahead, row, [0]))
     return shares
 
 
