@@ -170,6 +170,7 @@ def _outside(read: Access) -> bool:
 def _scalar_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...]) -> Iterator[Operand]:
     read, strides = view.stage.reads[number], view.strides[number]
     window = any(in_window(view, number, a) for a in strides.axes)
+    apart = view.target.vector_bits // 8 // (read.dtype if tile.dot else view.copied[number]).bytes
     if view.packing and is_fixed(view, number) and _can_hoist(view, number) and not read.guards and not window:
         yield Operand(number, copy=_panel_order(view, number, tile.axes, reductions), packed=True)
         return
@@ -179,7 +180,7 @@ def _scalar_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
             size = prod(high - low + 1 for low, high in ranges)
             order = _box_order(view, number, reductions[-1] if reductions else "")
             low, high = ranges[int(order[-1])]
-            pad = view.lanes if (high - low + 1) * read.dtype.bytes % SAME_SET == 0 else 0
+            pad = apart if (high - low + 1) * read.dtype.bytes % SAME_SET == 0 else 0
             straight = tuple(map(str, range(len(order))))
             if order != straight or pad:
                 yield Operand(number, cost=size * KERNEL_BOX, copy=order, pad=pad)
@@ -191,7 +192,7 @@ def _scalar_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
     if not window and tile.axes and tile.axes[0] in strides.axes:
         outer = [a for a in view.stage.parallel if a in strides.axes]
         order = (*outer, *(r for r in reductions if r in strides.axes))
-        yield Operand(number, pack=order, pad=view.lanes, packed=True)
+        yield Operand(number, pack=order, pad=apart, packed=True)
         panels, rows = _panel_order(view, number, tile.axes, reductions), strides[order[-1]] == 1
         room = view.target.registers - spare(view, tile.vectors, panels=True)
         turned = rows and view.core.rows > 0 and tile.vectors * tile.inner * tile.outer <= room
@@ -202,7 +203,7 @@ def _scalar_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
         if (view.target.threads > 1 or sharers > 1) and _can_hoist(view, number):
             each = COPY_KERNEL if rows else KERNEL_ROWS if 1 in strides.terms.values() else KERNEL_APART
             cost = copying(view, number, volume(view, number), each)
-            yield Operand(number, cost=cost / sharers, copy=order, pad=view.lanes, packed=True)
+            yield Operand(number, cost=cost / sharers, copy=order, pad=apart, packed=True)
             if turned:
                 cost = copying(view, number, volume(view, number), KERNEL_TURNED)
                 yield Operand(number, cost=cost / sharers, copy=panels, packed=True)
