@@ -139,6 +139,8 @@ def test_proposed_tiles_are_legal(images, pixels, channels):
     for candidate in found:
         if candidate.schedule.matrix:
             apply(candidate, program, kernel, stage, target)
+            pads = [copied.pad for copied in (*candidate.copies, *candidate.schedule.packs) if copied.read == 0]
+            assert all((channels + pad) * BF16.bytes % 64 == 0 for pad in pads), "a row of a block in two cache lines"
 
 
 def test_blocks():
