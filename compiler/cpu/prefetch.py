@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 LINE = 64           # bytes
 STEPS = 64          # steps of the reduction from which on the results' latency is worth hiding
+UNIT_STEPS = 192    # pairs of steps that a matrix unit takes in that time: before fewer, fetching what is only written
+                    # would occupy the buffers through which its blocks pass (with 32 pairs it took 1.2 times as long)
 MOST_LINES = 64     # of results; a tile that scatters more has other troubles
 FIRST_LEVEL, SECOND_LEVEL = 3, 2        # caches, as MLIR's locality hint numbers them
 
@@ -126,14 +128,15 @@ def fetch_for_others(tile: Tile, frame: Frame, spot: Spot) -> None:
 # ------------------------------------------------------------------------------------------------ results
 def _results(tile: Tile) -> list[Operand]:
     """What the tile touches after its reduction, where that takes long enough; written memory that is read, once."""
-    stage = tile.stage
+    stage, steps, unit = tile.stage, prod(tile.reduction_extents.values()), tile.schedule.matrix
     if stage.reduce is None or stage.accumulate or stage.scan or tile.across:
         return []
-    if prod(tile.reduction_extents.values()) < STEPS and not tile.schedule.matrix:
+    if steps < STEPS and not unit:
         return []
     after = {number for tail in stage.tails for number in reads_of(tail)} - set(reads_of(stage.body))
     written = [(stage.write, tile.write), *((r.write, operand) for r, operand in zip(stage.more, tile.more))]
-    found = [operand for access, operand in written if access.buffer not in tile.in_place]
+    found = [] if unit and steps < UNIT_STEPS else [
+        operand for access, operand in written if access.buffer not in tile.in_place]
     found += [tile.values.operands[number] for number in sorted(after)]
     return [o for o in found if not o.gather and not o.guards and o.memory.count]
 

@@ -112,6 +112,15 @@ def test_sums_between_blocks_stay_in_the_unit():
     assert words.count("tileloadd") > words.count("tdpbf16ps") and words.count("tilestored") == 8
 
 
+@pytest.mark.parametrize("depth, written", [(64, 0), (512, 32)])
+def test_lines_that_are_only_written_are_fetched_before_long_reductions(depth, written):
+    stage = product(64, 64, depth, SCHEDULES["in place"])
+    assert assembly_of(stage, "sapphirerapids").count("prefetcht0") == written + 2, "and always what is added"
+    added = replace(stage, reads=(*stage.reads[:2], access("c", BF16, (64, 64), "i, j")),
+                    epilogue=cast(fn("add", acc(F32), cast(read(2, BF16), F32)), BF16))
+    assert assembly_of(added, "sapphirerapids").count("prefetcht0") == written + 32
+
+
 def test_the_tuner_counts_them_as_the_rule():
     stage = replace(product(300, 96, 256, None), schedule=None)
     kernel, target = Kernel("k", (stage,)), machine.named("sapphirerapids")
