@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from itertools import count
+from math import prod
 
 import numpy as np
 import pytest
@@ -91,30 +92,41 @@ def test_the_tiles_of_one_panel_share_the_prefetches_of_the_next(rows, tiles, ea
     assert lines == {row * 30 + n for row in range(8) for n in range(3)}
 
 
-@pytest.mark.parametrize("rows,depth,unroll,each", [(8, 64, 4, 12), (16, 64, 4, 6), (24, 64, 4, 4), (40, 64, 4, 3),
-                                                    (24, 60, 3, 3), (24, 66, 4, 4)])
-def test_a_tile_fetches_one_run_of_the_next_panel(rows, depth, unroll, each):
-    """Lines one after the other: with gaps between them, products with three passes over panels took 7 % longer."""
-    schedule = Schedule("j", 16, (("j", 48), ("i", 8)), ("k",), (("k", unroll),), threads=2, prefetch=(1,))
-    stage = matmul(rows, 96, depth, schedule)
-    panels = access("b", F32, (2, depth, 48), "j//48, k, j%48")
-    kernel = Kernel("k", (replace(stage, reads=(stage.reads[0], panels)),))
-    cpu = machine.named("native")
-    emitted, number = emit(kernel, types_of(kernel), cpu), count()
+def fetched_lines(stage, units):
+    """Where b is marked after these units: at what they fetch into the second-level cache."""
+    kernel, number = Kernel("k", (stage,)), count()
 
     def mark(prefetch):
         place, type = prefetch.groups()
         constant = f"%mark{next(number)}"
         return f"{constant} = arith.constant 1.0 : f32\nmemref.store {constant}, {place} : {type}"
 
+    types, cpu = types_of(kernel), machine.named("native")
+    emitted = emit(kernel, types, cpu)
     text = re.sub(r"memref\.prefetch (\S+), read, locality<2>, data : (.*)", mark, emitted.text)
-    marked = replace(emitted, text=text)
-    starts = {n: Start(np.zeros(types_of(kernel)[n].shape, np.float32).reshape(-1), F32) for n in emitted.operands}
+    starts = {n: Start(np.zeros(prod(types[n].shape), np.float32), F32) for n in emitted.operands}
+    return np.flatnonzero(execute([Run(replace(emitted, text=text), 1, [units])], starts, cpu)["b"]).tolist()
+
+
+@pytest.mark.parametrize("rows,depth,unroll,each", [(8, 64, 4, 12), (16, 64, 4, 6), (24, 64, 4, 4), (40, 64, 4, 3),
+                                                    (24, 60, 3, 3), (80, 60, 3, 1), (24, 66, 4, 4)])
+def test_a_tile_fetches_one_run_of_the_next_panel(rows, depth, unroll, each):
+    """Lines one after the other: with gaps between them, products with three passes over panels took 7 % longer."""
+    schedule = Schedule("j", 16, (("j", 48), ("i", 8)), ("k",), (("k", unroll),), threads=2, prefetch=(1,))
+    stage = matmul(rows, 96, depth, schedule)
+    stage = replace(stage, reads=(stage.reads[0], access("b", F32, (2, depth, 48), "j//48, k, j%48")))
     lines, turns = depth // unroll * each, -(-unroll * 3 // each)
     for tile in range(rows // 8):
-        found = execute([Run(marked, 1, [(tile, tile + 1)])], starts, cpu)["b"].reshape(2, -1)
-        fetched = np.flatnonzero(found[1]) // 16
-        assert not found[0].any() and fetched.tolist() == [tile % turns * lines + n for n in range(lines)]
+        first = depth * 3 + tile % turns * lines
+        assert fetched_lines(stage, (tile, tile + 1)) == [16 * n for n in range(first, first + lines)]
+
+
+@pytest.mark.parametrize("rows", [8, 16, 24, 40, 80, 104])
+def test_the_tiles_of_one_panel_fetch_what_the_next_is_packed_from(rows):
+    schedule = Schedule("j", 16, (("j", 48), ("i", 8)), ("k",), (("k", 4),), (Pack(1, ("j", 48), ("j//", "k", "j%")),),
+                        threads=1, prefetch=(1,))
+    marked = fetched_lines(matmul(rows, 96, 64, schedule), (0, 1))
+    assert marked == [96 * k + 48 + 16 * line for k in range(64) for line in range(3)]
 
 
 @pytest.mark.parametrize("columns", [8, 16, 21, 32, 40])
