@@ -214,14 +214,14 @@ class MatrixTile:
         extent, step = tile.reduction_extents[axis], self.unit.unit.pairs if axis == tile.dot else 1
         count = max(1, tile.factor(axis) // step) * step
         whole = extent // count * count if extent > count else 0
-        fetch = ahead.along(tile, frame, offsets) if whole and not rest else None
+        fetch = ahead.along(tile, frame, offsets, count // step) if whole and not rest else None
 
         def body(value: str, _: list[str]) -> list[str]:
             inner = frame.moved(axis, value, whole - count)
             for at in range(0, count, step):
                 self._over(rest, inner, {**offsets, axis: at}, ahead)
-            if fetch is not None:
-                fetch(value)
+                if fetch is not None:
+                    fetch(value, at // step)
             return []
 
         if whole:

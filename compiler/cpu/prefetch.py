@@ -88,28 +88,29 @@ class Prefetches:
                     _fetch(tile, operand, frame.address(operand.form, offset), FIRST_LEVEL)
         return Prefetches(shares, turns)
 
-    def along(self, tile: Tile, frame: Frame, offsets: Mapping[str, int]) -> Callable[[str], None]:
+    def along(self, tile: Tile, frame: Frame, offsets: Mapping[str, int], parts: int) -> Callable[[str, int], None]:
         """Append what belongs before the innermost reduction loop, which begins at `frame` and these offsets from it.
 
-        Returns what appends the prefetches of one iteration, given the value (SSA) that its axis has in the loop.
+        Returns what appends the prefetches of one part of an iteration, given the value (SSA) that the axis has in the
+        loop, and the part's number.  All at once they occupy the buffers that the next loads pass through, too.
         """
         code, starts = tile.code, list[str]()
         for share in self.shares:
             form = share.operand.form
             starts.append(code.op(f"arith.addi {frame.address(form, form.offset(offsets))}, {share.ahead} : index"))
-        return partial(self._inside, tile, starts)
+        return partial(self._inside, tile, starts, parts)
 
-    def _inside(self, tile: Tile, starts: Sequence[str], value: str) -> None:
+    def _inside(self, tile: Tile, starts: Sequence[str], parts: int, value: str, part: int) -> None:
         code, factor = tile.code, tile.factor(list(tile.reduction_extents)[-1])
-        for share, start in zip(self.shares, starts):
+        lines = [(share, start, offset) for share, start in zip(self.shares, starts) for offset in share.offsets]
+        for share, start, offset in lines[len(lines) * part // parts:len(lines) * (part + 1) // parts]:
             if share.pace % factor == 0:
                 moved = code.product(value, share.pace // factor)
             else:
                 moved = code.product(code.op(f"arith.divui {value}, {code.index(factor)} : index"), share.pace)
             here = code.op(f"arith.addi {start}, {moved} : index")
-            for offset in share.offsets:
-                _fetch(tile, share.operand, code.offset(here, offset), SECOND_LEVEL)
-        for turns in self.turns:
+            _fetch(tile, share.operand, code.offset(here, offset), SECOND_LEVEL)
+        for turns in self.turns if part == parts - 1 else ():
             number = code.op(f"arith.divui {value}, {code.index(turns.pause)} : index")
             for line in range(turns.each):
                 at = code.offset(code.product(number, turns.each), line)

@@ -231,14 +231,14 @@ class Tile:
         alike = self.places[axis].extent // PAIR if axis == self.dot else extent        # without the last step alone
         whole = alike // factor * factor if alike > factor else 0
         if whole:
-            fetch = None if rest else ahead.along(self, frame, offsets)
+            fetch = None if rest else ahead.along(self, frame, offsets, factor)
 
             def body(value: str, carried: Accumulators) -> Accumulators:
                 inner = frame.moved(axis, value, whole - factor)
                 for u in range(factor):
                     carried = self.reduce_over(rest, inner, {**offsets, axis: u}, carried, ahead)
-                if fetch is not None:
-                    fetch(value)
+                    if fetch is not None:
+                        fetch(value, u)
                 return carried
             accs = self._loop(whole, factor, body, accs)
         for place in range(whole, extent):
