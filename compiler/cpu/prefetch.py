@@ -2,8 +2,8 @@
 
     results   the cache lines that the tile updates or writes at its end, and what its epilogue reads
     panels    the next panel of a packed operand (`Schedule.prefetch`), or, where panels are packed one by one, what
-              the next one is made of: each tile of the current panel fetches a share, of a panel lines that follow
-              each other
+              the next one is made of: each tile of the current panel fetches a share, lines or rows that follow each
+              other, some after each step of its reduction
     others    what other stages will move (`Schedule.fetches`), vector by vector
 
 Hardware does neither: a tile's results are a few lines in each of many rows, and its streams stop where a page ends.
@@ -103,13 +103,15 @@ class Prefetches:
     def _inside(self, tile: Tile, starts: Sequence[str], parts: int, value: str, part: int) -> None:
         code, factor = tile.code, tile.factor(list(tile.reduction_extents)[-1])
         lines = [(share, start, offset) for share, start in zip(self.shares, starts) for offset in share.offsets]
+        places = dict[str, str]()       # where a share begins -> where it goes on in this iteration
         for share, start, offset in lines[len(lines) * part // parts:len(lines) * (part + 1) // parts]:
-            if share.pace % factor == 0:
-                moved = code.product(value, share.pace // factor)
-            else:
-                moved = code.product(code.op(f"arith.divui {value}, {code.index(factor)} : index"), share.pace)
-            here = code.op(f"arith.addi {start}, {moved} : index")
-            _fetch(tile, share.operand, code.offset(here, offset), SECOND_LEVEL)
+            if start not in places:
+                if share.pace % factor == 0:
+                    moved = code.product(value, share.pace // factor)
+                else:
+                    moved = code.product(code.op(f"arith.divui {value}, {code.index(factor)} : index"), share.pace)
+                places[start] = code.op(f"arith.addi {start}, {moved} : index")
+            _fetch(tile, share.operand, code.offset(places[start], offset), SECOND_LEVEL)
         for turns in self.turns if part == parts - 1 else ():
             number = code.op(f"arith.divui {value}, {code.index(turns.pause)} : index")
             for line in range(turns.each):

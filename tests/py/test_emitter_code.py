@@ -128,7 +128,7 @@ def test_prefetches_lie_between_the_steps_of_an_iteration():
     kernel = Kernel("k", (replace(stage, reads=(stage.reads[0], access("b", F32, (2, 64, 48), "j//48, k, j%48"))),))
     loop = emit(kernel, types_of(kernel), machine.named("x86-64-v4")).text.split("iter_args")[1].split("scf.yield")[0]
     found = "".join("p" if "locality<2>" in line else "f" * ("vector.fma" in line) for line in loop.splitlines())
-    assert found == "".join("f" * 24 + "p" * count for count in (1, 2, 1, 2))
+    assert found == "".join("f" * 24 + "p" * lines for lines in (1, 2, 1, 2))
 
 
 @pytest.mark.parametrize("rows", [8, 16, 24, 40, 80, 104])
