@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 from bisect import insort
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from math import inf, prod
 
@@ -28,6 +28,7 @@ from jtc.passes.kernel.rules.contraction_cost import (
     PIECE,
     Nest,
     Operand,
+    least_fetched,
     reach,
     row_pieces,
     rows_followed,
@@ -58,6 +59,7 @@ UNITS = 64                     # shares of a kernel that are enough for any numb
 
 Loops = list[tuple[str, int]]
 Anchored = tuple[Loops, tuple[str, int] | None, tuple[str, int] | None]
+Packed = tuple[tuple[Operand, tuple[str, int]], ...]           # an operand, and the loop inside of which it is packed
 
 
 def propose(view: View) -> Iterator[Candidate]:
@@ -163,12 +165,12 @@ def _variants(view: View, tile: Tile, wide: int, narrow: int, cheapest: Cheapest
     scalars = list(scalar_ways(view, tile, narrow, reductions))
     for vector_way in vector_ways(view, tile, wide, reductions):
         for scalar_way in scalars:
-            if least + vector_way.cost + scalar_way.cost > cheapest.most:
+            fetched = least_fetched(view, vector_way, scalar_way)
+            if least + vector_way.cost + scalar_way.cost + fetched > cheapest.most:
                 continue
-            nests = _nests(view, tile, vector_way, scalar_way, reductions)
-            for loops, in_wide, in_narrow in itertools.islice(nests, 1 if view.quick else None):
-                yield from _candidate(view, tile, vector_way, scalar_way, reductions, loops, in_wide, in_narrow,
-                                      cheapest)
+            nests = itertools.islice(_nests(view, tile, vector_way, scalar_way, reductions), 1 if view.quick else None)
+            for loops, packed in dict.fromkeys(_simplified(view, tile, vector_way, scalar_way, nests)):
+                yield from _candidates(view, tile, vector_way, scalar_way, reductions, loops, packed, cheapest)
 
 
 def _nests(view: View, tile: Tile, wide: Operand, narrow: Operand, reductions: tuple[str, ...]) -> Iterator[Anchored]:
@@ -250,35 +252,44 @@ def _reduction_blocks(view: View, width: int, reductions: tuple[str, ...], apart
     return [*dict.fromkeys(blocks), (big, view.free[big]), *known]
 
 
-def _candidate(view: View, tile: Tile, wide: Operand, narrow: Operand, reductions: tuple[str, ...], loops: Loops,
-               in_wide: tuple[str, int] | None, in_narrow: tuple[str, int] | None, cheapest: Cheapest
-               ) -> Iterator[Candidate]:
-    anchors = [(way, loop) for way, loop in ((wide, in_wide), (narrow, in_narrow)) if way.pack]
-    if any(loop is None for _, loop in anchors):
-        return
-    wanted = [loop for _, loop in anchors if loop is not None]
-    kept, moved = _useful(view, tile, loops, wanted)
-    packed = tuple((way, moved[loop]) for way, loop in anchors if loop is not None)
+def _simplified(view: View, tile: Tile, wide: Operand, narrow: Operand, nests: Iterable[Anchored]
+                ) -> Iterator[tuple[tuple[tuple[str, int], ...], Packed]]:
+    """Nests that have a loop for each pack, without loops that do nothing; different ones may be equal then."""
+    for loops, in_wide, in_narrow in nests:
+        anchors = [(way, loop) for way, loop in ((wide, in_wide), (narrow, in_narrow)) if way.pack]
+        wanted = [loop for _, loop in anchors if loop is not None]
+        if len(wanted) == len(anchors):
+            kept, moved = _useful(view, tile, loops, wanted)
+            yield tuple(kept), tuple((way, moved[loop]) for (way, _), loop in zip(anchors, wanted))
+
+
+def _candidates(view: View, tile: Tile, wide: Operand, narrow: Operand, reductions: tuple[str, ...],
+                kept: tuple[tuple[str, int], ...], packed: Packed, cheapest: Cheapest) -> Iterator[Candidate]:
     lead = [(a, 1) for a in view.stage.parallel if all(a != b for b, _ in kept)]
     ahead = _fetched_ahead(view, tile, wide, dict(packed).get(wide))
-    ways = (wide, narrow)
-    split = tuple(dict.fromkeys(a for w in ways if w.split for g in view.stage.reads[w.number].guards
-                                for a in sorted(g.index.axes) if a in view.parallel))[:2]
-    unroll = _unroll(view, tile, wide.number, reductions)
-    packs = tuple(Pack(w.number, loop, w.pack, w.pad) for w, loop in packed)
-    copies = tuple(Copy(w.number, w.copy, w.pad) for w in ways if w.copy)
+    fetched = least_fetched(view, wide, narrow)
     # results of some lie in the same cache lines: innermost, these are still near when the next tile writes into them
     near = sorted((loop for loop in lead if 0 < abs(view.written[loop[0]]) * view.stage.write.dtype.bytes < LINE),
                   key=lambda loop: -abs(view.written[loop[0]]))
     for inside in ([], near) if near else ([],):
         order = (*(loop for loop in lead if loop not in inside), *kept, *inside)
         nest = Nest(view, tile, wide, narrow, order, reductions, packed, ahead)
-        if nest.least > cheapest.most:          # sums of what else costs only make it more
-            continue
+        if nest.least + fetched > cheapest.most or nest.least + fetched + nest.copied(1) > cheapest.most:
+            continue                            # what else costs only makes it more
         cost, threads = total(view, nest)
-        schedule = Schedule(tile.vector, view.lanes, (*kept, *inside), reductions, unroll, packs, split, threads,
-                            prefetch=(wide.number,) if ahead else (), dot=tile.dot, matrix=tile.unit is not None)
-        yield Candidate(cost, schedule, copies)
+        copies = tuple(Copy(way.number, way.copy, way.pad) for way in (wide, narrow) if way.copy)
+        yield Candidate(cost, _schedule(nest, (*kept, *inside), threads), copies)
+
+
+def _schedule(nest: Nest, loops: tuple[tuple[str, int], ...], threads: int) -> Schedule:
+    """The schedule of a nest, of whose loops these have a step."""
+    view, tile, wide = nest.view, nest.tile, nest.wide
+    split = tuple(dict.fromkeys(a for w in (wide, nest.narrow) if w.split for g in view.stage.reads[w.number].guards
+                                for a in sorted(g.index.axes) if a in view.parallel))[:2]
+    packs = tuple(Pack(way.number, loop, way.pack, way.pad) for way, loop in nest.packed)
+    return Schedule(tile.vector, view.lanes, loops, nest.reductions,
+                    _unroll(view, tile, wide.number, nest.reductions), packs, split, threads,
+                    prefetch=(wide.number,) if nest.ahead else (), dot=tile.dot, matrix=tile.unit is not None)
 
 
 def total(view: View, nest: Nest) -> tuple[float, int]:
@@ -309,11 +320,11 @@ def _useful(view: View, tile: Tile, loops: Loops, wanted: list[tuple[str, int]]
     """
     extents, kept, moved = dict(view.free), Loops(), {}
     for number, (axis, step) in enumerate(loops):
-        loop, once = (axis, step), step >= extents.get(axis, 1) or (axis, step) in kept
-        tiled = axis in view.parallel and all(a != axis for a, _ in loops[number + 1:])
-        extents[axis] = min(extents.get(axis, 1), step)
-        if loop not in kept and (tiled or not once):
-            kept.append(loop)
+        loop, extent = (axis, step), extents.get(axis, 1)
+        extents[axis] = min(extent, step)
+        if loop not in kept and (step < extent or
+                                 axis in view.parallel and all(a != axis for a, _ in loops[number + 1:])):
+            kept.append(loop)           # it runs more than once, or is a register tile
         elif loop in wanted and not kept:
             kept.append((tile.vector, round_up(view.free[tile.vector], tile.vectors * view.lanes)))
         if kept:

@@ -103,11 +103,7 @@ class Nest:
     @cached_property
     def trips(self) -> list[int]:
         """How often each loop runs inside one iteration of those around it."""
-        extents, trips = dict(self.view.free), []
-        for axis, step in self.loops:
-            trips.append(-(-extents.get(axis, 1) // step))
-            extents[axis] = min(extents.get(axis, 1), step)
-        return trips
+        return [-(-outside.get(axis, 1) // step) for (axis, step), outside in zip(self.loops, self.extents)]
 
     @cached_property
     def extents(self) -> list[dict[str, int]]:
@@ -172,10 +168,7 @@ class Nest:
         view, tile, lanes = self.view, self.tile, self.view.lanes
         if tile.unit is not None:       # takes whole cache lines, each once
             return 0.0
-        runs = prod(-(-view.free[a] // n) for a, n in tile.rows)
-        runs *= prod(n for a, n in view.free.items() if a in view.parallel and a not in (tile.vector, *tile.axes))
-        steps = prod(view.free[r] for r in view.reductions) * runs * tile.steps(view)
-        panels = -(-view.free[tile.vector] // (tile.vectors * lanes))
+        steps, panels = _visits(view, tile)
         loads, strides, cost = tile.vectors * steps * panels, view.strides[self.wide.number], 0.0
         if not self.wide.packed:
             if _in_order(self.wide) and reach(view, self.wide.number) >= PAGE and depth > PAGES:
@@ -249,9 +242,10 @@ class Nest:
         does not change from one iteration to the next.
         """
         view, size, core = self.view, self.view.kept, self.view.core
-        forms = [view.walks[number] for number in (self.wide.number, self.narrow.number, -1)]
+        numbers = (self.wide.number, self.narrow.number, -1)
+        forms = [view.walks[number] for number in numbers]
         sizes = [self._bytes(self.wide), self._bytes(self.narrow), self._result_bytes]
-        depth, totals = 0, [each * _elements(form, view.free) for form, each in zip(forms, sizes)]
+        depth, totals = 0, [each * _whole(view, number) for number, each in zip(numbers, sizes)]
         parts = totals
         while sum(parts) > size and depth < len(self.loops):
             depth += 1
@@ -265,7 +259,7 @@ class Nest:
                 times *= trips if changed else 1
             if form is forms[1] and view.stage.reads[self.narrow.number].buffer in view.kernel.written and not changed:
                 continue                # an earlier stage has left it in the second-level cache
-            moved, cost = part * times, core.far if total <= L3 else core.memory
+            moved, cost = part * times, _byte(view, total)
             if self.tile.unit is not None:
                 cost = max(cost, BLOCK_BYTE)
                 moved *= 2 if form is forms[2] and times * part > total else 1     # read and written again
@@ -364,6 +358,47 @@ class Nest:
         tiles = prod(t for (axis, _), t in zip(self.loops[last + 1:], self.trips[last + 1:]) if axis not in wide)
         points = prod(n for a, n in self.extents[last + 1].items() if a in self.view.parallel and a not in wide)
         return min(1.0, SEEN + SEEN_ALONE / min(tiles, max(1.0, points / FEW_POINTS)))
+
+
+def _visits(view: View, tile: Tile) -> tuple[float, int]:
+    """Steps of all register tiles along one panel of the vector operand, and how many panels there are."""
+    key = ("visits", tile)
+    if key not in view.memo:
+        runs = prod(-(-view.free[a] // n) for a, n in tile.rows)
+        runs *= prod(n for a, n in view.free.items() if a in view.parallel and a not in (tile.vector, *tile.axes))
+        steps = prod(view.free[r] for r in view.reductions) * runs * tile.steps(view)
+        view.memo[key] = steps, -(-view.free[tile.vector] // (tile.vectors * view.lanes))
+    return view.memo[key]
+
+
+def least_fetched(view: View, wide: Operand, narrow: Operand) -> float:
+    """What no order of loops takes less than to fetch into the second-level cache: each tensor once, in the smallest
+    type that it is read in, the panels of the vector operand as well hidden as they can be."""
+    key = ("least fetched", wide.number, wide.packed, narrow.number)
+    if key not in view.memo:
+        stage, cycles = view.stage, 0.0
+        for number, share in ((wide.number, SEEN if wide.packed else 1.0), (narrow.number, 1.0), (-1, 1.0)):
+            if number != -1 and number != wide.number and stage.reads[number].buffer in view.kernel.written:
+                continue                # it may be near already
+            size = stage.write.dtype.bytes if number == -1 else \
+                min(stage.reads[number].dtype.bytes, view.copied[number].bytes)
+            total = size * _whole(view, number)
+            cycles += share * total * _byte(view, total)
+        view.memo[key] = cycles * (1 - 1e-9)            # whatever the order in which the parts are summed
+    return float(view.memo[key])
+
+
+def _byte(view: View, total: float) -> float:
+    """Cycles to fetch a byte of a tensor of so many."""
+    return view.core.far if total <= L3 else view.core.memory
+
+
+def _whole(view: View, number: int) -> float:
+    """Different addresses of a read, or of the result (-1)."""
+    key = ("addresses", number)
+    if key not in view.memo:
+        view.memo[key] = _elements(view.walks[number], view.free)
+    return float(view.memo[key])
 
 
 def _elements(walk: dict[str, int], extents: dict[str, int]) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from math import gcd, log2, prod
 
 from jtc.dialects.affine import Affine
@@ -62,7 +63,7 @@ class Tile:
         size = view.free[self.dot] if self.dot else 1
         return -(-size // PAIR) / size if self.dot else 1.0
 
-    @property
+    @cached_property
     def rows(self) -> list[tuple[str, int]]:
         """(axis, extent), outer to inner, without the vector axis."""
         return [*zip(self.axes, (self.outer, self.inner) if len(self.axes) > 1 else (self.inner,))]
@@ -164,9 +165,11 @@ def _matrix_step(tile: Tile, unit: Matrix, vectors: int, inner: int, outer: int,
 
 def at_the_end(view: View) -> list[Access]:
     """What a tile touches when its reduction is finished: results, and what its epilogues read."""
-    after = {i for tail in view.stage.tails for i in reads_of(tail)}
-    stored = (view.stage.write, *(r.write for r in view.stage.more))
-    return [*stored, *(view.stage.reads[i] for i in after)]
+    if "at the end" not in view.memo:
+        after = {i for tail in view.stage.tails for i in reads_of(tail)}
+        stored = (view.stage.write, *(r.write for r in view.stage.more))
+        view.memo["at the end"] = [*stored, *(view.stage.reads[i] for i in after)]
+    return view.memo["at the end"]
 
 
 def row_of_results(view: View, along: str) -> list[int]:
