@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -115,7 +115,8 @@ class Plan:
         return self.arena_bytes + self.own_bytes
 
     def to_json(self) -> str:
-        return json.dumps({"format": "jtc-plan", "version": VERSION, **asdict(self)}, separators=(",", ":"))
+        return json.dumps({"format": "jtc-plan", "version": VERSION, **_fields(self)}, separators=(",", ":"),
+                          default=_fields)
 
     @staticmethod
     def from_json(text: str | bytes, source: str = "plan") -> Plan:
@@ -184,6 +185,11 @@ class Plan:
         for c in self.constants:
             need(0 <= c.buffer < count and (c.splat is not None or c.offset + c.bytes <= self.weight_bytes),
                  f"constant {c.name} lies outside the weights")
+
+
+def _fields(row: Any) -> dict[str, Any]:
+    """The fields of the plan, or of a row of it, as they stand in JSON."""
+    return {f.name: getattr(row, f.name) for f in fields(row)}
 
 
 def weights(plan: Plan, constants: Mapping[str, Any]) -> Iterable[tuple[int, np.ndarray]]:
