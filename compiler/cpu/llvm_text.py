@@ -1,8 +1,9 @@
 """LLVM IR text as MLIR's LLVM prints it -> text that llvmlite's older LLVM parses and that every processor can run.
 
-Two rewrites.  `downgrade`: the newer LLVM prints floating-point literals in forms (`f0x3F800000`, shortest decimals,
-`+inf`) that the older one does not read.  `expand_intrinsics`: rounding and fused multiply-add become libm calls on
-processors without the instruction, so there they are replaced by short functions of baseline instructions.
+Three rewrites.  `downgrade`: the newer LLVM prints floating-point literals in forms (`f0x3F800000`, shortest decimals,
+`+inf`) that the older one does not read.  `fence_shuffles`: transposes are compiled sooner.  `expand_intrinsics`:
+rounding and fused multiply-add become libm calls on processors without the instruction, so there they are replaced by
+short functions of baseline instructions.
 """
 from __future__ import annotations
 
@@ -65,6 +66,34 @@ def downgrade(text: str) -> str:
 
     return "\n".join(rewrite(line) if line[:1] in (" ", "@") and has_literal(line) else line
                      for line in text.split("\n"))
+
+
+_SHUFFLE = re.compile(r"^  %(?P<name>\w+) = shufflevector (?P<type><(?P<lanes>\d+) x (?P<element>float|double)>) "
+                      r"%(?P<a>\w+), (?P=type) %(?P<b>\w+), <(?P=lanes) x i32> .*$", re.MULTILINE)
+
+
+def fence_shuffles(text: str) -> str:
+    """Put shuffles of the results of two others behind fences, which are no instructions.
+
+    For every shuffle instruction selection looks through all those that it is made from, a tree of 15 in a transpose
+    of 16 x 16, and gains nothing: that took a third of the time for kernels that transpose (measured).
+    """
+    shuffles: set[str] = set()
+    types: dict[str, str] = {}
+
+    def fenced(match: re.Match) -> str:
+        name, kind = match["name"], match["type"]
+        shuffles.add(name)
+        if not shuffles.issuperset((match["a"], match["b"])):
+            return match[0]
+        suffix = f"v{match['lanes']}f{_WIDTH[match['element']]}"
+        types[suffix] = kind
+        return (f"{match[0].replace(name, f'shuffled.{name}', 1)}\n"
+                f"  %{name} = call {kind} @llvm.arithmetic.fence.{suffix}({kind} %shuffled.{name})")
+
+    text = _SHUFFLE.sub(fenced, text)
+    return insert(text, "".join(f"declare {kind} @llvm.arithmetic.fence.{suffix}({kind})\n"
+                                for suffix, kind in types.items())) if types else text
 
 
 _DECLARE = re.compile(r"^declare (?P<type>.*?) @llvm\.(?P<op>fma|floor|ceil|trunc|roundeven|rint|nearbyint)\."

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from jtc.compiler.cpu.llvm_text import downgrade, expand_intrinsics
+from jtc.compiler.cpu.llvm_text import downgrade, expand_intrinsics, fence_shuffles
 from jtc.compiler.cpu.matrix_emulated import expand_matrices
 from jtc.dialects.errors import InputError, InternalError, UsageError
 from jtc.dialects.target import CpuTarget
@@ -84,7 +84,7 @@ def to_llvm(text: str, symbol: str, operands: int) -> str:
     calls = [name for name in declared if not name.startswith("llvm.") or name.split(".")[1] in _LIBRARY]
     if calls:
         raise InternalError(f"kernel {symbol}: would call a library for {', '.join(calls)}; kernels call nothing")
-    return _with_entry(downgrade(llvm_ir), symbol, operands)
+    return _with_entry(fence_shuffles(downgrade(llvm_ir)), symbol, operands)
 
 
 class _Lowering:
