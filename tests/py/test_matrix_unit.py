@@ -132,6 +132,16 @@ def test_the_tuner_counts_them_as_the_rule():
         assert estimate(view, candidate) == pytest.approx(candidate.cost, rel=0.1), candidate
 
 
+@pytest.mark.parametrize("few", [1, 8])
+@pytest.mark.parametrize("rows, columns, depth", [(64, 64, 256), (512, 768, 1024), (49, 2048, 4096)])
+def test_few_candidates_are_the_first_of_all(rows, columns, depth, few):
+    stage = replace(product(rows, columns, depth, None), schedule=None)
+    kernel, target = Kernel("k", (stage,)), machine.named("sapphirerapids")
+    program = Program("f", ["a", "b", "c"], ["y"], types_of(kernel), [kernel])
+    every, found = (candidates(stage, kernel, program, target, few=n) for n in (0, few))
+    assert every[0].schedule.matrix and found[:few] == every[:few] and len(found) < len(every)
+
+
 @pytest.mark.parametrize("images, pixels, channels", [(8, 14, 256), (8, 7, 512), (8, 28, 128), (1, 14, 256)])
 def test_proposed_tiles_are_legal(images, pixels, channels):
     """Of several images with their channels innermost: rows run on from one row of pixels to the next one only."""

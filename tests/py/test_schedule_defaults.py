@@ -113,8 +113,9 @@ def test_candidates_come_cheapest_first_and_end_in_scalar_code(name):
 
 
 @pytest.mark.parametrize("few", [1, 3, 8])
-@pytest.mark.parametrize("p", [matmul(33, 33, 33), matmul(512, 512, 512), conv(64, 64, 28, batch=8), conv(3, 64, 56)],
-                         ids=["small matmul", "matmul", "convolution", "window"])
+@pytest.mark.parametrize("p", [matmul(33, 33, 33), matmul(512, 512, 512), conv(64, 64, 28, batch=8), conv(3, 64, 56),
+                               matmul(16, 4096, 4096), matmul(512, 4096, 1024, constants=("b",))],
+                         ids=["small matmul", "matmul", "convolution", "window", "far weights", "constant weights"])
 def test_few_candidates_are_the_first_of_all(p, few):
     p = KernelMergeAxes().run(p)
     kernel = p.kernels[0]

@@ -274,8 +274,9 @@ def _candidates(view: View, tile: Tile, wide: Operand, narrow: Operand, reductio
     for inside in ([], near) if near else ([],):
         order = (*(loop for loop in lead if loop not in inside), *kept, *inside)
         nest = Nest(view, tile, wide, narrow, order, reductions, packed, ahead)
-        if nest.least + fetched > cheapest.most or nest.least + fetched + nest.copied(1) > cheapest.most:
-            continue                            # what else costs only makes it more
+        least = nest.least + fetched            # what else costs only makes it more
+        if least > cheapest.most or least + nest.copied(1) > cheapest.most:
+            continue
         cost, threads = total(view, nest)
         copies = tuple(Copy(way.number, way.copy, way.pad) for way in (wide, narrow) if way.copy)
         yield Candidate(cost, _schedule(nest, (*kept, *inside), threads), copies)
