@@ -170,7 +170,7 @@ def _variants(view: View, tile: Tile, wide: int, narrow: int, cheapest: Cheapest
                 continue
             nests = itertools.islice(_nests(view, tile, vector_way, scalar_way, reductions), 1 if view.quick else None)
             for loops, packed in dict.fromkeys(_simplified(view, tile, vector_way, scalar_way, nests)):
-                yield from _candidates(view, tile, vector_way, scalar_way, reductions, loops, packed, cheapest)
+                yield from _candidates(view, tile, vector_way, scalar_way, reductions, loops, packed, fetched, cheapest)
 
 
 def _nests(view: View, tile: Tile, wide: Operand, narrow: Operand, reductions: tuple[str, ...]) -> Iterator[Anchored]:
@@ -264,10 +264,11 @@ def _simplified(view: View, tile: Tile, wide: Operand, narrow: Operand, nests: I
 
 
 def _candidates(view: View, tile: Tile, wide: Operand, narrow: Operand, reductions: tuple[str, ...],
-                kept: tuple[tuple[str, int], ...], packed: Packed, cheapest: Cheapest) -> Iterator[Candidate]:
+                kept: tuple[tuple[str, int], ...], packed: Packed, fetched: float, cheapest: Cheapest
+                ) -> Iterator[Candidate]:
+    """The candidates with these loops that may be among the cheapest; fetched: what all of them fetch at least."""
     lead = [(a, 1) for a in view.stage.parallel if all(a != b for b, _ in kept)]
     ahead = _fetched_ahead(view, tile, wide, dict(packed).get(wide))
-    fetched = least_fetched(view, wide, narrow)
     # results of some lie in the same cache lines: innermost, these are still near when the next tile writes into them
     near = sorted((loop for loop in lead if 0 < abs(view.written[loop[0]]) * view.stage.write.dtype.bytes < LINE),
                   key=lambda loop: -abs(view.written[loop[0]]))

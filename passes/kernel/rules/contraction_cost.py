@@ -374,18 +374,15 @@ def _visits(view: View, tile: Tile) -> tuple[float, int]:
 def least_fetched(view: View, wide: Operand, narrow: Operand) -> float:
     """What no order of loops takes less than to fetch into the second-level cache: each tensor once, in the smallest
     type that it is read in, the panels of the vector operand as well hidden as they can be."""
-    key = ("least fetched", wide.number, wide.packed, narrow.number)
-    if key not in view.memo:
-        stage, cycles = view.stage, 0.0
-        for number, share in ((wide.number, SEEN if wide.packed else 1.0), (narrow.number, 1.0), (-1, 1.0)):
-            if number != -1 and number != wide.number and stage.reads[number].buffer in view.kernel.written:
-                continue                # it may be near already
-            size = stage.write.dtype.bytes if number == -1 else \
-                min(stage.reads[number].dtype.bytes, view.copied[number].bytes)
-            total = size * _whole(view, number)
-            cycles += share * total * _byte(view, total)
-        view.memo[key] = cycles * (1 - 1e-9)            # whatever the order in which the parts are summed
-    return float(view.memo[key])
+    stage, cycles = view.stage, 0.0
+    for number, share in ((wide.number, SEEN if wide.packed else 1.0), (narrow.number, 1.0), (-1, 1.0)):
+        if number == narrow.number and stage.reads[number].buffer in view.kernel.written:
+            continue                    # it may be near already
+        size = stage.write.dtype.bytes if number == -1 else \
+            min(stage.reads[number].dtype.bytes, view.copied[number].bytes)
+        total = size * _whole(view, number)
+        cycles += share * total * _byte(view, total)
+    return cycles * (1 - 1e-9)          # whatever the order in which the parts are summed
 
 
 def _byte(view: View, total: float) -> float:
