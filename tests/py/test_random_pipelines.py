@@ -12,6 +12,7 @@ from jtc.compiler import phases, pipeline
 from jtc.compiler.driver import settings_for
 from jtc.dialects.errors import InputError, UsageError
 from jtc.dialects.graph import Graph
+from jtc.dialects.target import CpuTarget
 from jtc.passes.base import parse_pass, registry
 from jtc.runtime import knobs
 
@@ -30,7 +31,7 @@ def random_pass(name: str, rng: random.Random) -> str:
 
 @pytest.mark.parametrize("name", sorted(registry()))
 def test_a_pass_refuses_or_gives_a_valid_program(name, tmp_path):
-    settings = settings_for("cpu")
+    settings = settings_for(CpuTarget())        # that of a pass without options
     graphs = [chain(), matmul()]
     starts: list[Any] = graphs if name.startswith("graph-") else \
         [contraction(), *(phases.advance(graph, "graph", "schedule", settings) for graph in graphs)]

@@ -203,7 +203,8 @@ def test_transformed_weights_and_matrices_are_made_once():
     w = normal(64, 64, 3, 3)
     x = normal(1, 64, 28, 28)
     module = load_module(compile_graph(trace(lambda x: F.conv2d(x, jtc.asarray(w), padding=1), (x,)).graph, embed=True))
-    assert len(module.plan.launches) == 5
+    copies_of_the_image = [k for k in (launch.kernel for launch in module.plan.launches) if k == "pack_x"]
+    assert len(module.plan.launches) - len(copies_of_the_image) == 5
     got, want = np.asarray(module(x)), reference(x, w)
     np.testing.assert_allclose(got, want, rtol=0, atol=2e-5 * np.abs(want).max())
 
