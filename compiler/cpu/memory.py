@@ -289,6 +289,6 @@ class MemoryAccess:
                 code.line(f"memref.store {part}, {memory.ssa}[{address}] : {memory.type}")
                 continue
             piece = stored_type(memory.dtype, size)
-            part = code.op(f"vector.extract_strided_slice {x} {{offsets = [{start}], sizes = [{size}], strides = [1]}} : "
-                           f"{kind} to {piece}")
+            at = f"{{offsets = [{start}], sizes = [{size}], strides = [1]}}"
+            part = code.op(f"vector.extract_strided_slice {x} {at} : {kind} to {piece}")
             code.line(f"vector.store {part}, {memory.ssa}[{address}] : {memory.type}, {piece}")
