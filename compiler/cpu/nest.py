@@ -265,8 +265,7 @@ class Nest:
     def _tile(self, places: Places, flags: Flags) -> None:
         self._check_panels(places)
         tile = Tile(self.code, self.stage, self.values, self.write, self.keep, self.more, self.before,
-                    places, self.context.target.masks, self.context.workspace, self.context.in_place,
-                    self.fetches)
+                    places, self.context.workspace, self.context.in_place, self.fetches)
         partial = self.partial or self.write        # nothing waits where no loop runs over blocks of a reduction
         stage, frame = self.stage, tile.frame(partial.forms())
         first, last = self._all(flags.first), self._all(flags.last)

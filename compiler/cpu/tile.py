@@ -48,7 +48,6 @@ class Tile:
     """One register tile.
 
     places  where every axis stands; their extents are the tile's
-    masks   whether the target has lane masks; without them tails are narrower vectors
     more    what the stage's further results are written to;  before: what its reduction was before this block
     in_place  the buffers written whose memory may be that of a read at the same elements
     workspace  where results wait for others that they meet in pairs
@@ -63,7 +62,6 @@ class Tile:
     more: Sequence[Operand]
     before: Operand | None
     places: Mapping[str, Place]
-    masks: bool
     workspace: Workspace
     in_place: frozenset[str] = frozenset()
     fetches: Sequence[tuple[Operand, bool]] = ()
@@ -109,7 +107,7 @@ class Tile:
         for at in range(0, whole, self.lanes):
             yield start + at, self.lanes, self.lanes
         rest, width = size - whole, self.lanes
-        if rest and self.dot or rest > 1 and self.masks:
+        if self._in_one_vector(rest):
             yield start + whole, rest, width
             return
         while rest:
@@ -117,6 +115,16 @@ class Tile:
             if rest >= width:
                 yield start + size - rest, width, width if width > 1 else None
                 rest -= width
+
+    def _in_one_vector(self, rest: int) -> bool:
+        """Whether a tail of so many points is a vector of which the rest is not used, not some narrower vectors."""
+        target = self.code.target
+        if self.dot:
+            return rest > 0
+        if target.masks:
+            return rest > 1
+        # AVX2 loads 4 or 8 bytes by a mask as fast as all; a half or a quarter of a vector needs none
+        return rest.bit_count() > 1 and target.has("avx2") and all(a.dtype.bytes in (4, 8) for a in self.stage.accesses)
 
     def spot(self, point: Mapping[str, int], start: int, lanes: int, width: int | None) -> Spot:
         if width is None:

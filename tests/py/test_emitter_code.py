@@ -195,6 +195,21 @@ def test_a_known_part_of_a_vector_is_stored_without_a_mask_where_masks_are_no_re
         check(Kernel("k", (stage,)), target=target)
 
 
+@pytest.mark.parametrize("target, columns, dtype, vectors", [
+    ("x86-64-v3", 7, F32, 1), ("x86-64-v3", 11, F32, 2), ("x86-64-v3", 12, F32, 2), ("x86-64-v3", 7, F16, 3),
+    ("x86-64", 3, F32, 2), ("x86-64-v4", 7, F16, 1)], ids=str)
+def test_tails_are_one_vector_where_part_of_one_can_be_loaded(target, columns, dtype, vectors):
+    """AVX2 has masked loads of 4 and 8 bytes; where there are none a tail is a half, a quarter... of a vector each."""
+    lanes = machine.named(target).lanes(F32)
+    stage = matmul(2, columns, 64, Schedule("j", lanes, (("j", 2 * lanes), ("i", 2)), ("k",)), dtype)
+    kernel = Kernel("k", (stage,))
+    text = emit(kernel, types_of(kernel), machine.named(target)).text
+    accumulators = text.split("iter_args", 1)[1].split("-> (")[1].split(")")[0].split(",")
+    assert len(accumulators) == 2 * vectors
+    if target in TARGETS:
+        check(kernel, target=target)
+
+
 def test_padding_costs_nothing_inside_a_convolution():
     x = access("x", F32, (64, 56, 56), "c, i + p - 1, j + q - 1", (("i + p - 1", 56), ("j + q - 1", 56)))
     w = access("w", F32, (64, 3, 3, 64), "c, p, q, o")
