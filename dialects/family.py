@@ -70,12 +70,16 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """What schedules have to know of a design of cores, where designs differ; in cycles, but for `kept`.
+    """What schedules have to know of a design of cores, where designs differ; in cycles where nothing else is said.
 
     needs  LLVM's names of features that tell it from the others of its family
     line   a cache line of a panel that comes from the second-level cache: what arithmetic does not hide of it
     far, memory   a byte that comes from the cache that cores share, and from memory
     kept   the share of the second-level cache whose contents stay
+    shared how many bytes of the cache that cores share one kernel may count on
+    waiting  how many times as long bytes from beyond the second-level cache take where nothing fetches them ahead
+    apart  the share of what rows in other pages, and elements in other cache lines, cost on the core measured first
+    scalar a broadcast, where it does not overlap with the arithmetic
     rows   a broadcast from a row of its own, beyond one from where the scalars of a step lie side by side
     pairs  the instruction of `Dot`, in multiply-adds of as many lanes
     """
@@ -85,8 +89,16 @@ class Core:
     far: float = 0.05
     memory: float = 0.2
     kept: float = 0.7
+    shared: int = 8 << 20
+    waiting: float = 3.0
+    apart: float = 1.0
+    scalar: float = 0.12
     rows: float = 0.0
     pairs: float = 1.0
+
+    def byte(self, total: float) -> float:
+        """A byte from beyond the second-level cache, where so many bytes are touched from one use of it to the next."""
+        return self.far if total <= self.shared else self.memory
 
 
 @dataclass(frozen=True, repr=False)
@@ -154,7 +166,7 @@ X86_64 = Family(
     binutils=("x86_64-linux-gnu-", "binutils-x86-64-linux-gnu"),
     levels={"x86-64": _X86_BASELINE, "x86-64-v2": _X86_V2, "x86-64-v3": _X86_V3, "x86-64-v4": _X86_V4}, cpu="",
     beyond=("amx-bf16", "amx-tile", "avx512bf16", "avx512bitalg", "avx512fp16", "avx512ifma", "avx512vbmi",
-            "avx512vbmi2", "avx512vnni", "avx512vpopcntdq", "avxvnni"),
+            "avx512vbmi2", "avx512vnni", "avx512vpopcntdq", "avxvnni", "sse4a"),
     registers=(Registers(_X86_V4, 512, 32, masks=True), Registers(_X86_V3, 256, 16), Registers((), 128, 16)),
     fused="fma", rounding="sse4.1", half="f16c", fence="llvm.x86.sse.sfence",
     cpuinfo="flags",
@@ -169,6 +181,8 @@ X86_64 = Family(
         release="llvm.x86.tilerelease", zero="llvm.x86.tilezero", load="llvm.x86.tileloadd64",
         store="llvm.x86.tilestored64", multiply="llvm.x86.tdpbf16ps", component=18)},      # XFEATURE_XTILE_DATA
     cores=(Core(("amx-tile",), line=0.45, far=0.1, memory=0.25, kept=0.5, rows=0.07, pairs=4.0),    # Sapphire Rapids
+           Core(("sse4a",), line=0.5, far=0.12, kept=0.5, shared=16 << 20, waiting=1.5, apart=0.12,
+                scalar=0.0),    # AMD's: Zen 3
            Core()))    # Cascade Lake
 
 # Arm Architecture Reference Manual for A-profile: every Armv8-A has Advanced SIMD on Linux; what kernels can use of the

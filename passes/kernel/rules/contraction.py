@@ -22,7 +22,6 @@ from jtc.dialects.dtypes import F32
 from jtc.dialects.kernel import PAIR, Pack, Schedule
 from jtc.passes.kernel.rules.common import SMALL_KERNEL, Candidate, Copy, View, round_up
 from jtc.passes.kernel.rules.contraction_cost import (
-    L3,
     PACK_SHARE,
     PAGES,
     PIECE,
@@ -213,7 +212,8 @@ def _nests(view: View, tile: Tile, wide: Operand, narrow: Operand, reductions: t
                 yield [even, *blocked, panel, *inner], (blocked or [even])[-1], even
             if big and even[1] > step:
                 deep = prod(free[r] for r in view.reductions) // free[big] * block
-                columns = (tile.vector, round_up(min(free[tile.vector], max(width, L3 // (4 * deep))), width))
+                there = max(width, view.core.shared // (4 * deep))
+                columns = (tile.vector, round_up(min(free[tile.vector], there), width))
                 yield [columns, *blocked, even, panel, *rows], (blocked or [columns])[-1], even
         # so few rows that the processor fetches their results ahead by itself
         followed = rows_followed(view, tile)

@@ -47,12 +47,10 @@ COPY_RUN = 8.0                 # cycles to begin one contiguous run of a copy
 PIECE, PIECE_LINE = 1536, 14.0             # bytes of a row from which on the processor fetches ahead what a pack reads;
                                # cycles per cache line of shorter ones, from beyond the second-level cache
 PACK_SHARE = 0.4               # of the second-level cache: the largest copy that stays there
-WAITING = 3.0                  # how much longer where the inner loop waits for it, not fetched ahead
 ROWS_AHEAD = 4                 # rows of the scalar operand that the processor fetches ahead by itself
 PAGES_AHEAD = 16               # pages in which it does so at a time, where each step of the reduction takes another row
 SEEN, SEEN_ALONE = 0.2, 4.0    # share of it where panels are fetched ahead, and more where few tiles use a panel
 FEW_POINTS = 7                 # of a tile, with fewer of which it hides no more than its share of one with so many
-L3 = 8 << 20                   # bytes of a shared cache that one kernel may count on
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def far_copy(view: View, elements: float) -> float:
     """Cycles per element of a copy that are spent on writing and reading it beyond the second-level cache."""
     if elements * 4 <= view.target.l2 * PACK_SHARE:
         return 0.0
-    return 8 * (view.core.far if elements * 4 <= L3 // 3 else view.core.memory)     # it is not alone in there
+    return 8 * view.core.byte(3 * 4 * elements)         # it is not alone in there
 
 
 @dataclass(frozen=True)
@@ -147,8 +145,8 @@ class Nest:
 
     def _source(self, operand: Operand) -> float:
         """Cycles to fetch an element once more that a pack reads; `_fetched` counts it once."""
-        read, core = self.view.stage.reads[operand.number], self.view.core
-        return read.dtype.bytes * (core.far if read.size * read.dtype.bytes <= L3 else core.memory)
+        read = self.view.stage.reads[operand.number]
+        return read.dtype.bytes * self.view.core.byte(read.size * read.dtype.bytes)
 
     def _turned(self, operand: Operand, inside: dict[str, int]) -> float:
         """Cycles per element of a pack that reads along another axis than it writes."""
@@ -172,19 +170,20 @@ class Nest:
         loads, strides, cost = tile.vectors * steps * panels, view.strides[self.wide.number], 0.0
         if not self.wide.packed:
             if _in_order(self.wide) and reach(view, self.wide.number) >= PAGE and depth > PAGES:
-                cost += FAR_LOAD * loads
+                cost += FAR_LOAD * view.core.apart * loads
             if self.wide.copy or any(c % lanes for a, c in strides.terms.items() if a != tile.vector):
                 cost += SPLIT_LOAD * loads * view.target.vector_bits / (8 * LINE)    # shorter ones seldom do
             if self._overflows(depth):
-                cost += WAITING * view.core.far * loads * view.target.vector_bits / 8
+                cost += view.core.waiting * view.core.far * loads * view.target.vector_bits / 8
         scalars = prod(n for a, n in tile.rows if a in view.read_axes[self.narrow.number]) * steps * panels
         if self._in_rows:
             cost += view.core.rows * scalars
         if not self.narrow.packed:
             if _in_order(self.narrow) and reach(view, self.narrow.number) >= PAGE and depth > PAGES:
-                cost += FAR_STEP * min(1.0, reach(view, self.narrow.number) / (4 * PAGE)) * steps * panels
+                far = FAR_STEP * view.core.apart * min(1.0, reach(view, self.narrow.number) / (4 * PAGE))
+                cost += far * steps * panels
             if self.reductions and _last_stride(view, self.narrow, self.reductions[-1]) >= lanes:
-                cost += LINE_COST * self._lines() * steps * panels
+                cost += LINE_COST * view.core.apart * self._lines() * steps * panels
             form = view.strides[self.narrow.number]
             if not self.narrow.copy and tile.rows and _crowded(form[tile.rows[-1][0]] * 4, tile.rows[-1][1]):
                 cost += SET_COST * panels * _elements(view.walks[self.narrow.number], view.free) * 4 / LINE
@@ -259,17 +258,17 @@ class Nest:
                 times *= trips if changed else 1
             if form is forms[1] and view.stage.reads[self.narrow.number].buffer in view.kernel.written and not changed:
                 continue                # an earlier stage has left it in the second-level cache
-            moved, cost = part * times, _byte(view, total)
+            moved, cost = part * times, view.core.byte(total)
             if self.tile.unit is not None:
                 cost = max(cost, BLOCK_BYTE)
                 moved *= 2 if form is forms[2] and times * part > total else 1     # read and written again
             if form is forms[0]:        # the inner loop waits for panels: for all, or for those of a pack that return
                 panels = max(0.0, moved - total) if self.wide.pack and not alone else moved
-                waiting = self._seen if self.ahead else WAITING if total > size and not alone else 1.0
+                waiting = self._seen if self.ahead else core.waiting if total > size and not alone else 1.0
                 moved += panels * (waiting - 1.0)
             elif form is forms[1] and (self._rows_apart or self.narrow.pack and total > size):
                 # nothing hides the way from the shared cache: not the arithmetic of a tile, and a pack has none
-                moved *= min(WAITING, core.memory / cost)
+                moved *= min(core.waiting, core.memory / cost)
             cycles += moved * cost
         return cycles
 
@@ -292,7 +291,7 @@ class Nest:
         share = _set_share(view, (s * size for a, s in walk.items() if inside[a] > 1 and s >= gap))
         if max(part, lines * share) <= view.kept:
             return 0.0
-        again = (times - 1) * part * (view.core.far if part <= L3 else view.core.memory)
+        again = (times - 1) * part * view.core.byte(part)
         return again * (AGAIN_APART if apart > 1 else 1.0)
 
     def _passing(self, depth: int) -> bool:
@@ -381,13 +380,8 @@ def least_fetched(view: View, wide: Operand, narrow: Operand) -> float:
         size = stage.write.dtype.bytes if number == -1 else \
             min(stage.reads[number].dtype.bytes, view.copied[number].bytes)
         total = size * _whole(view, number)
-        cycles += share * total * _byte(view, total)
+        cycles += share * total * view.core.byte(total)
     return cycles * (1 - 1e-9)          # whatever the order in which the parts are summed
-
-
-def _byte(view: View, total: float) -> float:
-    """Cycles to fetch a byte of a tensor of so many."""
-    return view.core.far if total <= L3 else view.core.memory
 
 
 def _whole(view: View, number: int) -> float:

@@ -18,7 +18,6 @@ from jtc.passes.kernel.matrix_blocks import cut
 from jtc.passes.kernel.rules.common import View
 
 LATENCY = 4.0                  # cycles of one fused multiply-add: a step of the reduction takes at least these
-SCALAR = 0.12                  # cycles per broadcast that do not overlap with the arithmetic
 CROWDED = 0.1                  # the same per cache line of a panel that fills most of the first-level cache
 L1_SHARE, L1_MOST = 0.6, 0.8   # of the first-level cache: the largest panel that stays there; that does not fit beside
                                # all else, but is not fetched again for every tile
@@ -124,7 +123,7 @@ def _all_tiles(view: View, tile: Tile, wide: int, narrow: int, depth: float, blo
         if tile.unit is not None:
             step, start, reload = _matrix_step(tile, tile.unit, vectors, inner, outer, row)
         else:
-            step = max(count / 2, (scalars + loads) / 2, LATENCY) + SCALAR * scalars + line * loads * lines
+            step = max(count / 2, (scalars + loads) / 2, LATENCY) + view.core.scalar * scalars + line * loads * lines
             if tile.dot:
                 step *= view.core.pairs
             start, reload = TILE_START, RELOAD_TURNED if turned and not straight else RELOAD
@@ -134,7 +133,7 @@ def _all_tiles(view: View, tile: Tile, wide: int, narrow: int, depth: float, blo
             finished = vectors * lanes * outer * -(-inner // lanes)
             store = STORE_TURNED * shuffles * finished / lanes
         points = {**dict(zip(axes, extents)), tile.vector: vectors * lanes}
-        store += FAR_ROW * sum(_far_rows(form, points, axes[-1:]) for form in large)
+        store += FAR_ROW * view.core.apart * sum(_far_rows(form, points, axes[-1:]) for form in large)
         return blocks * (step * depth + start + store) + (blocks - 1) * reload * count + finished * EPILOGUE * view.work
 
     def along(size: int, step: int, cost: Callable[[int], float]) -> float:
