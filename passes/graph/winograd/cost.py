@@ -13,7 +13,7 @@ from jtc.dialects.target import CpuTarget
 from jtc.passes.graph.winograd.match import Convolution
 from jtc.passes.graph.winograd.matrices import TAPS
 
-PER_CYCLE = 28.0            # multiply-adds of a contraction that has enough of everything
+PER_CYCLE = 1.75            # multiply-adds for each lane, of a contraction that has enough of everything
 BLOCKS = 7.0                # times as many where a matrix unit multiplies blocks of them (family.Matrix)
 NARROW = 16                 # channels and filters below which that is not reached
 IMAGE, RESULT = 2.3, 1.8    # cycles to make one transformed element of the image; to take one of the products back
@@ -33,7 +33,7 @@ def choose(conv: Convolution, fixed: bool, tiles: Sequence[int], target: CpuTarg
     if min(conv.count(conv.channels), conv.count(conv.filters)) < NARROW:
         return None
     images = conv.count(conv.batch)
-    costs = {m: cycles(conv, m, fixed, images if apart and target.shares(images) else 1) for m in tiles}
+    costs = {m: cycles(conv, m, fixed, target, images if apart and target.shares(images) else 1) for m in tiles}
     best = min(costs, key=lambda m: costs[m])
     if costs[best] > GAIN * direct(conv, target):
         return None
@@ -53,13 +53,13 @@ def direct(conv: Convolution, target: CpuTarget) -> float:
     """Cycles of the convolution as one contraction."""
     taps = TAPS * TAPS * _taps(conv)
     places = conv.windows[0].size * conv.windows[1].size * conv.count(conv.batch)
-    times = rate(conv, target)
+    per_cycle, times = PER_CYCLE * target.lanes(F32), rate(conv, target)
     if times:
-        return max(taps * places / (PER_CYCLE * times), taps * conv.node.dtype.bytes * BYTE)
-    return max(taps * places / PER_CYCLE, taps * _bytes(conv) * BYTE)
+        return max(taps * places / (per_cycle * times), taps * conv.node.dtype.bytes * BYTE)
+    return max(taps * places / per_cycle, taps * _bytes(conv) * BYTE)
 
 
-def cycles(conv: Convolution, tile: int, fixed: bool, slices: int) -> float:
+def cycles(conv: Convolution, tile: int, fixed: bool, target: CpuTarget, slices: int) -> float:
     """Cycles of Winograd's algorithm with tiles of `tile` x `tile`, the batch in so many slices."""
     frequencies = (tile + TAPS - 1) ** 2
     tiles = conv.count(conv.batch)
@@ -70,7 +70,7 @@ def cycles(conv: Convolution, tile: int, fixed: bool, slices: int) -> float:
     image = frequencies * tiles * conv.count((*conv.groups, *conv.channels))
     result = frequencies * tiles * conv.count((*conv.groups, *conv.filters))
     far = (image + result) * size > NEAR * slices
-    total = max(taps * tiles / PER_CYCLE, taps * size * BYTE)
+    total = max(taps * tiles / (PER_CYCLE * target.lanes(F32)), taps * size * BYTE)
     total += image * (FAR_IMAGE if far else IMAGE) + result * (FAR_RESULT if far else RESULT)
     return total + (0.0 if fixed else taps * TRANSFORM)
 
