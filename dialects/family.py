@@ -182,7 +182,7 @@ X86_64 = Family(
         store="llvm.x86.tilestored64", multiply="llvm.x86.tdpbf16ps", component=18)},      # XFEATURE_XTILE_DATA
     cores=(Core(("amx-tile",), line=0.45, far=0.1, memory=0.25, kept=0.5, rows=0.07, pairs=4.0),    # Sapphire Rapids
            Core(("sse4a",), line=0.5, far=0.12, kept=0.5, shared=16 << 20, waiting=1.5, apart=0.12,
-                scalar=0.0),    # AMD's: Zen 3
+                scalar=0.0, rows=0.05),    # AMD's: Zen 3
            Core()))    # Cascade Lake
 
 # Arm Architecture Reference Manual for A-profile: every Armv8-A has Advanced SIMD on Linux; what kernels can use of the
