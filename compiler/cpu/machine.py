@@ -56,6 +56,7 @@ _NAMED = {target.name: target for target in (
     _target("cooperlake", X86_64, (*X86_64.levels["x86-64-v4"], "avx512bf16", "avx512vnni")),
     _target("sapphirerapids", X86_64, (*X86_64.levels["x86-64-v4"], "amx-bf16", "amx-tile", "avx512bf16", "avx512vnni"),
             48 << 10, 2 << 20),
+    _target("znver3", X86_64, (*X86_64.levels["x86-64-v3"], "sse4a"), l2=512 << 10),
 )}
 NAMES = ("native", *_NAMED)
 

@@ -233,6 +233,7 @@ def test_targets():
     shapes = {n: (t.vector_bits, t.registers, t.masks) for n in machine.NAMES[1:] for t in [machine.named(n)]}
     assert shapes == {"x86-64": (128, 16, False), "x86-64-v2": (128, 16, False), "x86-64-v3": (256, 16, False),
                       "x86-64-v4": (512, 32, True), "cooperlake": (512, 32, True), "sapphirerapids": (512, 32, True),
+                      "znver3": (256, 16, False),
                       "aarch64": (128, 32, False), "aarch64-v8.2": (128, 32, False),
                       "aarch64-v8.6": (128, 32, False)}
     with pytest.raises(UsageError, match="unknown cpu target 'pentium'"):

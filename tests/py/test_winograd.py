@@ -176,6 +176,11 @@ def test_the_cost_rule(sizes, tile):
     assert choose(conv, True, TILES, CpuTarget()) == tile
 
 
+def test_where_vectors_are_shorter_fewer_multiply_adds_are_worth_more_weights():
+    conv = match(convolution(1, 512, 512, 7))
+    assert conv is not None and choose(conv, True, TILES, machine.named("x86-64-v3")) == 2
+
+
 def test_images_that_run_one_by_one_stay_in_the_caches():
     """Eight of 56 x 56 do not together, nor where sixteen threads would have to share eight slices."""
     conv = match(convolution(8, 64, 64, 56))
