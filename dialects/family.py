@@ -73,6 +73,7 @@ class Core:
     """What schedules have to know of a design of cores, where designs differ; in cycles where nothing else is said.
 
     needs  LLVM's names of features that tell it from the others of its family
+    load   a load or a broadcast in the inner loop of a contraction
     line   a cache line of a panel that comes from the second-level cache: what arithmetic does not hide of it
     far, memory   a byte that comes from the cache that cores share, and from memory
     kept   the share of the second-level cache whose contents stay
@@ -85,6 +86,7 @@ class Core:
     """
 
     needs: tuple[str, ...] = ()
+    load: float = 0.5
     line: float = 0.8
     far: float = 0.05
     memory: float = 0.2
@@ -181,7 +183,7 @@ X86_64 = Family(
         release="llvm.x86.tilerelease", zero="llvm.x86.tilezero", load="llvm.x86.tileloadd64",
         store="llvm.x86.tilestored64", multiply="llvm.x86.tdpbf16ps", component=18)},      # XFEATURE_XTILE_DATA
     cores=(Core(("amx-tile",), line=0.45, far=0.1, memory=0.25, kept=0.5, rows=0.07, pairs=4.0),    # Sapphire Rapids
-           Core(("sse4a",), line=0.5, far=0.12, kept=0.5, shared=16 << 20, waiting=1.5, apart=0.12,
+           Core(("sse4a",), load=0.8, line=0.5, far=0.12, kept=0.5, shared=16 << 20, waiting=1.5, apart=0.12,
                 scalar=0.0, rows=0.05),    # AMD's: Zen 3
            Core()))    # Cascade Lake
 

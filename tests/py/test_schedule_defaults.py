@@ -392,6 +392,17 @@ def test_designs_of_cores_differ_in_costs():
         assert all(steps["m"] * -(-steps["n"] // target.lanes(F32)) <= most for steps in turned)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("size", [512, 1024, 2048])
+def test_where_loads_cost_more_tiles_are_nearly_square(size, threads):
+    """Eight loads for twelve vectors of results, where one vector and twelve rows take thirteen (Zen 3: 1.4 times)."""
+    p = matmul(size, size, size)
+    target = replace(machine.named("znver3"), threads=threads)
+    best = candidates(p.kernels[0].stages[0], p.kernels[0], p, target, few=1)[0].schedule
+    steps = dict(best.loops)
+    assert sorted((steps.pop(best.vector) // best.lanes, *steps.values()))[:2] == [2, 6]
+
+
 def test_packs_from_memory_take_long_pieces_of_rows():
     """Pixels of images that lie beyond the caches are packed for several panels at once."""
     p = KernelMergeAxes().run(conv(256, 64, 56, window=1, pad=0, batch=8))

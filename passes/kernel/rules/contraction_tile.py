@@ -123,7 +123,9 @@ def _all_tiles(view: View, tile: Tile, wide: int, narrow: int, depth: float, blo
         if tile.unit is not None:
             step, start, reload = _matrix_step(tile, tile.unit, vectors, inner, outer, row)
         else:
-            step = max(count / 2, (scalars + loads) / 2, LATENCY) + view.core.scalar * scalars + line * loads * lines
+            core = view.core
+            step = max(count / 2, (scalars + loads) * core.load, LATENCY) + core.scalar * scalars
+            step += line * loads * lines
             if tile.dot:
                 step *= view.core.pairs
             start, reload = TILE_START, RELOAD_TURNED if turned and not straight else RELOAD
