@@ -115,7 +115,7 @@ class Family:
     binutils   what names of cross tools begin with (PREFIXld), and their Debian package
     levels     target -> its features: each has those of the level before.  The first is what all processors have
     cpu        LLVM's processor for the levels; "": one that has the level's name
-    beyond     features beyond the levels that code for kernels may use
+    beyond     features beyond the levels that code for kernels may use, or that tell designs of cores apart
     registers  vector registers, those of the newest processors first
     fused, rounding, half   features that bring fused multiply-add, rounding to integers, and conversion of float16
     dots       element type, by its name in the IR -> the instruction that multiplies pairs of it

@@ -4,9 +4,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from jtc.dialects.dtypes import BOOL, DType
+from jtc.dialects.dtypes import BOOL, F32, DType
 from jtc.dialects.family import X86_64, Core, Family, Matrix
 
+PER_CYCLE = 1.75        # multiply-adds for each lane that contractions come to, of the two that cores can do
 EVEN = 4                # tasks of each thread: so many are shared evenly enough, if one thread has one more
 
 
@@ -35,6 +36,11 @@ class CpuTarget:
     def lanes(self, dtype: DType) -> int:
         """Elements of `dtype` in one vector register; bools, which decide on values of other types, count as 32-bit."""
         return self.vector_bits // (32 if dtype is BOOL else dtype.bits)
+
+    @property
+    def per_cycle(self) -> float:
+        """Multiply-adds of float32 in a cycle of one core, of a contraction that has enough of everything."""
+        return PER_CYCLE * self.lanes(F32)
 
     def multiplies_pairs(self, dtype: DType) -> bool:
         """Whether it has an instruction that adds products of pairs of neighbours to float32 (family.Dot)."""

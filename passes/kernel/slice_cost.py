@@ -10,13 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from jtc.dialects.dtypes import F32
 from jtc.dialects.kernel import Kernel
 from jtc.dialects.target import CpuTarget
 from jtc.passes.kernel.rules.contraction_operands import LAUNCH
 from jtc.passes.kernel.slices import Cut
 
-PER_CYCLE = 1.75            # multiply-adds for each lane, of a contraction that has enough of everything
 ROWS = 14                   # points of a register tile along what is cut: fewer at the end take as long
 WRITTEN = 2                 # times that a line moves which is written: in, and out again
 
@@ -52,8 +50,7 @@ class Traffic:
     """The cycles of a run that depend on the number of slices, for one such number, while kernels are added to it."""
 
     def __init__(self, count: int, target: CpuTarget):
-        self.count, self.core, self.held = count, target.core, target.l2 * target.core.kept
-        self.per_cycle = PER_CYCLE * target.lanes(F32)
+        self.count, self.target, self.held = count, target, target.l2 * target.core.kept
         self._cycles = 0.0
         self._sizes: dict[str, float] = {}              # bytes of all that a slice touches
         self._again = 0                                 # bytes that slices read once more
@@ -75,7 +72,7 @@ class Traffic:
             whole = self.count * (touched[name] if name in touched else self._sizes[name])
             self._cycles += WRITTEN * whole * (self._away(self._made[name]) - self._away(whole))
         for multiplied, points in new.multiplied:
-            self._cycles += multiplied / self.per_cycle * _whole_tiles(points / self.count)
+            self._cycles += multiplied / self.target.per_cycle * _whole_tiles(points / self.count)
         self._cycles += LAUNCH * self.count
         self._again += (self.count - 1) * sum(new.fixed.values())
         self._sizes.update(touched)
@@ -88,7 +85,7 @@ class Traffic:
 
     def _away(self, distance: float) -> float:
         """Cycles of a byte that was touched so many bytes ago."""
-        return 0.0 if distance <= self.held else self.core.byte(distance)
+        return 0.0 if distance <= self.held else self.target.core.byte(distance)
 
 
 def _whole_tiles(points: float) -> float:

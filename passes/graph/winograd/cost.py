@@ -13,9 +13,8 @@ from jtc.dialects.target import CpuTarget
 from jtc.passes.graph.winograd.match import Convolution
 from jtc.passes.graph.winograd.matrices import TAPS
 
-PER_CYCLE = 1.75            # multiply-adds for each lane, of a contraction that has enough of everything
-BLOCKS = 7.0                # times as many where a matrix unit multiplies blocks of them (family.Matrix)
-NARROW = 16                 # channels and filters below which that is not reached
+BLOCKS = 7.0                # times as many multiply-adds where a matrix unit multiplies blocks of them (family.Matrix)
+NARROW = 16                 # channels and filters below which CpuTarget.per_cycle is not reached
 IMAGE, RESULT = 2.3, 1.8    # cycles to make one transformed element of the image; to take one of the products back
 FAR_IMAGE, FAR_RESULT = 3.5, 3.7        # the same where all of them together leave the caches
 NEAR = 16 << 20             # bytes of transformed elements that stay in a shared cache
@@ -53,10 +52,10 @@ def direct(conv: Convolution, target: CpuTarget) -> float:
     """Cycles of the convolution as one contraction."""
     taps = TAPS * TAPS * _taps(conv)
     places = conv.windows[0].size * conv.windows[1].size * conv.count(conv.batch)
-    per_cycle, times = PER_CYCLE * target.lanes(F32), rate(conv, target)
+    times = rate(conv, target)
     if times:
-        return max(taps * places / (per_cycle * times), taps * conv.node.dtype.bytes * BYTE)
-    return max(taps * places / per_cycle, taps * _bytes(conv) * BYTE)
+        return max(taps * places / (target.per_cycle * times), taps * conv.node.dtype.bytes * BYTE)
+    return max(taps * places / target.per_cycle, taps * _bytes(conv) * BYTE)
 
 
 def cycles(conv: Convolution, tile: int, fixed: bool, target: CpuTarget, slices: int) -> float:
@@ -70,7 +69,7 @@ def cycles(conv: Convolution, tile: int, fixed: bool, target: CpuTarget, slices:
     image = frequencies * tiles * conv.count((*conv.groups, *conv.channels))
     result = frequencies * tiles * conv.count((*conv.groups, *conv.filters))
     far = (image + result) * size > NEAR * slices
-    total = max(taps * tiles / (PER_CYCLE * target.lanes(F32)), taps * size * BYTE)
+    total = max(taps * tiles / target.per_cycle, taps * size * BYTE)
     total += image * (FAR_IMAGE if far else IMAGE) + result * (FAR_RESULT if far else RESULT)
     return total + (0.0 if fixed else taps * TRANSFORM)
 
