@@ -79,7 +79,7 @@ class Core:
     kept   the share of the second-level cache whose contents stay
     shared how many bytes of the cache that cores share one kernel may count on
     waiting  how many times as long bytes from beyond the second-level cache take where nothing fetches them ahead
-    apart  the share of what rows in other pages, and elements in other cache lines, cost on the core measured first
+    apart  the share of what rows in other pages, and elements in other cache lines, cost on Cascade Lake
     scalar a broadcast, where it does not overlap with the arithmetic
     rows   a broadcast from a row of its own, beyond one from where the scalars of a step lie side by side
     pairs  the instruction of `Dot`, in multiply-adds of as many lanes

@@ -50,7 +50,8 @@ class Traffic:
     """The cycles of a run that depend on the number of slices, for one such number, while kernels are added to it."""
 
     def __init__(self, count: int, target: CpuTarget):
-        self.count, self.target, self.held = count, target, target.l2 * target.core.kept
+        self.count, self.core, self.per_cycle = count, target.core, target.per_cycle
+        self.held = target.l2 * self.core.kept
         self._cycles = 0.0
         self._sizes: dict[str, float] = {}              # bytes of all that a slice touches
         self._again = 0                                 # bytes that slices read once more
@@ -72,7 +73,7 @@ class Traffic:
             whole = self.count * (touched[name] if name in touched else self._sizes[name])
             self._cycles += WRITTEN * whole * (self._away(self._made[name]) - self._away(whole))
         for multiplied, points in new.multiplied:
-            self._cycles += multiplied / self.target.per_cycle * _whole_tiles(points / self.count)
+            self._cycles += multiplied / self.per_cycle * _whole_tiles(points / self.count)
         self._cycles += LAUNCH * self.count
         self._again += (self.count - 1) * sum(new.fixed.values())
         self._sizes.update(touched)
@@ -85,7 +86,7 @@ class Traffic:
 
     def _away(self, distance: float) -> float:
         """Cycles of a byte that was touched so many bytes ago."""
-        return 0.0 if distance <= self.held else self.target.core.byte(distance)
+        return 0.0 if distance <= self.held else self.core.byte(distance)
 
 
 def _whole_tiles(points: float) -> float:

@@ -220,8 +220,7 @@ def test_transformed_weights_and_matrices_are_made_once():
     w = normal(64, 64, 3, 3)
     x = normal(1, 64, 28, 28)
     module = load_module(compile_graph(trace(lambda x: F.conv2d(x, jtc.asarray(w), padding=1), (x,)).graph, embed=True))
-    copies_of_the_image = [k for k in (launch.kernel for launch in module.plan.launches) if k == "pack_x"]
-    assert len(module.plan.launches) - len(copies_of_the_image) == 5
+    assert sum(launch.kernel != "pack_x" for launch in module.plan.launches) == 5      # the image may be copied
     got, want = np.asarray(module(x)), reference(x, w)
     np.testing.assert_allclose(got, want, rtol=0, atol=2e-5 * np.abs(want).max())
 
