@@ -186,6 +186,13 @@ def test_a_row_reduction_takes_its_lanes_from_the_row():
         assert dict(schedule.unroll)["j"] == 8 // at_once
 
 
+def test_rows_are_read_in_whole_cache_lines():
+    """Where vectors are half or a quarter of a line, as many fewer rows at once."""
+    for target, vectors in ((AVX2, 2), (SSE, 4)):
+        schedule = default(reduction(33, 1290, "j"), target).schedule
+        assert dict(schedule.loops)["i"] == 8 // vectors and dict(schedule.unroll)["j"] == vectors
+
+
 def test_a_column_reduction_takes_its_lanes_from_the_columns():
     assert default(reduction(33, 129, "i")).schedule.vector == "j"
 

@@ -19,6 +19,7 @@ SMALL_KERNEL = 16_384      # points below which waking another thread costs more
 GATHER_COST = 1.0          # cycles per element of a strided or gathered load
 TRANSPOSE_COST = 4.0       # cycles per vector that is stored through an in-register transpose
 SCATTER_COST = 2.5         # cycles per element of a store that is not contiguous
+LINE = 64                  # bytes of a cache line
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import gcd, prod
 
-from jtc.passes.kernel.rules.common import View
+from jtc.passes.kernel.rules.common import LINE, View
 from jtc.passes.kernel.rules.contraction_tile import (
     L1_MOST,
-    LINE,
     PAGE,
     SETS,
     WAYS,

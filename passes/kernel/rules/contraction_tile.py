@@ -15,7 +15,7 @@ from jtc.dialects.expr import reads_of
 from jtc.dialects.family import Matrix
 from jtc.dialects.kernel import PAIR, Access
 from jtc.passes.kernel.matrix_blocks import cut
-from jtc.passes.kernel.rules.common import View
+from jtc.passes.kernel.rules.common import LINE, View
 
 LATENCY = 4.0                  # cycles of one fused multiply-add: a step of the reduction takes at least these
 CROWDED = 0.1                  # the same per cache line of a panel that fills most of the first-level cache
@@ -28,7 +28,7 @@ BLOCK_LINE_PASSING = 2.4       # the same where other panels have passed by sinc
 BLOCK_APART = 0.25             # share of these that multiplications do not hide
 BLOCK_STORED = 1.5             # for a row of its results, which are stored and loaded again
 BLOCK_RESUMED = 4.0            # the same between blocks of the reduction
-LINE, SETS, WAYS = 64, 64, 8   # bytes of a cache line; sets and ways of the first-level cache
+SETS, WAYS = 64, 8             # of the first-level cache
 TILE_START = 20.0              # cycles to enter and leave one register tile
 STORE, STORE_SCATTERED = 0.5, 20.0         # cycles per accumulator
 STORE_FAR = 100.0              # where its elements lie in pages of their own, for each tensor that is walked so

@@ -11,12 +11,11 @@ from collections.abc import Iterator
 
 from jtc.dialects.kernel import PAIR, Pack, Schedule
 from jtc.passes.kernel.pairs import crossed
-from jtc.passes.kernel.rules.common import SCATTER_COST, TRANSPOSE_COST, Candidate, View, round_up
+from jtc.passes.kernel.rules.common import LINE, SCATTER_COST, TRANSPOSE_COST, Candidate, View, round_up
 
 STREAM_BYTES = 16 << 20     # results from this size on bypass the caches (measured: 1.2-1.3x at 64 MB)
 HEAVY_BODY = 24             # instructions from which one vector at a time is enough to fill the pipeline
-LINE = 16                   # elements apart from which on two of them share no cache line
-LINE_BYTES = 64             # of a cache line
+APART = 16                  # elements apart from which on two of them share no cache line
 ROWS = 8                    # rows that are cut into panels side by side: as many streams (measured: 4x at 768 columns)
 BLOCK = 256                 # elements of rows that are turned at once
 RUN = 1024                  # elements of a row from which on it is a stream of its own
@@ -54,7 +53,7 @@ def _straight(view: View, vector: str, memory: float) -> Candidate:
     count = 1 if view.work >= 4 * HEAVY_BODY else 2 if view.work >= HEAVY_BODY else 4
     vectors = -(-size // lanes)
     others = view.by_write_stride([a for a in view.parallel if a != vector])
-    apart = min((abs(view.strides[i][vector]) for i in view.body_reads), default=0) >= LINE
+    apart = min((abs(view.strides[i][vector]) for i in view.body_reads), default=0) >= APART
     if others and apart and not view.cuts():
         return _gathering(view, vector, others, memory)
     loops = [(a, 1) for a in others]
@@ -82,15 +81,15 @@ def _turns(view: View, vector: str, others: list[str]) -> bool:
     if len(others) < 2 or view.free[others[-1]] <= ROWS or view.free[vector] >= RUN:
         return False
     strides = [[abs(view.strides[i][a]) for a in others] for i in view.body_reads]
-    return any(inner >= LINE and any(0 < s < inner for s in outer) for *outer, inner in strides)
+    return any(inner >= APART and any(0 < s < inner for s in outer) for *outer, inner in strides)
 
 
 def _gathering(view: View, vector: str, others: list[str], memory: float) -> Candidate:
     """Lanes each from a cache line of its own: loops in the order of the reads, those inside of the lines innermost."""
     reach = {a: max(abs(view.strides[i][a]) for i in view.body_reads) for a in others}
     others = sorted(others, key=lambda a: -reach[a])
-    far = [(a, 1) for a in others if reach[a] >= LINE]
-    near = [(a, 1) for a in others if reach[a] < LINE]
+    far = [(a, 1) for a in others if reach[a] >= APART]
+    near = [(a, 1) for a in others if reach[a] < APART]
     threads = view.threads([*(a for a, _ in far), vector])
     cost = view.points / view.free[vector] * -(-view.free[vector] // view.lanes) * (view.work * 0.5 + memory)
     return Candidate(cost, Schedule(vector, view.lanes, (*far, (vector, view.lanes), *near), split=view.cuts(),
@@ -100,7 +99,7 @@ def _gathering(view: View, vector: str, others: list[str], memory: float) -> Can
 def _turning(view: View, vector: str) -> Iterator[Candidate]:
     """Rows of vectors, and the one read that lies along another axis turned in blocks: so each tensor is walked along
     its rows, as weights that are updated with sums that lie otherwise."""
-    apart = [i for i in view.body_reads if abs(view.strides[i][vector]) >= LINE]
+    apart = [i for i in view.body_reads if abs(view.strides[i][vector]) >= APART]
     along = [a for a in view.parallel if a != vector and len(apart) == 1 and view.strides[apart[0]][a] == 1]
     others = [i for i in view.body_reads if i not in apart]
     if not view.packing or not along or view.cuts() or view.kernel.shared or len(view.parallel) > 2 \
@@ -147,9 +146,9 @@ def _transposing(view: View, vector: str, along: str, memory: float) -> Candidat
     loops = [*((a, 1) for a in others), (along, run), (vector, lanes)]
     if write.flat[vector] == run:
         run *= lanes
-    whole = run * write.dtype.bytes >= LINE_BYTES
+    whole = run * write.dtype.bytes >= LINE
     if others and not whole and write.flat[others[-1]] == view.free[along] \
-            and view.free[others[-1]] * run * write.dtype.bytes >= LINE_BYTES:
+            and view.free[others[-1]] * run * write.dtype.bytes >= LINE:
         loops.insert(len(others) - 1, loops.pop())
     threads = view.threads(list(dict.fromkeys(a for a, _ in loops)))
     vectors = view.points / view.free[vector] * -(-view.free[vector] // lanes)

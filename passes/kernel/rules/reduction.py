@@ -7,7 +7,7 @@ The kinds differ in the order in which terms meet (docs/schedules.md says when e
   unrolled, and its loops are cut where guards begin to hold, because a padded copy costs three times as much as the
   work (measured at 96 channels of 112x112).
 * vector: the data is contiguous along a reduction axis, whose points the lanes share.  Several accumulators of lanes,
-  or several rows at once; one horizontal reduction at the end of each row.
+  or several rows at once, a cache line of each; one horizontal reduction at the end of each row.
 * tree: blocks of either, whose results meet in pairs.  For sums so long that the error of one accumulator shows.
 * column: long columns go in blocks of rows, with the partial results in the first-level cache.
 * two_pass: `kernel-two-pass` has cut the reduction into parts before; each part is then one of the above.
@@ -21,7 +21,7 @@ from math import prod
 from jtc.dialects.affine import Affine
 from jtc.dialects.errors import UsageError
 from jtc.dialects.kernel import Schedule, Stage
-from jtc.passes.kernel.rules.common import SCATTER_COST, TRANSPOSE_COST, Candidate, View, round_up
+from jtc.passes.kernel.rules.common import LINE, SCATTER_COST, TRANSPOSE_COST, Candidate, View, round_up
 
 KINDS = ("serial", "vector", "tree", "column", "two_pass")
 
@@ -106,11 +106,18 @@ def _loads(view: View, vector: str) -> float:
     return sum(view.load_cost(i, vector) for i in view.body_reads) + kept
 
 
+def _line(view: View, vector: str) -> int:
+    """Vectors of a row that share a cache line: of eight rows that share a set of the first level, the second half of
+    a line would be gone before it is read."""
+    wide = max((view.stage.reads[i].dtype.bytes for i in view.body_reads if view.strides[i][vector] == 1), default=LINE)
+    return max(1, LINE // (wide * view.body_lanes))
+
+
 def _row(view: View, vector: str) -> Candidate:
     size, lanes = view.free[vector], view.body_lanes        # the epilogue works on single results
     most = ACCUMULATORS if view.work < 8 else 4
     outer = view.by_write_stride(view.parallel)
-    rows = min(ROWS, most, view.free[outer[-1]]) if outer else 1
+    rows = min(ROWS, max(1, most // _line(view, vector)), view.free[outer[-1]]) if outer else 1
     count = max(1, min(most // rows, size // lanes))
     loops = [(a, 1) for a in outer[:-1]] + [(outer[-1], rows)] if rows > 1 else []
     results = prod(view.free[a] for a in view.parallel)
