@@ -81,7 +81,7 @@ def copies(outputs: list[Node]) -> list[Node]:
 def build_all(graph: Graph, outputs: list[Node], apart: bool = False) -> tuple[Plan, dict[int, Built], dict[int, str]]:
     """The plan, the stages of every value with a buffer (by id), and the buffers' names (by id).
 
-    A stage that cannot be built asks for one more buffer; the plan is made anew with it, until all can.
+    A stage that cannot be built asks for one more buffer; the plan is made anew with those of all, until all can.
     """
     forced: dict[int, str] = {}
     cache: dict[int, Built] = {}
@@ -89,18 +89,22 @@ def build_all(graph: Graph, outputs: list[Node], apart: bool = False) -> tuple[P
         plan = make_plan(graph, outputs, forced, apart)
         names, kept = buffer_names(plan, outputs), plan.kept()
         built: dict[int, Built] = {}
-        try:
-            for root in plan.roots():
-                held = cache.get(id(root))
-                if held is None or held.interior & (kept - {id(root)}) or not held.boundary <= kept:
-                    # not built yet, or under a plan in which other values had buffers
+        cuts: dict[int, str] = {}
+        for root in plan.roots():
+            held = cache.get(id(root))
+            if held is None or held.interior & (kept - {id(root)}) or not held.boundary <= kept:
+                # not built yet, or under a plan in which other values had buffers
+                try:
                     held = build(root, names)
-                cache[id(root)] = built[id(root)] = held
+                except Cut as cut:
+                    if id(cut.node) in forced:
+                        raise AssertionError(f"{cut.node} has a buffer and was cut again: {cut.reason}") from cut
+                    cuts.setdefault(id(cut.node), cut.reason)
+                    continue
+            cache[id(root)] = built[id(root)] = held
+        if not cuts:
             return plan, built, names
-        except Cut as cut:
-            if id(cut.node) in forced:
-                raise AssertionError(f"{cut.node} has a buffer and was cut again: {cut.reason}") from cut
-            forced[id(cut.node)] = cut.reason
+        forced |= cuts
 
 
 def buffer_names(plan: Plan, outputs: list[Node]) -> dict[int, str]:

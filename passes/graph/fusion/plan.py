@@ -220,11 +220,12 @@ class _Planner:
         for node in self.plan.order:
             if node.op == "iota" or any(id(a) in self.placed for a in node.args):
                 self.placed.add(id(node))
-            if not is_source(node) and not is_splat(node):
-                self.rules(node)
+            if is_source(node) or is_splat(node):
+                facts = self.join(node)
+            else:
+                facts = self.rules(node)
                 if self.apart and node.op not in MOVEMENT and not widens(node) and id(node) not in self.summed:
                     self.plan.reasons.setdefault(id(node), WEIGHTS_ONLY if id(node) in self.weighty else APART)
-            facts = self.join(node)
             if facts.open is not None:
                 self.opened.add(id(node))
             if self.plan.has_buffer(node):
@@ -241,12 +242,13 @@ class _Planner:
         return Facts(opened, frozenset().union(*(p.leaves for p in parts)),
                      1 + max((p.depth for p in parts), default=0), 1 + size)
 
-    def rules(self, node: Node) -> None:
+    def rules(self, node: Node) -> Facts:
+        """What is known of a node when it, or what it is computed from, has got the buffers that it needs."""
         if node.op in MOVEMENT:
             self.movement(node)
         elif node.op == "concat":
             self.plan.reasons.setdefault(id(node), f"{len(node.args)} tensors are written into it")
-            return
+            return self.join(node)
         elif node.op in SCANS:
             for arg in node.args:
                 self.finish(arg, "it is reduced and then scanned")
@@ -261,7 +263,7 @@ class _Planner:
         else:
             self.meet(node)
         self.weights(node)
-        self.limits(node)
+        return self.limits(node)
 
     def finish(self, node: Node, reason: str) -> None:
         """Cut where a reduction is open."""
@@ -324,8 +326,8 @@ class _Planner:
             if id(base) in self.weighty and (self.facts[id(base)].open is not None or self.cost(base) > 0):
                 self.cut(base, WEIGHTS_ONLY)
 
-    def limits(self, node: Node) -> None:
-        """Kernels of bounded size: the deepest, the largest and the widest arguments get buffers."""
+    def limits(self, node: Node) -> Facts:
+        """Kernels of bounded size: the deepest, the largest and the widest arguments get buffers; what is then known."""
         facts = self.join(node)
         while facts.depth > MAX_DEPTH:
             self.part(max(node.args, key=lambda a: self.facts[id(a)].depth), f"its kernel is {MAX_DEPTH} ops deep")
@@ -336,9 +338,10 @@ class _Planner:
         while len(facts.leaves) > MAX_LEAVES:
             widest = max(node.args, key=lambda a: len(self.facts[id(a)].leaves))
             if len(self.facts[id(widest)].leaves) <= 1:
-                return
+                break
             self.cut(widest, f"its kernel reads {MAX_LEAVES} tensors")
             facts = self.join(node)
+        return facts
 
     def part(self, node: Node, reason: str) -> None:
         """Cut, or where only movement is left above a tensor, give the moved value itself a buffer."""
