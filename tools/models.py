@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +52,10 @@ def open_source(path: str, phase: str | None = None) -> Source:
     if phase not in (None, "graph"):
         raise UsageError(f"{path} is a saved graph, not a file of phase {phase}", hint="leave --from out")
     from jtc.frontend.model_file import read_model
-    model = read_model(path)
+    with ThreadPoolExecutor(1) as thread:
+        reading = thread.submit(read_model, path)
+        import_module("jtc.dialects.reader")            # MLIR, which takes as long
+        model = reading.result()
     tree = model.tree if isinstance(model.tree, str) or model.tree is None else json.dumps(model.tree)
     return Source("graph", model.graph(path), tree)
 
