@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jtc.compiler.elf import Data, write_object
+from jtc.compiler.elf import ALIGN, Data, fill, write_object
 from jtc.dialects.errors import InputError, InternalError
 from jtc.dialects.family import Family
 from jtc.runtime import processor
@@ -55,11 +55,10 @@ def link(output: Path, objects: Mapping[str, bytes], plan: str,
     Raises InputError where no linker is found, OSError where the output cannot be written, InternalError where the
     objects do not link.
     """
-    items = [Data.of("jtc_plan", plan.encode()), Data.of("jtc_plan_size", struct.pack("<q", len(plan.encode())))]
+    items = [Data("jtc_plan", plan.encode()), Data("jtc_plan_size", struct.pack("<q", len(plan.encode())))]
     if weights is not None:
-        items.append(Data.of("jtc_weights_size", struct.pack("<q", weight_bytes)))
-        # An empty section would have no symbol of its own after linking.
-        items.append(Data("jtc_weights", max(weight_bytes, 1), ((at, _bytes(a)) for at, a in weights), far=True))
+        items.append(Data("jtc_weights_size", struct.pack("<q", weight_bytes)))
+        items.append(Data("jtc_weights", bytes(ALIGN), last=True))      # of an empty section no symbol would remain
     with tempfile.TemporaryDirectory(prefix="jtc-link-") as folder:
         files = []
         for number, data in enumerate(objects.values()):
@@ -69,6 +68,8 @@ def link(output: Path, objects: Mapping[str, bytes], plan: str,
         family = family or processor.family()
         write_object(files[-1], items, family)
         _run(output, family, [*_FLAGS, "-o", str(output), *map(str, files)])
+    if weights is not None and weight_bytes:
+        fill(output, "jtc_weights", weight_bytes, ((at, _bytes(a)) for at, a in weights))
 
 
 def link_relocatable(output: Path, objects: Sequence[bytes], family: Family | None = None) -> None:

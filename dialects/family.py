@@ -111,7 +111,6 @@ class Family:
     triple     LLVM's name of the family, on Linux
     uname      the operating system's name of it (`uname -m`)
     machine    its number in ELF files (e_machine)
-    far_flag   ELF section flag of data that may lie farther from the code than its addresses reach; 0: there is none
     binutils   what names of cross tools begin with (PREFIXld), and their Debian package
     levels     target -> its features: each has those of the level before.  The first is what all processors have
     cpu        LLVM's processor for the levels; "": one that has the level's name
@@ -129,7 +128,6 @@ class Family:
     triple: str
     uname: str
     machine: int
-    far_flag: int
     binutils: tuple[str, str]
     levels: Mapping[str, tuple[str, ...]]
     cpu: str
@@ -164,7 +162,7 @@ _X86_V3 = (*_X86_V2, "avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movb
 _X86_V4 = (*_X86_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 
 X86_64 = Family(
-    "x86-64", "x86_64-unknown-linux-gnu", "x86_64", machine=62, far_flag=0x10000000,        # SHF_X86_64_LARGE
+    "x86-64", "x86_64-unknown-linux-gnu", "x86_64", machine=62,
     binutils=("x86_64-linux-gnu-", "binutils-x86-64-linux-gnu"),
     levels={"x86-64": _X86_BASELINE, "x86-64-v2": _X86_V2, "x86-64-v3": _X86_V3, "x86-64-v4": _X86_V4}, cpu="",
     beyond=("amx-bf16", "amx-tile", "avx512bf16", "avx512bitalg", "avx512fp16", "avx512ifma", "avx512vbmi",
@@ -193,7 +191,7 @@ _ARM_BASELINE = ("fp-armv8", "neon")
 _ARM_V8_2 = (*_ARM_BASELINE, "dotprod", "fullfp16")
 
 AARCH64 = Family(
-    "aarch64", "aarch64-unknown-linux-gnu", "aarch64", machine=183, far_flag=0,
+    "aarch64", "aarch64-unknown-linux-gnu", "aarch64", machine=183,
     binutils=("aarch64-linux-gnu-", "binutils-aarch64-linux-gnu"),
     levels={"aarch64": _ARM_BASELINE, "aarch64-v8.2": _ARM_V8_2, "aarch64-v8.6": (*_ARM_V8_2, "bf16", "i8mm")},
     cpu="generic", beyond=("fp16fml",),

@@ -12,12 +12,13 @@ from pathlib import Path
 from jtc.dialects.errors import InputError
 from jtc.dialects.family import by_machine
 
-_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
-_SEGMENT = struct.Struct("<IIQQQQQQ")
-_SECTION = struct.Struct("<IIQQQQIIQQ")
-_SYMBOL = struct.Struct("<IBBHQQ")
+HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
+SEGMENT = struct.Struct("<IIQQQQQQ")
+SECTION = struct.Struct("<IIQQQQIIQQ")
+SYMBOL = struct.Struct("<IBBHQQ")
 _MAGIC = b"\x7fELF\x02\x01"          # 64 bits, little endian
-_DYNAMIC_OBJECT, _LOAD, _NO_BITS, _DYNAMIC_SYMBOLS = 3, 1, 8, 11
+LOAD, DYNAMIC_SYMBOLS = 1, 11         # kinds of segments, of sections
+_DYNAMIC_OBJECT, _NO_BITS = 3, 8
 
 
 class SharedObject:
@@ -33,7 +34,7 @@ class SharedObject:
         try:
             with open(self.path, "rb") as file:
                 size = os.fstat(file.fileno()).st_size
-                if size < _HEADER.size:
+                if size < HEADER.size:
                     raise InputError(f"{self.path}: not a compiled module: only {size} bytes", hint=_HINT)
                 self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError as error:
@@ -46,7 +47,7 @@ class SharedObject:
     def _parse(self) -> None:
         data, size = self._data, len(self._data)
         (ident, type, machine, _, _, segments, sections, _, _, segment_size, segment_count, section_size, section_count,
-         _) = _HEADER.unpack_from(data)
+         _) = HEADER.unpack_from(data)
         if not ident.startswith(_MAGIC) or type != _DYNAMIC_OBJECT:
             raise InputError(f"{self.path}: not a compiled module (no ELF shared object)", hint=_HINT)
         family = by_machine(machine)
@@ -57,13 +58,13 @@ class SharedObject:
         rows = []
         self._segments = []
         for i in range(segment_count):
-            kind, _, offset, address, _, length, _, _ = _SEGMENT.unpack_from(data, segments + i * segment_size)
+            kind, _, offset, address, _, length, _, _ = SEGMENT.unpack_from(data, segments + i * segment_size)
             rows.append((offset, length))
-            if kind == _LOAD:
+            if kind == LOAD:
                 self._segments.append((address, offset, length))
         tables = []
         for i in range(section_count):
-            row = _SECTION.unpack_from(data, sections + i * section_size)
+            row = SECTION.unpack_from(data, sections + i * section_size)
             tables.append(row)
             if row[1] != _NO_BITS:
                 rows.append((row[4], row[5]))
@@ -73,10 +74,10 @@ class SharedObject:
                                  hint="compile the model again")
         self.symbols: dict[str, tuple[int, int]] = {}
         for row in tables:
-            if row[1] == _DYNAMIC_SYMBOLS:
+            if row[1] == DYNAMIC_SYMBOLS:
                 start, names = row[4], tables[row[6]][4] if row[6] < len(tables) else size
-                for k in range(row[5] // _SYMBOL.size):
-                    name, _, _, section, value, length = _SYMBOL.unpack_from(data, start + k * _SYMBOL.size)
+                for k in range(row[5] // SYMBOL.size):
+                    name, _, _, section, value, length = SYMBOL.unpack_from(data, start + k * SYMBOL.size)
                     if section:
                         end = data.find(b"\0", names + name)
                         self.symbols[data[names + name:end].decode("ascii", "replace")] = (value, length)

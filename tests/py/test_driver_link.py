@@ -5,15 +5,16 @@ import ctypes
 import os
 import signal
 import stat
+import subprocess
 
 import numpy as np
 import pytest
 from kernels import scale
 
-from jtc.compiler import link, workers
+from jtc.compiler import elf, link, workers
 from jtc.compiler.driver import settings_for
 from jtc.dialects.errors import InputError, InternalError
-from jtc.runtime import knobs
+from jtc.runtime import knobs, processor
 from jtc.runtime.elf import SharedObject
 
 
@@ -68,6 +69,39 @@ def test_large_weights_do_not_disturb_the_code(tmp_path):
     assert run(library, "scale2")[5] == 10
     address = ctypes.addressof(ctypes.c_char.in_dll(library, "jtc_weights"))
     assert (ctypes.c_int32 * 1).from_address(address + 4 * 4_999_999)[0] == 4_999_999
+
+
+@pytest.mark.parametrize("linker", ["ld.bfd", "ld.gold", "ld.lld", "mold"])
+def test_weights_end_what_every_linker_makes(tmp_path, monkeypatch, linker):
+    """They go past the linker; tools that rewrite the module keep them."""
+    if link.shutil.which(linker) is None:
+        pytest.skip(f"no {linker} here")
+    monkeypatch.setattr(link, "LINKERS", (linker,))
+    data = workers.compile_object(scale(2), settings_for())
+    output, weights = tmp_path / "m.so", np.arange(1001, dtype=np.int32)
+    link.link(output, {"scale2": data}, "{}", [(0, weights), (8000, weights)], 12004)
+    assert SharedObject(output).symbols["jtc_weights"][1] == 12004
+    if link.shutil.which("strip"):
+        subprocess.run(["strip", "-o", output.with_name("stripped.so"), output], check=True)
+        output = output.with_name("stripped.so")
+    file, library = SharedObject(output), ctypes.CDLL(str(output))
+    held = file.read("jtc_weights", 12004)
+    assert held[:4004] == held[8000:] == weights.tobytes() and not any(held[4004:8000])
+    address = ctypes.addressof(ctypes.c_char.in_dll(library, "jtc_weights"))
+    assert ctypes.string_at(address, 12004) == held and run(library, "scale2")[5] == 10
+
+
+def test_what_lies_behind_weights_is_not_overwritten(tmp_path):
+    output = tmp_path / "m.so"
+    items = [elf.Data(name, bytes(64), last=True) for name in ("weights", "more")]
+    elf.write_object(tmp_path / "m.o", items, processor.family())
+    subprocess.run([link.find_linker(processor.family()), "-shared", "-o", output, tmp_path / "m.o"], check=True)
+    before = output.read_bytes()
+    with pytest.raises(InternalError, match="something behind weights"):
+        elf.fill(output, "weights", 100, [(0, bytes(100))])
+    with pytest.raises(InternalError, match="dropped absent"):
+        elf.fill(output, "absent", 100, [(0, bytes(100))])
+    assert output.read_bytes() == before
 
 
 def test_no_linker(tmp_path, monkeypatch):

@@ -327,7 +327,7 @@ class _Planner:
                 self.cut(base, WEIGHTS_ONLY)
 
     def limits(self, node: Node) -> Facts:
-        """Kernels of bounded size: the deepest, the largest and the widest arguments get buffers; what is then known."""
+        """Kernels of bounded size: the deepest, largest and widest arguments get buffers.  What is known then."""
         facts = self.join(node)
         while facts.depth > MAX_DEPTH:
             self.part(max(node.args, key=lambda a: self.facts[id(a)].depth), f"its kernel is {MAX_DEPTH} ops deep")
