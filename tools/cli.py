@@ -5,6 +5,8 @@ Nothing here imports MLIR, LLVM or NumPy before a command needs it: `--help` is 
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import importlib
 import sys
 from collections.abc import Callable, Sequence
@@ -70,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         import jtc
         print(f"jtc {jtc.__version__}")
         return 0
+    atexit.register(gc.freeze)              # the last collection would look at every node and kernel, for 0.2 s
     return guarded(lambda: _dispatch(arguments[0], arguments[1:]))
 
 
