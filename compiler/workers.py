@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed
 from typing import IO, Any
 
@@ -47,24 +47,28 @@ class Lost(Exception):
     """The worker ended before it answered; the message says how."""
 
 
-def each(jobs: int, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+def each(jobs: int, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
     """`function` of a module, called by `jobs` workers, the first arguments first: its results, in the same order.
 
-    What a worker does not survive is done here.  Raises what the function raises.
+    The workers begin at once, and go on while the caller deals with the first results.  What a worker does not survive
+    is done here.  Raises what the function raises.
     """
     owner = object()
-    futures = _submit([(0, function, given) for given in arguments], jobs, owner)
-    results = []
+    return _results(function, arguments, _submit([(0, function, given) for given in arguments], jobs, owner), owner)
+
+
+def _results(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], futures: Sequence[Future[Any]],
+             owner: object) -> Iterator[Any]:
     try:
         for future, given in zip(futures, arguments):
             try:
-                results.append(future.result())
+                result = future.result()
             except Lost:
-                results.append(function(*given))
+                result = function(*given)
+            yield result
     except BaseException as error:
         _drop(futures, error, owner)
         raise
-    return results
 
 
 class Objects:
@@ -285,7 +289,7 @@ def _drop(futures: Iterable[Future[Any]], error: BaseException, owner: object) -
     """Begin no more of the calls; where `error` is an interrupt, also end the workers that are at them."""
     for future in futures:
         future.cancel()
-    if not isinstance(error, Exception):
+    if not isinstance(error, (Exception, GeneratorExit)):
         with _pool_lock:
             if _pool is not None and _pool.owner == os.getpid():
                 _pool.abandon(owner)

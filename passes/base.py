@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, ClassVar
 
@@ -16,8 +16,9 @@ from jtc.dialects.errors import InputError, UsageError, near
 from jtc.dialects.graph import Graph
 from jtc.dialects.kernel import Kernel, Program, Stage
 
-# (a function of a module, arguments of each call) -> its results, in the same order: calls made by several processes.
-Each = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], list[Any]]
+# (a function of a module, arguments of each call) -> its results, in the same order, as they come: several processes
+# make the calls.
+Each = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterator[Any]]
 
 
 class PassError(InputError):

@@ -1,8 +1,9 @@
 """`kernel-schedule`: the default schedule of every stage."""
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import starmap
 from typing import ClassVar
 
 from jtc.dialects.graph import Graph
@@ -46,13 +47,13 @@ class KernelSchedule(Pass):
     def run(self, module: Graph | Program) -> Program:
         check_kind(self.reduction, self.name)
         program = need_program(module, self.name)
-        known = Known(constant_buffers(program))
-        self._look_ahead(program, known)
+        known = self._look_ahead(program, constant_buffers(program))
         program = self._schedule_all(program, known)
         return self._schedule_all(program, known)       # the copies that were put before kernels
 
-    def _look_ahead(self, program: Program, known: Known) -> None:
-        """Find the candidates of all contractions, before any kernel's copies stand in front of others."""
+    def _look_ahead(self, program: Program, constant: frozenset[str]) -> Known:
+        """Look for the candidates of all contractions, before any kernel's copies stand in front of others."""
+        known = Known(constant)
         wanted: dict[tuple, tuple[Stage, Kernel]] = {}
         for kernel in program.kernels:
             if self._chosen(program, kernel) is None:
@@ -60,9 +61,10 @@ class KernelSchedule(Pass):
                     if stage.schedule is None and classify(stage) == "contraction":
                         wanted.setdefault(known.key(kernel, stage), (stage, kernel))
         calls = [(stage, kernel, _surroundings(program, stage), self.target, self.packing, self.reduction,
-                  known.constant.intersection(kernel.operands), self.quick) for stage, kernel in wanted.values()]
-        found = self.each(_shortlist, calls) if self.each else [_shortlist(*call) for call in calls]
-        known.candidates.update(zip(wanted, found))
+                  constant.intersection(kernel.operands), self.quick) for stage, kernel in wanted.values()]
+        found = self.each(_shortlist, calls) if self.each else starmap(_shortlist, calls)
+        known.wanted, known.coming = wanted.keys(), zip(wanted, found)
+        return known
 
     def _schedule_all(self, program: Program, known: Known) -> Program:
         at, seen = 0, {k.name for k in program.kernels}
@@ -99,10 +101,19 @@ class Known:
     constant    buffers known when weights are bound
     candidates  what a rule sees of a kernel and which of its stages -> the candidates, or the first of many; equal
                 kernels, as the steps of a loop, have the same
+    coming      those of `wanted` that are still being looked for, in the order of the kernels
     """
 
     constant: frozenset[str]
     candidates: dict[tuple, list[Candidate]] = field(default_factory=dict)
+    wanted: Collection[tuple] = ()
+    coming: Iterator[tuple[tuple, list[Candidate]]] = iter(())
+
+    def has(self, key: tuple) -> bool:
+        """Whether candidates are known, when those that are being looked for have come."""
+        while key in self.wanted and key not in self.candidates:
+            self.candidates.update([next(self.coming)])
+        return key in self.candidates
 
     def key(self, kernel: Kernel, stage: Stage) -> tuple:
         """What the candidates of a stage depend on."""
@@ -138,7 +149,7 @@ def schedule_stage(program: Program, kernel: Kernel, stage: Stage, target: CpuTa
                             "tune again (jtc tune MODEL --again), or set JTC_SCHEDULES=default") from None
     key = known.key(kernel, stage)
     for all_of_them in (False, True):           # where no candidate of a shortlist is legal
-        if all_of_them or key not in known.candidates:
+        if all_of_them or not known.has(key):
             known.candidates[key] = candidates(stage, kernel, program, target, packing, reduction,
                                                known.constant, quick)
         for candidate in known.candidates[key]:

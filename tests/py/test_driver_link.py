@@ -143,14 +143,14 @@ def test_workers_make_the_same_objects(tmp_path):
 
 
 def test_workers_call_functions():
-    assert workers.each(2, divmod, [(n, 3) for n in range(9)]) == [divmod(n, 3) for n in range(9)]
+    assert list(workers.each(2, divmod, [(n, 3) for n in range(9)])) == [divmod(n, 3) for n in range(9)]
     with pytest.raises(ZeroDivisionError):
-        workers.each(2, divmod, [(1, 1), (1, 0), (1, 2)])
+        list(workers.each(2, divmod, [(1, 1), (1, 0), (1, 2)]))
     workers.stop()
 
 
 def test_what_a_worker_does_not_survive_is_done_here():
-    processes = workers.each(2, _not_elsewhere, [(os.getpid(),)] * 3)
+    processes = list(workers.each(2, _not_elsewhere, [(os.getpid(),)] * 3))
     assert processes == [os.getpid()] * 3
     workers.stop()
 
