@@ -30,6 +30,7 @@ from jtc.runtime import knobs
 
 if TYPE_CHECKING:
     from jtc.compiler.codegen import Function
+    from jtc.runtime.plan import Plan
 
 DEVICES = ("cpu", "cuda")
 SMALL = 6               # kernels of a program for which quick code is not worth compiling better code later
@@ -248,12 +249,11 @@ class _Run:
         if self.quick and len(program.kernels) <= SMALL:
             self.quick, (key, self.settings) = False, good
             program = self._passes()
-        functions, objects = self._code(program, jobs)
+        plan, objects = self._code(program, jobs)
         start = time.perf_counter()
         self.progress("link", 0, 0)
-        path = self.cache.publish_program(key, program.name,
-                                          lambda new: self._write(new, program, functions, objects))
-        self.request.step("plan and link", start)
+        path = self.cache.publish_program(key, program.name, lambda new: self._write(new, program, plan, objects))
+        self.request.step("link", start)
         return path
 
     def _tune(self) -> Key:
@@ -276,10 +276,12 @@ class _Run:
         return advance(start, self.phase, "schedule", self.settings)
 
     def _code(self, program: Program, jobs: int, emitted: dict[tuple, Any] | None = None
-              ) -> tuple[dict, dict[str, bytes]]:
-        """Functions by kernel name, and objects by symbol: from the cache, or compiled."""
+              ) -> tuple[Plan, dict[str, bytes]]:
+        """The plan, and objects by symbol: from the cache, or compiled, some of them while the plan is made."""
         from jtc.compiler import codegen
+        from jtc.compiler.explain import report_of
         from jtc.compiler.workers import Objects
+        from jtc.runtime.planner import build_plan
         start = time.perf_counter()
         self.progress("emit", 0, len(program.kernels))
         made: dict[str, bytes] = {}
@@ -300,6 +302,10 @@ class _Run:
             functions = codegen.emit_kernels(program, self.settings, begin, emitted)
             self.request.step("emit", start)
             start = time.perf_counter()
+            plan = build_plan(program, functions, self.settings.target, tree=self.tree, reuse=self.settings.reuse)
+            plan.report = report_of(program, functions, plan).to_json()
+            self.request.step("plan", start)
+            start = time.perf_counter()
             total, done = len(digests) - len(made), 0
             self.progress("objects", 0, total)
 
@@ -315,7 +321,7 @@ class _Run:
             self.timings.kernels.append((f"object of {self.names[symbol]}", objects.seconds[symbol]))
         self.timings.distinct, self.timings.compiled = len(digests), len(fresh)
         self.request.step("objects", start)
-        return functions, {symbol: made.get(symbol) or fresh[symbol] for symbol in digests}
+        return plan, {symbol: made.get(symbol) or fresh[symbol] for symbol in digests}
 
     def _object_digest(self, function: Function) -> str:
         target, known = self.settings.target, versions()
@@ -323,14 +329,10 @@ class _Run:
         return Key({"loops": text_hash(function.text), "cpu": cpu, "optimize": str(self.settings.optimize),
                     "once": str(function.once), **known}).digest
 
-    def _write(self, path: Path, program: Program, functions: dict, objects: dict[str, bytes]) -> None:
+    def _write(self, path: Path, program: Program, plan: Plan, objects: dict[str, bytes]) -> None:
         """The module of a scheduled program: code, plan, and the weights where they go into it."""
-        from jtc.compiler.explain import report_of
         from jtc.compiler.link import link
         from jtc.runtime.plan import weights
-        from jtc.runtime.planner import build_plan
-        plan = build_plan(program, functions, self.settings.target, tree=self.tree, reuse=self.settings.reuse)
-        plan.report = report_of(program, functions, plan).to_json()
         link(path, objects, plan.to_json(), weights(plan, program.constants) if self.embed else None, plan.weight_bytes,
              family=self.settings.target.family)
 
