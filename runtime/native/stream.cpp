@@ -1,5 +1,7 @@
 #include "stream.h"
 
+#include <chrono>
+
 #include "memory.h"
 #include "threads.h"
 
@@ -16,6 +18,10 @@ Registry& registry() {
     static Registry* all = new Registry;  // never destroyed: threads of streams may outlive static objects
     return *all;
 }
+
+// How long a single piece of work is left to a thread that will wait for it.  Were two threads to begin it and wait, they
+// and the pool's helpers would be more than there are processors.
+constexpr std::chrono::microseconds grace{50};
 
 thread_local bool on_stream = false;  // this thread is a stream's, or does its work
 thread_local StreamRef current;
@@ -69,15 +75,21 @@ void Stream::submit(std::string what, std::function<void()> work, std::vector<Ev
 
 void Stream::loop() {
     on_stream = true;
+    bool worked = false;  // then the next piece of work may come soon
     for (;;) {
         Spinner spinner(spin_us.load(std::memory_order_relaxed));
-        while (idle() && spinner.spin()) {}
+        while (worked && idle() && spinner.spin()) {}
         std::unique_lock<std::mutex> lock(mutex_);
         sleeping_ = true;
         wake_.wait(lock, [&] { return !running_ && (stop_ || !queue_.empty()); });
+        if (queue_.size() == 1 && queue_.front().event->anywhere())
+            wake_.wait_for(lock, grace, [&] { return running_ || stop_ || queue_.size() != 1; });
         sleeping_ = false;
-        if (queue_.empty()) return;
-        run_first(lock);
+        worked = !running_ && !queue_.empty();
+        if (worked)
+            run_first(lock);
+        else if (stop_ && !running_)
+            return;
     }
 }
 

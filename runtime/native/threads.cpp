@@ -165,7 +165,9 @@ void ThreadPool::helper(int number) {
         const int64_t limit = spin_us.load(std::memory_order_relaxed);
         Spinner spinner(limit), longer(limit * attentive);
         while (epoch_.load() == seen) {
-            if (spinner.spin() || (attention_.load(std::memory_order_relaxed) > 0 && longer.spin())) continue;
+            // The clock of the shorter wait begins when the program has ended, or the call that others are still at.
+            const bool running = attention_.load(std::memory_order_relaxed) > 0 || open_.load(std::memory_order_relaxed);
+            if (running ? longer.spin() : spinner.spin()) continue;
             std::unique_lock<std::mutex> lock(sleep_mutex_);
             sleepers_++;
             wake_.wait(lock, [&] { return epoch_.load() != seen; });

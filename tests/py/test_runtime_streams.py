@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -22,6 +23,8 @@ pytestmark = needs_compiler
 LONG = 10_000_000_000        # operations: a launch worth several threads and a stream
 
 SOURCE = """
+#include <sys/syscall.h>
+#include <unistd.h>
 // Waits until the flag in operand 0 is set; writes whether it was.
 KERNEL(gate) { F(1)[0] = wait_for((int32_t*)o[0], 1); }
 // Both must be running at the same time: each raises its own flag and waits for the other's.
@@ -30,6 +33,8 @@ KERNEL(right) { volatile int32_t* f = (int32_t*)o[0]; f[1] = 1; F(1)[0] = wait_f
 // Every unit raises the flag and waits for all of them.
 KERNEL(meet) { __atomic_fetch_add((int32_t*)o[0], (int32_t)(end - begin), __ATOMIC_SEQ_CST);
                for (int64_t i = begin; i < end; i++) F(1)[i] = wait_for((int32_t*)o[0], 2); }
+// Writes which thread it runs on.
+KERNEL(who) { ((int32_t*)o[1])[0] = (int32_t)syscall(SYS_gettid); }
 KERNEL(add) { for (int64_t i = begin; i < end; i++) F(1)[i] = F(0)[i] + 1; }
 KERNEL(square) { float* w = (float*)workspace;
                  for (int64_t i = begin; i < end; i++) { w[0] = F(0)[i]; w[99] = w[0] * w[0]; F(1)[i] = w[99]; } }
@@ -114,6 +119,20 @@ def test_a_thread_that_waits_does_the_work_in_order(add):
         go.set()
         waiting.join()
         assert order == ["function", "waited"] and [r.numpy()[0] for r in results] == [1, 2, 3, 4, 5]
+
+
+def test_a_program_is_left_to_the_thread_that_waits(make):
+    """Were it begun by the stream's thread, this one would wait for it on a processor that its helpers need."""
+    module = make("who", [buffer("x", [1], "input"), buffer("y", [1], "output", 0, "i32")], [launch("who", [0, 1])])
+    given, here, end = Buffer.from_numpy(np.ones(1, np.float32)), 0, time.monotonic() + 10
+    with knobs.use(async_=1):
+        for _ in range(50):
+            alone, = module.run([given])        # nobody waits: the stream's thread does it, and looks out for more
+            while not alone.is_ready() and time.monotonic() < end:
+                pass
+            assert alone.is_ready() and alone.numpy()[0] != threading.get_native_id()
+            here += module.run([given])[0].numpy()[0] == threading.get_native_id()
+        assert here > 40                        # one may come late, where processors are short
 
 
 def test_many_threads_wait_for_many_programs(add):
