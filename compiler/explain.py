@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from jtc.dialects.graph import Graph
 from jtc.dialects.kernel import Kernel, Program, Schedule, Stage, Storage
@@ -14,15 +14,7 @@ from jtc.dialects.needed import share
 from jtc.passes.canonical import canonical, on_parts
 from jtc.runtime.cost import bytes_moved, kernel_cost
 from jtc.runtime.plan import Plan
-from jtc.runtime.planner import SMALL_UNITS, build_plan
-
-
-class Function(Protocol):
-    """What a report tells of a kernel's code."""
-
-    symbol: str
-    units: int
-    workspace_bytes: int
+from jtc.runtime.planner import SMALL_UNITS, Function, build_plan
 
 
 @dataclass

@@ -31,13 +31,22 @@ WAVE_BYTES = 4 << 20
 
 
 class Function(Protocol):
-    """What `build_plan` needs to know of a kernel's machine code (`compiler.cpu.emit.Emitted` has it)."""
+    """What plans and reports need to know of a kernel's machine code (`compiler.codegen.Function` has it)."""
 
-    symbol: str
-    operands: list[str]
-    units: int
-    workspace_bytes: int
-    offsets: list[int]
+    @property
+    def symbol(self) -> str: ...
+
+    @property
+    def operands(self) -> Sequence[str]: ...
+
+    @property
+    def units(self) -> int: ...
+
+    @property
+    def workspace_bytes(self) -> int: ...
+
+    @property
+    def offsets(self) -> Sequence[int]: ...
 
 
 def build_plan(program: Program, functions: Mapping[str, Function], target: CpuTarget | None = None,
