@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from jtc.compiler import cache as cache_module
 from jtc.compiler import log
-from jtc.compiler.contents import FileNote, contents, key_of
+from jtc.compiler.contents import FileNote, contents, key_of, weight_arrays
 from jtc.compiler.keys import Key, text_hash, versions
 from jtc.compiler.phases import PHASES, Settings
 from jtc.compiler.sealed import SEAL, replacing
@@ -171,13 +171,15 @@ class _Request:
         self.progress: Progress = progress or (lambda step, done, total: None)
         self.timings = Timings() if timings is None else timings
         self.cache = cache_module.current()
+        # With the cache off nobody will look for the module under a key: it is written where it is wanted, at once.
+        self.at_once = self.output if self.cache.mode == "off" else None
 
     def step(self, name: str, start: float) -> None:
         self.timings.steps.append((name, time.perf_counter() - start))
 
     def finish(self, module: Path) -> Path:
         """The module, where it was asked for."""
-        if self.output is None:
+        if self.output is None or module == self.at_once:
             return module
         start = time.perf_counter()
         deliver(module, self.output)
@@ -199,11 +201,19 @@ def check_writable(output: Path) -> None:
 
 def deliver(module: Path, output: Path) -> Path:
     """Copy a finished module; `output` is replaced at once or not at all."""
-    try:
-        with replacing(output) as new, open(module, "rb") as source, open(new, "wb") as target:
+    def copy(new: Path) -> None:
+        with open(module, "rb") as source, open(new, "wb") as target:
             rest = os.fstat(source.fileno()).st_size - SEAL             # the seal is the cache's own
             while rest > 0 and (sent := os.sendfile(target.fileno(), source.fileno(), None, rest)):
                 rest -= sent
+
+    return _replace(output, copy)
+
+
+def _replace(output: Path, write: Callable[[Path], None]) -> Path:
+    try:
+        with replacing(output) as new:
+            write(new)
     except OSError as error:
         raise InputError(f"cannot write {output}: {error.strerror}") from None
     return output
@@ -222,6 +232,19 @@ class _Run:
         self.contents: dict[str, str] = {}
 
     def compile(self) -> Path:
+        """The module: in the cache, or, with the cache off, already where it is wanted."""
+        at_once = self.request.at_once
+        return self._cached() if at_once is None else self._uncached(at_once)
+
+    def _uncached(self, output: Path) -> Path:
+        if self.embed:
+            weight_arrays(self.program)             # says which have no values
+        if self._wants_tuning():
+            self._tune()
+        jobs = self._start_workers()
+        return self._build(self._passes(), jobs, partial(_replace, output))
+
+    def _cached(self) -> Path:
         start = time.perf_counter()
         self.contents = contents(self.program, self.embed, self.tree)
         key = key_of(self.contents, self.settings.target)
@@ -237,27 +260,40 @@ class _Run:
         if found is not None:
             self.timings.cached = True
             return found
-        if knobs.get("tune") and self.phase != "schedule" and not self.quick:
-            key = self._tune()
+        if self._wants_tuning():
+            self._tune()
+            key = key_of(self.contents, self.settings.target)       # of what is compiled with the schedules kept
+        jobs = self._start_workers()
+        program = self._passes()
+        if self.quick and len(program.kernels) <= SMALL:
+            self.quick, (key, self.settings) = False, good
+            program = self._passes()
+        return self._build(program, jobs, partial(self.cache.publish_program, key, program.name))
+
+    def _build(self, program: Program, jobs: int, publish: Callable[[Callable[[Path], None]], Path]) -> Path:
+        """Compile a scheduled program, and let `publish` say where its module is written."""
+        plan, objects = self._code(program, jobs)
+        start = time.perf_counter()
+        self.progress("link", 0, 0)
+        path = publish(lambda new: self._write(new, program, plan, objects))
+        self.request.step("link", start)
+        return path
+
+    def _start_workers(self) -> int:
+        """The number of workers that will compile; they are started at once where there will be work for them."""
         jobs = 0 if self.dump.folder else knobs.get("jobs")      # workers have nothing to dump to
         if isinstance(self.program, Graph) and len(self.program.nodes()) > LARGE:
             from jtc.compiler import workers
             workers.start(jobs)
             if jobs > 1:
                 self.settings = replace(self.settings, each=partial(workers.each, jobs))
-        program = self._passes()
-        if self.quick and len(program.kernels) <= SMALL:
-            self.quick, (key, self.settings) = False, good
-            program = self._passes()
-        plan, objects = self._code(program, jobs)
-        start = time.perf_counter()
-        self.progress("link", 0, 0)
-        path = self.cache.publish_program(key, program.name, lambda new: self._write(new, program, plan, objects))
-        self.request.step("link", start)
-        return path
+        return jobs
 
-    def _tune(self) -> Key:
-        """Measure schedules of the program; returns the key of what is compiled with those that were kept."""
+    def _wants_tuning(self) -> bool:
+        return knobs.get("tune") and self.phase != "schedule" and not self.quick
+
+    def _tune(self) -> None:
+        """Measure schedules of the program, and take those that were kept."""
         from jtc.compiler.tuning.tune import tune
         start = time.perf_counter()
         done = tune(self.program, self.phase, self.settings, knobs.get("tune_budget"), self.progress)
@@ -265,7 +301,6 @@ class _Run:
             raise KeyboardInterrupt
         self.settings = settings_for(self.settings.target, self._watch)
         self.request.step("tune", start)
-        return key_of(self.contents, self.settings.target)
 
     def _passes(self) -> Program:
         from jtc.compiler.phases import advance

@@ -1,7 +1,9 @@
 """From a graph to a module that runs, in the library and on the command line."""
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 
@@ -10,7 +12,7 @@ import pytest
 from kernels import chain, matmul
 
 import jtc
-from jtc.compiler import explain
+from jtc.compiler import driver, explain
 from jtc.compiler.contents import contents, key_of
 from jtc.compiler.driver import Timings, compile_graph, resolve_target
 from jtc.dialects.errors import InputError
@@ -67,11 +69,31 @@ def test_weights_inside_and_outside(place):
     compile_graph(matmul(weights=2 * B), output=place / "n.so", timings=again)
     assert not again.cached
     np.testing.assert_allclose(load_module(place / "n.so")(A), A @ (2 * B), rtol=1e-5, atol=1e-5)
-    with pytest.raises(InputError, match="weights 'b' have no values"):
-        graph = matmul(weights=B)
-        graph.constants()[0].data = None
-        compile_graph(graph, output=place / "x.so")
-    assert not (place / "x.so").exists()
+    for cache in ("on", "off"):
+        with pytest.raises(InputError, match="weights 'b' have no values"):
+            graph = matmul(weights=B)
+            graph.constants()[0].data = None
+            compile_graph(graph, output=place / "x.so", cache=cache)
+        assert not (place / "x.so").exists()
+
+
+def test_without_a_cache_the_module_is_written_where_it_is_wanted(place, monkeypatch):
+    kept = compile_graph(matmul(weights=B), output=place / "kept.so")
+    monkeypatch.setattr(driver, "contents", None)           # weights are not hashed,
+    monkeypatch.setattr(driver, "deliver", None)            # nor is the module copied
+    path = compile_graph(matmul(weights=B), output=place / "m.so", cache="off")
+    assert path == place / "m.so" and path.read_bytes() == kept.read_bytes()
+    before = sorted(place.iterdir())
+    with pytest.raises(InputError, match="cannot write .*m.so: No space left"):
+        with monkeypatch.context() as patched:
+            patched.setattr("jtc.compiler.link.link", full_disk)
+            compile_graph(matmul(weights=2 * B), output=path, cache="off")
+    assert sorted(place.iterdir()) == before and path.read_bytes() == kept.read_bytes()
+
+
+def full_disk(path, *_, **__):
+    path.write_bytes(b"half")
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def test_a_hit_imports_no_compiler(place):
