@@ -25,6 +25,7 @@ examples:
   jtc bench model.so --kernels
   jtc bench model.jtc --roofline -o roof          roof.md, roof.json, roof.png: each kernel against this machine
   jtc bench gpt_block_fwd --ablate -o ablation    what fusion, packing, threads... are worth
+  jtc bench matmul_512 --ablate --only threads    two threads against one, in turns
   jtc bench --peers torch,jax,onnxruntime,openvino --threads 1,2 -o peers
   jtc bench --peers numpy --tiny --rounds 1       try the benchmark out in a minute"""
     parser.add_argument("model", nargs="?", help="compiled module (.so), saved graph (.jtc), or name of a workload")
@@ -40,6 +41,8 @@ examples:
                        "torch_compile, torch_freeze, jax, onnxruntime, openvino, numpy")
     parser.add_argument("--workloads", metavar="WORDS", help="with --peers: only workloads with one of these words, "
                                                              "separated by commas, in their name (default: all)")
+    parser.add_argument("--only", metavar="WORDS", help="with --ablate: only optimisations with one of these words, "
+                                                        "separated by commas, in their name (default: all)")
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="with --ablate and --peers (default: 7)")
     parser.add_argument("-o", "--output", metavar="PREFIX", help="write PREFIX.md and PREFIX.json, and PREFIX.png for "
                                                                  "what is plotted")
@@ -125,8 +128,10 @@ def _ablate(arguments: argparse.Namespace, subject: Any) -> None:
     from jtc.tools.measure.rounds import HOLD
     from jtc.tools.progress import progress
     prefix, machine, seconds = _prefix(arguments, False), this_machine(), arguments.seconds or SLICE
+    words = [word.strip() for word in (arguments.only or "").split(",") if word.strip()]
     with progress(subject.name) as report:
-        rows = ablation.ablate(subject, arguments.rounds, seconds, arguments.lock, arguments.hold or HOLD, report)
+        rows = ablation.ablate(subject, arguments.rounds, seconds, arguments.lock, arguments.hold or HOLD, report,
+                               words)
     _finish(prefix, ablation.text(subject.name, rows, machine, arguments.rounds, seconds),
             ablation.report(subject.name, rows, machine))
 

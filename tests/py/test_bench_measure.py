@@ -120,6 +120,15 @@ def test_ablation_of_a_saved_graph(call, tmp_path):
     assert code == 2 and "compiled already" in err
 
 
+def test_ablation_of_what_is_asked_for(call):
+    arguments = "mlp_train_b8", "--tiny", "--ablate", "--rounds", 1, "--seconds", 0.001, "--threads", 2, "--only"
+    code, out, err = call("bench", *arguments, "threads, updates")
+    names = [line.split(" | ")[0].removeprefix("| ").strip() for line in out.splitlines() if line.startswith("| ")]
+    assert code == 0 and names[1:] == [ablation.ON, "threads", "steps as one program", "updates with products"], err
+    code, _, err = call("bench", *arguments, "threads,nothing")
+    assert code == 2 and "no optimisation 'nothing' can be switched off here" in err and "Winograd" in err
+
+
 def test_ablation_refuses_what_computes_something_else(tmp_path, monkeypatch):
     saved(tmp_path / "chain.jtc", chain())
     subject = open_subject(str(tmp_path / "chain.jtc"), again=True)

@@ -6,13 +6,13 @@ the outputs, or the first losses, are compared with those of the program that ha
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from jtc.dialects.errors import InternalError
+from jtc.dialects.errors import InternalError, UsageError, near
 from jtc.runtime import knobs
 from jtc.tools.measure.machine import Machine, Priority
 from jtc.tools.measure.rounds import HOLD, Ratio, calls, interleave
@@ -79,30 +79,40 @@ class Row:
         return {**vars(self), "worth": self.worth.to_json() if self.worth else None}
 
 
-def applicable(training: bool) -> list[Optimisation]:
-    """Those that mean something here: threads where there are several, unrolled steps where there are steps."""
-    return [o for o in OPTIMISATIONS if (training or not o.unrolled)
+def applicable(training: bool, words: Sequence[str] = ()) -> list[Optimisation]:
+    """Those that mean something here: threads where there are several, unrolled steps where there are steps.
+
+    words: only those with one of them in their names, and what they are measured onto.  Raises UsageError where a word
+    is in none.
+    """
+    here = [o for o in OPTIMISATIONS if (training or not o.unrolled)
             and (o.knobs != {"threads": 1} or knobs.get("threads") > 1)]
+    for word in words:
+        if not any(word in o.name for o in here):
+            raise UsageError(f"no optimisation {word!r} can be switched off here",
+                             hint=near(word, [o.name for o in here]))
+    chosen = [o for o in here if not words or any(word in o.name for word in words)]
+    return [o for o in here if o in chosen or any(o.name == c.onto for c in chosen)]
 
 
 def ablate(subject: Subject, rounds: int, seconds: float, lock: str | None = None, hold: float = HOLD,
-           progress: Callable[[str, int, int], None] = lambda step, done, total: None) -> list[Row]:
-    """A row for the program with everything on, then one for each optimisation.
+           progress: Callable[[str, int, int], None] = lambda step, done, total: None, words: Sequence[str] = ()
+           ) -> list[Row]:
+    """A row for the program with everything on, then one for each optimisation that `applicable` gives.
 
-    Raises InternalError where a program with an optimisation off computes something else.
+    Raises UsageError as that does, InternalError where a program with an optimisation off computes something else.
     """
-    priority = Priority()
+    wanted, priority = applicable(subject.training, words), Priority()
     try:
-        return _ablate(subject, priority, lambda runs: interleave(
+        return _ablate(subject, wanted, priority, lambda runs: interleave(
             runs, rounds, seconds, lock, hold, lambda number: progress("measuring", number, rounds)), progress)
     finally:
         priority.restore()
 
 
-def _ablate(subject: Subject, priority: Priority,
+def _ablate(subject: Subject, wanted: Sequence[Optimisation], priority: Priority,
             measure: Callable[[dict[str, Callable[[float], float]]], dict[str, list[float]]],
             progress: Callable[[str, int, int], None]) -> list[Row]:
-    wanted = applicable(subject.training)
     # Knobs that code depends on make a call look its program up in Python: all programs are called in this way.
     same = {"optimize": knobs.get("optimize")}
     programs: dict[str, tuple[Running, dict[str, Any]]] = {}
