@@ -72,8 +72,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         import jtc
         print(f"jtc {jtc.__version__}")
         return 0
-    atexit.register(gc.freeze)              # the last collection would look at every node and kernel, for 0.2 s
+    atexit.register(_end_soon)
     return guarded(lambda: _dispatch(arguments[0], arguments[1:]))
+
+
+def _end_soon() -> None:
+    """Leave out the last collection of a process that only compiled: it looks at every node and kernel, for 0.2 s.
+
+    Where the native runtime is in use, it is wanted: the runtime reports objects that are left.
+    """
+    if "jtc.runtime._native" not in sys.modules:
+        gc.freeze()
 
 
 def _dispatch(name: str, arguments: list[str]) -> int:

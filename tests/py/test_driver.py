@@ -171,6 +171,15 @@ def test_compile_and_run_commands(place, capsys):
     assert (place / "again.so").read_bytes() == (place / "mm.so").read_bytes()
 
 
+def test_commands_end_quietly(place):
+    save(place / "mm.jtc", matmul(weights=B))
+    np.save("a.npy", A)
+    for arguments in ("compile mm.jtc", "run mm.so --input a.npy", "bench mlp_train_b8 --tiny --seconds 0.001"):
+        done = subprocess.run([sys.executable, "-m", "jtc.tools.cli", *arguments.split()], capture_output=True,
+                              text=True)
+        assert done.returncode == 0 and "leaked" not in done.stderr, done.stderr
+
+
 def test_emit_every_phase(place, capsys):
     save(place / "mm.jtc", matmul())
     words = {"graph": '"jtc.mul"', "kernel": "jtc.kernel", "schedule": "jtc.kernel", "loops": "func.func @kernel_",
