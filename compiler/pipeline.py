@@ -46,7 +46,7 @@ GRAPH = (
 )
 KERNEL = (
     Step("kernel-widen", "first, so that all others see what is computed and what only moves"),
-    Step("kernel-turn-results", "what a matrix unit stores is a tensor of its own then, which the others see",
+    Step("kernel-turn-results", "what is stored in rows is a tensor of its own then, which the others see",
          quick=False),
     Step("kernel-join-window", "before slices, as its copies are cut like others; windows have axes of their own",
          strict=False, quick=False),

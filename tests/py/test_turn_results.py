@@ -1,4 +1,4 @@
-"""Sums that a matrix unit stores in rows, and a second kernel turns (kernel-turn-results)."""
+"""Sums that are stored in rows, and that a second kernel turns (kernel-turn-results)."""
 from __future__ import annotations
 
 from dataclasses import replace
@@ -58,6 +58,36 @@ def test_only_for_the_unit_which_strict_arithmetic_does_not_use():
     assert not rows(scheduled("3x3", strict=True)[-1])
     assert not rows(scheduled("3x3", quick=True)[-1])
     assert not rows(scheduled("3x3", "cooperlake")[-1])
+
+
+def in_float32(x, y, w, v):
+    def loss(w):
+        return jtc.sum(F.conv2d(x, w, stride=2, padding=1) * y)
+    v = v * 0.9 + jtc.grad(loss)(w)
+    return w - 0.1 * v, v
+
+
+def float32_arrays(channels, filters):
+    shape = (filters, channels, 4, 4)
+    return normal(2, channels, 8, 8), normal(2, filters, 4, 4), normal(*shape), normal(*shape)
+
+
+def float32_program(channels, filters, target):
+    inputs = float32_arrays(channels, filters)
+    graph = jtc.jit(in_float32).graph(*inputs)
+    return graph, inputs, advance(graph, "graph", "schedule", settings_for(f"cpu:{target}"))
+
+
+def test_vectors_store_rows_where_lines_crowd_the_cache(tmp_path):
+    """Two tensors of 16 lines 8 KiB apart each take 256 KiB of 512; with 4 KiB, 7.5 KiB, or a larger cache, less."""
+    graph, inputs, program = float32_program(128, 128, "znver3")
+    name, = rows(program)
+    sums, = next(k for k in program.kernels if k.name == name).stages
+    assert not sums.schedule.matrix and sums.write.flat[sums.schedule.vector] == 1
+    agrees(program, graph, inputs, tmp_path / "m.so", 1e-4)
+    assert not rows(float32_program(64, 256, "znver3")[-1])
+    assert not rows(float32_program(120, 128, "znver3")[-1])
+    assert not rows(float32_program(128, 128, "x86-64-v3")[-1])
 
 
 def test_the_unit_multiplies_and_the_turned_sums_are_read_in_blocks():

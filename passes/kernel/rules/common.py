@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import prod
+from math import gcd, prod
 from typing import Any
 
 from jtc.dialects.affine import Affine
@@ -20,6 +20,13 @@ GATHER_COST = 1.0          # cycles per element of a strided or gathered load
 TRANSPOSE_COST = 4.0       # cycles per vector that is stored through an in-register transpose
 SCATTER_COST = 2.5         # cycles per element of a store that is not contiguous
 LINE = 64                  # bytes of a cache line
+L2_WAYS = 16               # of the second-level cache
+
+
+def set_share(target: CpuTarget, strides: Iterable[int]) -> int:
+    """Bytes of the second-level cache that each of many pieces takes up which lie at multiples of these distances: more
+    than it has where they fall into few sets."""
+    return max(LINE, gcd(target.l2 // L2_WAYS, *strides))
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,11 @@ The constants are measured on one AVX-512 core (see docs/schedules.md).
 """
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from math import gcd, prod
 
-from jtc.passes.kernel.rules.common import LINE, View
+from jtc.passes.kernel.rules.common import LINE, View, set_share
 from jtc.passes.kernel.rules.contraction_tile import (
     L1_MOST,
     PAGE,
@@ -27,7 +26,6 @@ from jtc.passes.kernel.rules.contraction_tile import (
 )
 
 PAGES = 64                     # entries of the address cache
-L2_WAYS = 16                   # of the second-level cache
 FAR_LOAD, FAR_STEP = 1.0, 8.0  # cycles per vector load, per step with broadcasts, where rows are so far apart
 SPLIT_LOAD = 0.6               # cycles per vector load that touches two cache lines
 CONVERT, CONVERT_SCALAR = 1.0, 3.0         # cycles per vector load, per broadcast, that is converted every time
@@ -196,7 +194,7 @@ class Nest:
         """Whether what a tile reads of the vector operand where it lies falls into so few sets of the second-level
         cache that it does not stay there until the next tile."""
         strides = self.view.strides[self.wide.number]
-        share = _set_share(self.view, (abs(strides[r]) * 4 for r in self.view.reductions))
+        share = set_share(self.view.target, (abs(strides[r]) * 4 for r in self.view.reductions))
         return share > LINE and depth * share > self.view.kept
 
     @property
@@ -287,7 +285,7 @@ class Nest:
         apart = max(1.0, min(gap, LINE / size) / run)
         part = touched * _elements(walk, inside) * apart
         lines = part / max(run * apart * size, LINE)        # or longer pieces
-        share = _set_share(view, (s * size for a, s in walk.items() if inside[a] > 1 and s >= gap))
+        share = set_share(view.target, (s * size for a, s in walk.items() if inside[a] > 1 and s >= gap))
         if max(part, lines * share) <= view.kept:
             return 0.0
         again = (times - 1) * part * view.core.byte(part)
@@ -402,12 +400,6 @@ def _elements(walk: dict[str, int], extents: dict[str, int]) -> float:
         count *= size if stride > reach else 1 + stride * (size - 1) / (reach + 1)
         reach += stride * (size - 1)
     return count
-
-
-def _set_share(view: View, strides: Iterable[int]) -> int:
-    """Bytes of the second-level cache that each of many pieces takes up which lie at multiples of these distances: more
-    than it has where they fall into few sets."""
-    return max(LINE, gcd(view.target.l2 // L2_WAYS, *strides))
 
 
 def _run(walk: dict[str, int], extents: dict[str, int]) -> tuple[int, int]:

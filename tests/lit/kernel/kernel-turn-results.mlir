@@ -10,7 +10,7 @@
 // CHECK: {buffer = "x"
 // CHECK-NOT: {buffer = "w"
 // CHECK: write = {buffer = "v_rows", view = tensor<32x3x3x64xf32>, index = ["c", "r", "s", "k"]}
-// CHECK: name = "update_rows", reasons = {{.*}}in rows, as the matrix unit stores them; they are turned in update
+// CHECK: name = "update_rows", reasons = {{.*}}in rows along the lanes; they are turned in update
 // CHECK: axes = ["k:64", "c:32", "r:3", "s:3"],
 // CHECK: {buffer = "w"
 // CHECK: {buffer = "v_rows", view = tensor<32x3x3x64xf32>, index = ["c", "r", "s", "k"]}
