@@ -29,9 +29,9 @@ class KernelTurnResults(Pass):
 
     The lanes of a gradient of weights lie along channels, and its neighbours in memory are places of a small window:
     nothing can be stored in rows, and of each tensor that the end of the stage reads or writes a cache line is touched
-    for every element.  A transposing kernel takes whole lines of all of them.  With a matrix unit that always pays; with
-    vectors, where these lines fall into so few sets of the second-level cache that they are gone before the next tile
-    takes the elements beside.
+    for every element.  A transposing kernel takes whole lines of all of them.  With a matrix unit that always pays,
+    with vectors where these lines fall into so few sets of the second-level cache that they are gone before the next
+    tile takes the elements beside.
 
     target  the processor
 
