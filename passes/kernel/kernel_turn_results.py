@@ -70,7 +70,7 @@ def _lanes(stage: Stage, target: CpuTarget) -> str | None:
     if any(write.flat[a] == 1 for a in long):
         return None
     still = [stage.reads[i] for i in factors if all(len(form.axes) < 2 for form in stage.reads[i].index)]
-    axis = max((a for a in long if any(a in read.axes for read in still)), key=lambda a: sizes[a], default=None)
+    axis = max((a for a in long if any(a in factor.axes for factor in still)), key=lambda a: sizes[a], default=None)
     if axis is None or target.matrix(stage.reads[factors[0]].dtype) is not None:
         return axis
     rows = VECTORS * lanes          # what is read and what is written may be the same memory
