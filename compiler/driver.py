@@ -200,7 +200,7 @@ def check_writable(output: Path) -> None:
 
 
 def deliver(module: Path, output: Path) -> Path:
-    """Copy a finished module; `output` is replaced at once or not at all."""
+    """Copy a finished module out of the cache."""
     def copy(new: Path) -> None:
         with open(module, "rb") as source, open(new, "wb") as target:
             rest = os.fstat(source.fileno()).st_size - SEAL             # the seal is the cache's own
@@ -211,6 +211,7 @@ def deliver(module: Path, output: Path) -> Path:
 
 
 def _replace(output: Path, write: Callable[[Path], None]) -> Path:
+    """Let `write` make a file that takes the place of `output` when it is whole.  Raises InputError."""
     try:
         with replacing(output) as new:
             write(new)

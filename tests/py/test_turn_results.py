@@ -54,7 +54,7 @@ def test_results(name, tmp_path):
     agrees(program, graph, inputs, tmp_path / "m.so")
 
 
-def test_only_for_the_unit_which_strict_arithmetic_does_not_use():
+def test_small_windows_are_turned_for_the_unit_only_which_strict_arithmetic_does_not_use():
     assert not rows(scheduled("3x3", strict=True)[-1])
     assert not rows(scheduled("3x3", quick=True)[-1])
     assert not rows(scheduled("3x3", "cooperlake")[-1])
