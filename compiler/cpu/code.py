@@ -88,8 +88,8 @@ class Code(Builder):
     def extract(self, x: str, lane: int, dtype: DType, width: int) -> str:
         return self.op(f"vector.extract {x}[{lane}] : {type_of(dtype, None)} from {type_of(dtype, width)}")
 
-    def apply(self, fn: str, args: list[str], dtype: DType, width: int | None) -> str:
-        return vector_math.apply(self, fn, args, dtype, width)
+    def apply(self, fn: str, args: list[str], dtype: DType, width: int | None, nonpositive: bool = False) -> str:
+        return vector_math.apply(self, fn, args, dtype, width, nonpositive)
 
     def convert(self, x: str, source: DType, to: DType, width: int | None) -> str:
         return x if source is to else vector_math.convert(self, x, source, to, width)

@@ -10,6 +10,8 @@ from jtc.compiler.cpu.code import Code, stored_type, type_of
 from jtc.compiler.cpu.memory import MemoryAccess
 from jtc.compiler.cpu.operands import Allowed, Operand, Spot, at_spot, check
 from jtc.compiler.cpu.places import Form, Frame
+from jtc.compiler.cpu.signs import nonpositive
+from jtc.compiler.cpu.vector_math import NONPOSITIVE
 from jtc.dialects.dtypes import BOOL, DType
 from jtc.dialects.expr import Expr, walk
 from jtc.dialects.kernel import PAIR, Access, Stage
@@ -130,7 +132,7 @@ class Evaluator:
         args = [self._value(frame, a, spot, acc) for a in e.args]
         if e.fn == "cast":
             return code.convert(args[0], e.args[0].dtype, e.dtype, width)
-        return code.apply(e.fn, args, e.args[-1].dtype, width)
+        return code.apply(e.fn, args, e.args[-1].dtype, width, e.fn in NONPOSITIVE and nonpositive(e.args[0]))
 
     def _index(self, frame: Frame, form: Form, dtype: DType, spot: Spot) -> str:
         code = self.code

@@ -22,6 +22,8 @@ from jtc.dialects.optable import SCALAR_FUNCTIONS, OpError
 FUNCTIONS: dict[str, Callable[..., Value]] = {
     **arithmetic.FUNCTIONS, **exponential.FUNCTIONS, **trigonometric.FUNCTIONS, **error_function.FUNCTIONS,
     **power.FUNCTIONS}
+# the same for functions that take less code where their argument is not above 0
+NONPOSITIVE: dict[str, Callable[..., Value]] = exponential.NONPOSITIVE
 
 
 def type_of(dtype: DType, lanes: int | None) -> str:
@@ -29,12 +31,14 @@ def type_of(dtype: DType, lanes: int | None) -> str:
     return type_name(dtype.name, lanes)
 
 
-def apply(builder: Builder, fn: str, args: list[str], dtype: DType, lanes: int | None) -> str:
+def apply(builder: Builder, fn: str, args: list[str], dtype: DType, lanes: int | None, nonpositive: bool = False
+          ) -> str:
     """Append the ops that compute scalar function `fn` and return the result's SSA name.
 
     args   SSA names of the arguments, all of type_of(dtype, lanes); where's first is a bool
     dtype  of the value arguments, one that `fn` takes; functions of 16-bit floats are computed in float32
     lanes  vector length, None for scalars
+    nonpositive  whether the argument, that of a function in NONPOSITIVE, is known not to be above 0
     Raises OpError where `fn` is unknown or does not take `dtype`.
     """
     row = SCALAR_FUNCTIONS.get(fn)
@@ -46,9 +50,10 @@ def apply(builder: Builder, fn: str, args: list[str], dtype: DType, lanes: int |
     if row.arguments == "where":
         elements[0] = "i1"
     values = [Value(builder, name, element, lanes) for name, element in zip(args, elements, strict=True)]
+    expansion = (NONPOSITIVE if nonpositive else FUNCTIONS)[fn]
     if not dtype.is_half or row.arguments == "where":
-        return FUNCTIONS[fn](*values).name
-    result = FUNCTIONS[fn](*map(half.widen, values))
+        return expansion(*values).name
+    result = expansion(*map(half.widen, values))
     return (half.narrow(result, dtype.name) if row.result == "same" else result).name
 
 

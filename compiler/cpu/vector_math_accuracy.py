@@ -71,6 +71,7 @@ an emulator, for aarch64 (`tests/py/test_vector_math.py`):
 All other functions are exact or rounded once.  Special values are those of C99 Annex F and NumPy: NaN stays NaN, max
 and min give NaN where either argument is one, results overflow to infinity and underflow gradually through denormals
 (but for what AVX512-BF16 rounds to bfloat16 in vectors: its instruction takes denormals for 0).
+exp of an expression that is not above 0 by its form (-|x|, min(x, 0)...) takes less code, as accurate.
 sin, cos and tan are accurate for every finite argument; beyond 2^17 (f32) or 2^30 (f64) they take a slower branch.
 
 Integers wrap.  floordiv and mod round the quotient down; by 0 both are 0.  Shifts by the width or more give 0, or the

@@ -18,7 +18,7 @@ def _erf_f32(x: Value) -> Value:
     near = x.fma(square.polynomial(_F32_NEAR), x)
     bounded = a.at_most(4.0)
     power = bounded.fma(bounded.polynomial(_F32_FAR), -bounded)
-    far = (1.0 - exponential.exp_small(power)).copysign(x)
+    far = (1.0 - exponential.exp_nonpositive(power)).copysign(x)
     return (a > 0.927734375).select(far, near)
 
 
@@ -56,7 +56,7 @@ def _erf_f64(x: Value) -> Value:
         near.select(square.polynomial(_NEAR[i]), middle.select(shifted.polynomial(_MIDDLE[i]), tail.select(
             inverse.polynomial(_TAIL[i]), inverse.polynomial(_FAR[i])))) for i in range(2))
     ratio = top / bottom
-    far = 1.0 - exponential.exp_small(ratio - square - 0.5625) / middle.select(1.0, a)
+    far = 1.0 - exponential.exp_nonpositive(ratio - square - 0.5625) / middle.select(1.0, a)
     y = near.select(a.fma(ratio, a), middle.select(ratio + _ERF_1, far))
     return y.copysign(x)
 

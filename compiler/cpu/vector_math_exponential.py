@@ -49,20 +49,26 @@ def format_of(x: Value) -> Format:
 
 
 # ------------------------------------------------------------------------------------------------ exp and its kin
-def _split(x: Value, per_unit: float = math.log2(math.e)) -> tuple[Value, Value]:
-    """(t, n): n = round(x * per_unit) as a float, and as an integer, plus 2 * bias, in the low bits of t.
+def _split(x: Value, bias: int, per_unit: float = math.log2(math.e)) -> tuple[Value, Value]:
+    """(t, n): n = round(x * per_unit) as a float, and as an integer, plus `bias`, in the low bits of t.
 
     Adding 1.5 * 2^mantissa leaves no bits for a fraction: rounds without a conversion, whose result for NaN is
     undefined.
     """
-    form = format_of(x)
-    magic = 1.5 * 2.0 ** form.mantissa + 2 * form.bias
+    magic = 1.5 * 2.0 ** format_of(x).mantissa + bias
     t = x.fma(per_unit, magic)
     return t, t - magic
 
 
+def _power(t: Value) -> Value:
+    """The number whose exponent's field is in the low bits of t: 2^(n + b), 0 for n = -bias - b, where t is split with
+    bias + b."""
+    return (t.bitcast(t.integer) << format_of(t).mantissa).bitcast(t.element)
+
+
 def _scale(y: Value, t: Value, offset: int = 0) -> Value:
-    """y * 2^(n + offset) in two factors, since 2^n alone may be beyond the format; rounds once, also to denormals."""
+    """y * 2^(n + offset), where t is split with twice the format's bias, in two factors, since 2^n alone may be beyond
+    the format; rounds once, also to denormals."""
     form = format_of(y)
     both = t.bitcast(y.integer)
     if offset:
@@ -88,26 +94,26 @@ def exp(x: Value, offset: int = 0, tail: Value | None = None) -> Value:
     form = format_of(x)
     vanishing = x < form.exp_low
     x = vanishing.select(0.0, x).at_most(form.exp_high - offset)
-    t, n = _split(x)
+    t, n = _split(x, 2 * form.bias)
     r = _reduced(x, n)
     y = _scale(_exp_reduced(r if tail is None else r + tail), t, offset)
     return vanishing.select(0.0, y)         # a product that underflows takes 150 cycles, as of masked scores: exp(-inf)
 
 
-def exp_small(x: Value) -> Value:
-    """exp(x) for x <= 0 where the result is not denormal: one factor 2^n instead of two."""
+def exp_nonpositive(x: Value) -> Value:
+    """exp(x) for x <= 0: 2^(n + up), which is 0 where exp is, and a constant; rounds once, also to denormals."""
     form = format_of(x)
-    x = x.at_least(-87.0 if x.element == "f32" else -708.0)
-    t, n = _split(x)
-    power = ((t.bitcast(x.integer) - form.bias) << form.mantissa).bitcast(x.element)
-    return _exp_reduced(_reduced(x, n)) * power
+    up = form.mantissa + 2
+    x = x.at_least(-math.log(2) * (form.bias + up))
+    t, n = _split(x, form.bias + up)
+    return _exp_reduced(_reduced(x, n)) * _power(t) * 2.0 ** -up
 
 
 def exp2(x: Value) -> Value:
     form = format_of(x)
     vanishing = x < (-151.0 if x.element == "f32" else -1076.0)
     x = vanishing.select(0.0, x).at_most(form.bias + 2.0)
-    t, n = _split(x, 1.0)
+    t, n = _split(x, 2 * form.bias, 1.0)
     return vanishing.select(0.0, _scale(_exp_reduced((x - n) * math.log(2)), t))
 
 
@@ -115,10 +121,10 @@ def expm1(x: Value) -> Value:
     """2^n (exp(r) - 1) + (2^n - 1), at half scale since 2^n may overflow where the result does not."""
     form = format_of(x)
     kept = x.at_least(-40.0).at_most(form.exp_high + 1.0)
-    t, n = _split(kept)
+    t, n = _split(kept, form.bias - 1)
     r = _reduced(kept, n)
     q = (r * r).fma(r.polynomial(form.exp_tail), r)
-    half = ((t.bitcast(x.integer) - (form.bias + 1)) << form.mantissa).bitcast(x.element)  # 2^(n-1)
+    half = _power(t)                        # 2^(n - 1)
     y = q.fma(half, half - 0.5) * 2.0
     y = (x > form.exp_high).select(math.inf, y)
     return n.eq(0.0).select(x.eq(0.0).select(x, q), y)
@@ -204,17 +210,17 @@ def tanh(x: Value) -> Value:
     """-e / (2 + e) with e = exp(-2|x|) - 1, which never overflows."""
     form = format_of(x)
     a = (x.abs() * -2.0).at_least(-40.0)
-    t, n = _split(a)
+    t, n = _split(a, form.bias)
     r = _reduced(a, n)
     q = (r * r).fma(r.polynomial(form.exp_tail), r)
-    power = ((t.bitcast(x.integer) - form.bias) << form.mantissa).bitcast(x.element)
+    power = _power(t)
     e = q.fma(power, power - 1.0)
     return (-e / (e + 2.0)).copysign(x)
 
 
 def sigmoid(x: Value) -> Value:
     """1 / (1 + e), below 0 e / (1 + e), with e = exp(-|x|), which never overflows."""
-    e = exp(-x.abs())
+    e = exp_nonpositive(-x.abs())
     return (x < 0.0).select(e, 1.0) / (e + 1.0)
 
 
@@ -255,3 +261,4 @@ def atanh(x: Value) -> Value:
 FUNCTIONS: dict[str, Callable[..., Value]] = {
     "exp": exp, "exp2": exp2, "expm1": expm1, "log": log, "log2": log2, "log10": log10, "log1p": log1p,
     "tanh": tanh, "sigmoid": sigmoid, "sinh": sinh, "cosh": cosh, "asinh": asinh, "acosh": acosh, "atanh": atanh}
+NONPOSITIVE: dict[str, Callable[..., Value]] = {"exp": exp_nonpositive}

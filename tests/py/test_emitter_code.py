@@ -31,7 +31,7 @@ from jtc.compiler.driver import settings_for
 from jtc.compiler.phases import advance
 from jtc.dialects.dtypes import F16, F32, F64
 from jtc.dialects.errors import InternalError
-from jtc.dialects.expr import acc, read
+from jtc.dialects.expr import acc, const, read
 from jtc.dialects.kernel import Kernel, Pack, Schedule, Stage
 from jtc.tools.kernel_runs import Run, Start, execute
 
@@ -277,3 +277,26 @@ def test_code_does_not_grow_with_the_problem():
 def test_missing_schedules_are_bugs():
     with pytest.raises(InternalError, match="stage s has no schedule"):
         emit(Kernel("k", (elementwise(4, F32, None),)), {}, machine.host())
+
+
+X, Y = read(0, F32), read(1, F32)
+SIGNS = {
+    "min(x, 0)": (fn("min", X, const(0.0, F32)), True), "min(-1, x)": (fn("min", const(-1.0, F32), X), True),
+    "min(x, 1)": (fn("min", X, const(1.0, F32)), False), "min(x, nan)": (fn("min", X, const(np.nan, F32)), False),
+    "min(x, y)": (fn("min", X, Y), False), "max(x, 0)": (fn("max", X, const(0.0, F32)), False),
+    "-|x|": (fn("neg", fn("abs", X)), True), "-x": (fn("neg", X), False),
+    "-(x * x)": (fn("neg", fn("mul", X, X)), True), "-(x * y)": (fn("neg", fn("mul", X, Y)), False),
+    "x * -1": (fn("mul", X, const(-1.0, F32)), False),
+    "-0.5 * x^2": (fn("mul", const(-0.5, F32), fn("mul", X, X)), True),
+    "|x| * -2": (fn("mul", fn("abs", X), const(-2.0, F32)), True), "x - y": (fn("sub", X, Y), False),
+    "|x| * 2": (fn("mul", fn("abs", X), const(2.0, F32)), False)}
+
+
+@pytest.mark.parametrize("argument, known", SIGNS.values(), ids=SIGNS)
+def test_exp_takes_less_code_where_its_argument_is_not_above_0(argument, known):
+    """One power of two in the place of two; the values are right either way."""
+    reads = tuple(access(b, F32, (64,), "i") for b in "xy")
+    stage = Stage("s", axes("i:64"), reads, fn("exp", argument), access("out", F32, (64,), "i"),
+                  schedule=Schedule("i", 8, (("i", 8),)))
+    emitted, _ = check(stage, target=TARGETS[-1], tolerance=1e-6)
+    assert ("arith.shrsi" not in emitted.text) == known

@@ -106,13 +106,18 @@ def functions_on(dtype):
 
 
 def functions_kernel(target, dtype, lanes):
-    """Inputs a bool c, x for unary functions, a and b for binary ones; results: the functions in order, then where."""
+    """Inputs a bool c, x for unary functions, a and b for binary ones; results: the functions in order, those of -|x|
+    that know its sign, then where."""
     def body(b, loaded):
         condition, x, left, right = loaded
         results = []
         for row in functions_on(dtype):
             value = vector_math.apply(b, row.name, [x] if row.arity == 1 else [left, right], dtype, lanes)
             results.append((value, BOOL if row.result == "bool" else dtype))
+        if dtype in (F32, F64):
+            below = (-Value(b, x, dtype.name, lanes).abs()).name
+            results += [(vector_math.apply(b, fn, [below], dtype, lanes, True), dtype)
+                        for fn in vector_math.NONPOSITIVE]
         return [*results, (vector_math.apply(b, "where", [condition, left, right], dtype, lanes), dtype)]
     return Kernel(f"functions_{dtype}", target, lanes, [BOOL, dtype, dtype, dtype], body)
 
@@ -214,7 +219,7 @@ _EXACT = {}
 
 def exact(row, dtype, arguments):
     """The function in extended precision (erf: in f64 by libm)."""
-    key = (row.name, dtype.name)
+    key = (row.name, dtype.name, *(a.tobytes() for a in arguments))
     if key not in _EXACT:
         with np.errstate(all="ignore"):
             if row.name == "erf":
@@ -253,8 +258,9 @@ def test_float_functions(compiled, dtype):
     kernel = kernels[f"functions_{dtype}"]
     *results, where = kernel(run, condition, x, a, b)
     failures = []
-    for row, got in zip(functions_on(dtype), results, strict=True):
-        inputs = (x,) if row.arity == 1 else (a, b)
+    cases = [(row, (x,) if row.arity == 1 else (a, b)) for row in functions_on(dtype)]
+    cases += [(SCALAR_FUNCTIONS[fn], (-abs(x),)) for fn in vector_math.NONPOSITIVE]
+    for (row, inputs), got in zip(cases, results, strict=True):
         bound = vector_math_accuracy.ULP.get(row.name)
         if bound is None:
             with np.errstate(all="ignore"):

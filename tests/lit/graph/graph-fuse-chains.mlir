@@ -15,10 +15,13 @@
 // CHECK: reduce = "max",
 // CHECK: before = {buffer = "[[M]]_before", view = tensor<86xf32>, index = ["i1"]}
 // CHECK: "jtc.where"
-// CHECK: "jtc.exp"
+// CHECK: %[[GREW:[0-9]+]] = "jtc.min"
+// CHECK: "jtc.exp"(%[[GREW]])
 // CHECK: write = {buffer = "[[M]]_finite", view = tensor<86xf32>, index = ["i1"]}
 // CHECK: more = [
 // CHECK-NEXT: {buffer = "[[M]]_shrink", view = tensor<86xf32>, index = ["i1"]}]
+// CHECK: %[[LOW:[0-9]+]] = "jtc.min"
+// CHECK: "jtc.exp"(%[[LOW]])
 // CHECK: "jtc.yield"(%acc, %[[M]]_shrink)
 // CHECK: axes = ["i0:8", "i1:512", "i2:512r"]
 // CHECK: keep = {buffer = "[[E:t[0-9]+]]", view = tensor<86x144xf32>, index = ["i1", "i2"]}
