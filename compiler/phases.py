@@ -47,7 +47,7 @@ class Code:
 class Settings:
     """What compilation depends on besides the program.
 
-    optimize  LLVM's effort, 0 to 3; strict: keep the arithmetic as written; verify: check the IR after every pass
+    optimize  LLVM's effort, 0 to 3; strict: keep the arithmetic as written; verify: check the IR between phases
     fusion, chains, carry, winograd, slices, packing, layout, reuse  the knobs of these names: what is merged, which
               products with others, computed in transformed tiles, run slice by slice, copied into panels, stored in
               which order, and kept in shared memory

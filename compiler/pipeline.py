@@ -1,7 +1,7 @@
 """Which passes run, in which order, and why there.
 
-A pipeline is a list of passes; `run` runs one, verifies after every pass, reports times, and turns a crash into an
-InternalError with a file that replays it.
+A pipeline is a list of passes; `run` runs one, verifies, reports times, and turns a crash into an InternalError with a
+file that replays it.
 """
 from __future__ import annotations
 
@@ -85,13 +85,28 @@ def make(names: Sequence[str], settings: Settings) -> list[Pass]:
 
 
 def run(module: Graph | Program, passes: Sequence[Pass], settings: Settings) -> Graph | Program:
-    """The module after all passes.
+    """The module after all passes, verified.
 
     Raises what a pass raises for wrong input (PassError and other JtcError); any other exception, and IR that does not
-    verify after a pass, becomes an InternalError with a reproducer file.
+    verify after a pass, becomes an InternalError with a reproducer file.  What the last pass leaves is verified; where
+    that or a pass fails, all run once more, each verified, so that the first that broke a rule is named.
     """
-    for number, step in enumerate(passes):
+    result = module
+    for number, step in enumerate(passes, start=1):
         start = time.perf_counter()
+        try:
+            result = step.run(result)
+            if settings.verify and number == len(passes):
+                verify(result, settings)
+        except Exception:
+            return _step_by_step(module, passes, settings)      # passes are functions: they fail again
+        settings.watch("pass", step.name, time.perf_counter() - start, result)
+    return result
+
+
+def _step_by_step(module: Graph | Program, passes: Sequence[Pass], settings: Settings) -> Graph | Program:
+    """What `run` gives or raises, with each pass verified."""
+    for number, step in enumerate(passes):
         try:
             result = step.run(module)
             if settings.verify:
@@ -102,7 +117,6 @@ def run(module: Graph | Program, passes: Sequence[Pass], settings: Settings) -> 
             raise reproducer.report(module, passes[number:], settings, error, f"pass {step.name} failed") from error
         except Exception as error:
             raise reproducer.report(module, passes[number:], settings, error, f"pass {step.name} failed") from error
-        settings.watch("pass", step.name, time.perf_counter() - start, result)
         module = result
     return module
 

@@ -1,4 +1,4 @@
-"""What must hold of a program in memory, checked after every pass.
+"""What must hold of a program in memory, checked between phases; where something is wrong, after every pass.
 
 The graph's rules are those of the op table, the kernels' those of `dialects/rules.py`, the schedules' those of
 `passes/kernel/legality.py`.

@@ -40,7 +40,7 @@ examples:
     parser.add_argument("--optimize", metavar="0-3", help="effort of LLVM")
     parser.add_argument("--strict", action="store_true",
                         help="keep the arithmetic as written: fold no scales into weights")
-    parser.add_argument("--no-verify", action="store_true", help="do not verify after every pass")
+    parser.add_argument("--no-verify", action="store_true", help="do not verify the IR between phases")
     parser.add_argument("--no-cache", action="store_true", help="neither read nor write the disk cache")
 
 

@@ -19,8 +19,8 @@ from jtc.tools.errors import guarded
 USAGE = """\
 usage: jtc opt [options] [--PASS[="OPTION=VALUE ..."]]... [FILE]
 
-Read a graph or kernels (.mlir, .jtc; `-` or nothing: standard input), run passes in the order given, verify after
-each, and print the result.
+Read a graph or kernels (.mlir, .jtc; `-` or nothing: standard input), run passes in the order given, verify, and print
+the result.
 
   --PASS                  run a pass of jtc (see --list-passes) or of upstream MLIR: --canonicalize --cse
   --PASS="a=1 b=x,y"      with options
@@ -29,7 +29,7 @@ each, and print the result.
   --emit PHASE            go on to this phase afterwards (graph, kernel, schedule, loops, llvm, asm)
   --target NAME           processor that schedules and code are made for (default: cpu)
   --locations             print the user's lines
-  --no-verify             do not verify after every pass
+  --no-verify             do not verify
   --split-input-file      the input holds several modules, separated by lines `// -----`
   --run-reproducer FILE   do what the head of a reproducer file says
   --list-passes           print jtc's passes and their options

@@ -27,6 +27,8 @@ class Crash(Pass):
     count: int = 1
 
     def run(self, module):
+        if self.how == "keep":
+            return module
         if self.how == "refuse":
             raise PassError("not this graph", hint="another one")
         if self.how == "break":
@@ -60,6 +62,30 @@ def test_broken_ir_is_blamed_on_the_pass(folder):
         pipeline.run(chain(), [Crash(how="break")], settings_for())
     _, _, ir = reproducer.read(caught.value.reproducer).text.partition("module")
     assert "f32" in ir and "f64" not in ir                                  # as it was before the pass
+
+
+def test_passes_that_nothing_is_wrong_with_are_verified_together(folder, monkeypatch):
+    verified, seen = [], []
+    monkeypatch.setattr(pipeline, "verify", lambda module, settings: verified.append(module))
+    settings = replace(settings_for(), watch=lambda kind, name, seconds, value: seen.append(value))
+    made = pipeline.run(chain(), [Crash(how="keep"), Crash(how="keep")], settings)
+    assert verified == [made] and len(seen) == 2
+
+
+@pytest.mark.parametrize("later", ["keep", "crash", "refuse"])
+def test_broken_ir_is_blamed_on_the_first_pass_that_leaves_it(folder, later):
+    """Whatever a later one does with it."""
+    with pytest.raises(InternalError, match="pass graph-crash failed: VerifyError: add gives") as caught:
+        pipeline.run(chain(), [Crash(how="keep"), Crash(how="break"), Crash(how=later)], settings_for())
+    assert reproducer.read(caught.value.reproducer).pipeline.count("graph-crash") == 2
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_who_watches_may_fail(folder):
+    def full(kind, name, seconds, value):
+        raise OSError("no space left")
+    with pytest.raises(OSError, match="no space left"):
+        pipeline.run(chain(), [Crash(how="keep")], replace(settings_for(), watch=full))
 
 
 def test_without_verification_broken_ir_passes(folder):
