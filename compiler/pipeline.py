@@ -99,9 +99,11 @@ def run(module: Graph | Program, passes: Sequence[Pass], settings: Settings) -> 
             if settings.verify and number == len(passes):
                 verify(result, settings)
         except Exception:
-            return _step_by_step(module, passes, settings)      # passes are functions: they fail again
+            break
         settings.watch("pass", step.name, time.perf_counter() - start, result)
-    return result
+    else:
+        return result
+    return _step_by_step(module, passes, settings)              # passes are functions: they fail again
 
 
 def _step_by_step(module: Graph | Program, passes: Sequence[Pass], settings: Settings) -> Graph | Program:
