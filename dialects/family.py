@@ -82,6 +82,8 @@ class Core:
     apart  the share of what rows in other pages, and elements in other cache lines, cost on Cascade Lake
     scalar a broadcast, where it does not overlap with the arithmetic
     rows   a broadcast from a row of its own, beyond one from where the scalars of a step lie side by side
+    single a cache line from the second-level cache that nothing fetches ahead: of scalars in short runs, of results
+           between blocks of the reduction
     pairs  the instruction of `Dot`, in multiply-adds of as many lanes
     """
 
@@ -96,6 +98,7 @@ class Core:
     apart: float = 1.0
     scalar: float = 0.12
     rows: float = 0.0
+    single: float = 0.0
     pairs: float = 1.0
 
     def byte(self, total: float) -> float:
@@ -182,7 +185,7 @@ X86_64 = Family(
         store="llvm.x86.tilestored64", multiply="llvm.x86.tdpbf16ps", component=18)},      # XFEATURE_XTILE_DATA
     cores=(Core(("amx-tile",), line=0.45, far=0.1, memory=0.25, kept=0.5, rows=0.07, pairs=4.0),    # Sapphire Rapids
            Core(("sse4a",), load=0.8, line=0.5, far=0.12, kept=0.5, shared=16 << 20, waiting=1.5, apart=0.12,
-                scalar=0.0, rows=0.05),    # AMD's: Zen 3
+                scalar=0.0, rows=0.05, single=5.0),    # AMD's: Zen 3
            Core()))    # Cascade Lake
 
 # Arm Architecture Reference Manual for A-profile: every Armv8-A has Advanced SIMD on Linux; what kernels can use of the

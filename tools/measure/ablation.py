@@ -39,6 +39,7 @@ class Optimisation:
 
 
 OPTIMISATIONS = (
+    Optimisation("nothing", "the same program, compiled and started once more: what other rows have to differ from"),
     Optimisation("fusion", "every operation is a kernel of its own, but for movement and the products that are summed",
                  {"fusion": "none"}),
     Optimisation("fusion across reductions", "every reduction ends a kernel: softmax and norms are several",

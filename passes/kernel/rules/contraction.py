@@ -46,6 +46,7 @@ from jtc.passes.kernel.rules.contraction_tile import L1_SHARE, LINE, PAGE, Tile,
 
 DEPTH = 768                    # steps of the reduction in one block: more gain less than their share of the cache costs
 SHALLOW = 256                  # fewer spend too long on starting tiles and on results that are taken up again
+SHORT = 6                      # points of axes that few tiles divide
 TILE_STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 16, 28)
 TILES = 4                      # register tiles that are tried with every order of loops
 GROUPS = (0.125, 0.25, PACK_SHARE)         # shares of the second-level cache that panels take which are packed at once
@@ -118,7 +119,7 @@ def _tiles(view: View, vector: str, wide: int, narrow: int) -> Iterator[Tile]:
     reuse = sorted((a for a in view.parallel if a != vector and a not in view.read_axes[wide]),
                    key=lambda a: -abs(write[a]))
     choices = [tuple(reuse[-2:])]
-    if write[vector] != 1 and len(reuse) > 2:
+    if len(reuse) > 2 and (write[vector] != 1 or max(view.free[a] for a in reuse[-2:]) <= SHORT):
         longest = sorted(sorted(reuse, key=lambda a: -view.free[a])[:2], key=lambda a: -abs(write[a]))
         choices.append(tuple(longest))
     if not reuse:       # nothing shares the vector operand but the windows that slide over it

@@ -14,6 +14,7 @@ from math import gcd, prod
 from jtc.passes.kernel.rules.common import LINE, View, set_share
 from jtc.passes.kernel.rules.contraction_tile import (
     L1_MOST,
+    L1_SHARE,
     PAGE,
     SETS,
     WAYS,
@@ -47,6 +48,7 @@ PACK_SHARE = 0.4               # of the second-level cache: the largest copy tha
 ROWS_AHEAD = 4                 # rows of the scalar operand that the processor fetches ahead by itself
 PAGES_AHEAD = 16               # pages in which it does so at a time, where each step of the reduction takes another row
 SEEN, SEEN_ALONE = 0.2, 4.0    # share of it where panels are fetched ahead, and more where few tiles use a panel
+SHORT_RUN = 4 * LINE           # bytes of a row of scalars that are too few for the processor to fetch ahead
 FEW_POINTS = 7                 # of a tile, with fewer of which it hides no more than its share of one with so many
 
 
@@ -120,7 +122,8 @@ class Nest:
         blocks = prod(t for (a, _), t in zip(self.loops, self.trips) if a in reductions)
         depth = prod(self.extents[-1][r] for r in reductions)
         return self.wide.cost + self.narrow.cost + self._reads(depth) + tile_cycles(
-            self.view, self.tile, self.wide.number, self.narrow.number, depth, blocks, self._passing(depth))
+            self.view, self.tile, self.wide.number, self.narrow.number, depth, blocks, self._passing(depth)) \
+            + self.view.core.single * self._taken_up(blocks)
 
     def copied(self, parts: int) -> float:
         """Cycles of the packs where `parts` threads or shares of the outer loops each make their own."""
@@ -174,7 +177,7 @@ class Nest:
                 cost += view.core.waiting * view.core.far * loads * view.target.vector_bits / 8
         scalars = prod(n for a, n in tile.rows if a in view.read_axes[self.narrow.number]) * steps * panels
         if self._in_rows:
-            cost += view.core.rows * scalars
+            cost += view.core.rows * scalars + view.core.single * self._short_runs(scalars)
         if not self.narrow.packed:
             if _in_order(self.narrow) and reach(view, self.narrow.number) >= PAGE and depth > PAGES:
                 far = FAR_STEP * view.core.apart * min(1.0, reach(view, self.narrow.number) / (4 * PAGE))
@@ -205,6 +208,41 @@ class Nest:
             return not order[-1].endswith("%")
         return bool(self.tile.rows) and self.view.strides[self.narrow.number][self.tile.rows[-1][0]] != 1
 
+    def _short_runs(self, scalars: float) -> float:
+        """Cache lines of the scalar operand that tiles take from the second-level cache a few at a time: where a block
+        of the reduction is short along rows, and tiles between two uses of it fill the first-level cache.
+
+        scalars  broadcasts of all tiles
+        """
+        view, inner = self.view, self.extents[-1]
+        if self.narrow.packed:
+            return 0.0
+        along = next((r for r in reversed(view.reductions) if _last_stride(view, self.narrow, r) == 1), None)
+        if along is None or inner[along] == view.free[along]:
+            return 0.0
+        run, between = inner[along] * self._bytes(self.narrow), self._between()
+        if run > SHORT_RUN or sum(self._touched(between)) <= L1_SHARE * view.target.l1:
+            return 0.0
+        return scalars / inner[along] * max(1.0, run / LINE)
+
+    def _taken_up(self, blocks: int) -> float:
+        """Cache lines of results that go to the second-level cache and come back between blocks of the reduction."""
+        view = self.view
+        if blocks == 1 or not view.core.single:
+            return 0.0
+        last = max(i for i, (a, _) in enumerate(self.loops) if self.trips[i] > 1 and a in view.reductions)
+        if sum(self._touched(self.extents[last + 1])) <= L1_SHARE * view.target.l1:
+            return 0.0
+        return 2 * (blocks - 1) * _whole(view, -1) * self._result_bytes / LINE
+
+    def _between(self) -> dict[str, int]:
+        """Extents of the loops inside of the one that comes back to the same scalars."""
+        scalars = self.view.read_axes[self.narrow.number]
+        for number in range(len(self.loops) - 1, -1, -1):
+            if self.trips[number] > 1 and self.loops[number][0] not in scalars:
+                return self.extents[number + 1]
+        return self.extents[0]
+
     def _converted(self, way: Operand) -> bool:
         """Whether the tile converts what it loads; a copy holds it converted."""
         in_place = not way.packed and not way.copy and not self.tile.dot
@@ -231,6 +269,16 @@ class Nest:
                 used *= 1 + (size - 1) * min(1.0, abs(strides[axis]) * 4 / LINE)
         return used
 
+    @property
+    def _sizes(self) -> list[int]:
+        """Bytes of an element of each operand, the vector one first, and of the result."""
+        return [self._bytes(self.wide), self._bytes(self.narrow), self._result_bytes]
+
+    def _touched(self, extents: dict[str, int]) -> list[float]:
+        """Bytes of each operand and of the result that loops of these extents touch."""
+        return [size * _elements(self.view.walks[number], extents)
+                for number, size in zip((self.wide.number, self.narrow.number, -1), self._sizes)]
+
     def _fetched(self) -> float:
         """Cycles of what the loops fetch into the second-level cache.
 
@@ -240,12 +288,11 @@ class Nest:
         view, size, core = self.view, self.view.kept, self.view.core
         numbers = (self.wide.number, self.narrow.number, -1)
         forms = [view.walks[number] for number in numbers]
-        sizes = [self._bytes(self.wide), self._bytes(self.narrow), self._result_bytes]
-        depth, totals = 0, [each * _whole(view, number) for number, each in zip(numbers, sizes)]
+        depth, totals = 0, [each * _whole(view, number) for number, each in zip(numbers, self._sizes)]
         parts = totals
         while sum(parts) > size and depth < len(self.loops):
             depth += 1
-            parts = [each * _elements(form, self.extents[depth]) for form, each in zip(forms, sizes)]
+            parts = self._touched(self.extents[depth])
         alone = (self.wide, (self.tile.vector, self.tile.vectors * view.lanes)) in self.packed
         cycles = 0.0
         for form, part, total in zip(forms, parts, totals):
