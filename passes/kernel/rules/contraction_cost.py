@@ -215,7 +215,7 @@ class Nest:
         scalars  broadcasts of all tiles
         """
         view, inner = self.view, self.extents[-1]
-        if self.narrow.packed:
+        if self.narrow.packed or not view.core.single:
             return 0.0
         along = next((r for r in reversed(view.reductions) if _last_stride(view, self.narrow, r) == 1), None)
         if along is None or inner[along] == view.free[along]:
