@@ -128,7 +128,7 @@ def _moved(access: Access, forms: dict[str, Affine]) -> Access:
     return replace(access, index=tuple(form.substitute(forms) for form in access.index))
 
 
-def _bounded(e: Expr) -> Expr:
+def _not_above_0(e: Expr) -> Expr:
     """The value, which is not above 0; in this form, code sees it."""
     return expr("min", (e, const(0.0, e.dtype)), e.dtype)
 
@@ -226,7 +226,7 @@ class _Running:
         value, before = read(0, m.dtype), read(1, m.dtype)
         lowest = expr("eq", (value, const(-math.inf, m.dtype)), BOOL)
         number = expr("where", (lowest, const(0.0, m.dtype), value), m.dtype)
-        factor = expr("exp", (_bounded(expr("sub", (before, number), m.dtype)),), m.dtype)
+        factor = expr("exp", (_not_above_0(expr("sub", (before, number), m.dtype)),), m.dtype)
         axes = tuple(a for a in stage.axes if a.kind == PARALLEL)
         made = Stage("", axes, (m, old), number, finite, more=(Result(shrink, factor),), locs=stage.locs)
         return [replace(part, stage=replace(stage, before=old)), Part(made, part.rows)]
@@ -242,7 +242,7 @@ class _Running:
         """The part with finite maxima, whose sums shrink with them."""
         stage = part.stage
         scale = self.scale_of(part, stage.body)
-        stage = replace(stage, body=rewrite(stage.body, lambda e: self.bounded(stage, e)))
+        stage = replace(stage, body=rewrite(stage.body, lambda e: self.below_maximum(stage, e)))
         for access in stage.writes:
             if part.columns in access.axes and scale:
                 self.scales[access.buffer] = scale
@@ -272,12 +272,12 @@ class _Running:
         names = {old: Affine.axis(new) for old, new in axes}
         return _same(maximum.stage.body, maximum.stage, value, part.stage, names)
 
-    def bounded(self, stage: Stage, e: Expr) -> Expr | None:
-        """The exponential of what `bounds` was shown of; None for others."""
+    def below_maximum(self, stage: Stage, e: Expr) -> Expr | None:
+        """exp(x - m) with an exponent whose sign is seen, which `bounds` has shown; None for other expressions."""
         if e.fn == "exp" and e.args[0].fn == "sub":
             m = e.args[0].args[1]
             if m.fn == "read" and stage.reads[m.attr].buffer in self.maxima:
-                return expr("exp", (_bounded(e.args[0]),), e.dtype)
+                return expr("exp", (_not_above_0(e.args[0]),), e.dtype)
         return None
 
     def scale_of(self, part: Part, root: Expr) -> str:

@@ -269,15 +269,15 @@ class Nest:
                 used *= 1 + (size - 1) * min(1.0, abs(strides[axis]) * 4 / LINE)
         return used
 
-    @property
-    def _sizes(self) -> list[int]:
-        """Bytes of an element of each operand, the vector one first, and of the result."""
-        return [self._bytes(self.wide), self._bytes(self.narrow), self._result_bytes]
+    @cached_property
+    def _sizes(self) -> list[tuple[int, int]]:
+        """(number, bytes of an element) of each operand, the vector one first, and of the result (-1)."""
+        return [(self.wide.number, self._bytes(self.wide)), (self.narrow.number, self._bytes(self.narrow)),
+                (-1, self._result_bytes)]
 
     def _touched(self, extents: dict[str, int]) -> list[float]:
         """Bytes of each operand and of the result that loops of these extents touch."""
-        return [size * _elements(self.view.walks[number], extents)
-                for number, size in zip((self.wide.number, self.narrow.number, -1), self._sizes)]
+        return [size * _elements(self.view.walks[number], extents) for number, size in self._sizes]
 
     def _fetched(self) -> float:
         """Cycles of what the loops fetch into the second-level cache.
@@ -286,9 +286,8 @@ class Nest:
         does not change from one iteration to the next.
         """
         view, size, core = self.view, self.view.kept, self.view.core
-        numbers = (self.wide.number, self.narrow.number, -1)
-        forms = [view.walks[number] for number in numbers]
-        depth, totals = 0, [each * _whole(view, number) for number, each in zip(numbers, self._sizes)]
+        forms = [view.walks[number] for number, _ in self._sizes]
+        depth, totals = 0, [each * _whole(view, number) for number, each in self._sizes]
         parts = totals
         while sum(parts) > size and depth < len(self.loops):
             depth += 1
