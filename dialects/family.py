@@ -82,8 +82,8 @@ class Core:
     apart  the share of what rows in other pages, and elements in other cache lines, cost on Cascade Lake
     scalar a broadcast, where it does not overlap with the arithmetic
     rows   a broadcast from a row of its own, beyond one from where the scalars of a step lie side by side
-    single a cache line from the second-level cache that nothing fetches ahead: of scalars in short runs, of results
-           between blocks of the reduction
+    single a cache line from the second-level cache that nothing fetches ahead: of scalars in short runs, of vectors
+           that lie apart, of results between blocks of the reduction
     pairs  the instruction of `Dot`, in multiply-adds of as many lanes
     """
 

@@ -430,6 +430,51 @@ def test_where_single_lines_cost_something_the_reduction_is_cut_into_long_blocks
     assert block <= 16 and single >= 64
 
 
+def halved(count, size, channels, filters):
+    """A convolution with a window of 4 x 4 in steps of 2, padded by 1, of images that lie beside each other."""
+    at = [2 * A("y") + A("p") - 1, 2 * A("x") + A("q") - 1]
+    reads = (access("x", (channels, 2 * size, 2 * size, count), A("c"), *at, A("b"),
+                    guards=tuple(Guard(form, 2 * size) for form in at)),
+             access("w", (filters, channels, 4, 4), A("f"), A("c"), A("p"), A("q")))
+    every = axes(f"b:{count} f:{filters} y:{size} x:{size} c:{channels}r p:4r q:4r")
+    return program(Stage("s", every, reads, PRODUCT,
+                         access("o", (count, filters, size, size), A("b"), A("f"), A("y"), A("x")), "add"))
+
+
+def test_where_single_lines_cost_something_tiles_take_no_pixels_that_lie_apart():
+    """With images as lanes each pixel is a cache line, and a tile of four takes every other one (LSGAN on Zen 3: 2)."""
+    p = halved(16, 4, 256, 512)
+    target = replace(machine.named("znver3"), l2=512 << 10)
+    plain = replace(target, family=replace(target.family, cores=(replace(target.core, needs=(), single=0.0),)))
+    best = [candidates(p.kernels[0].stages[0], p.kernels[0], p, t, few=1)[0].schedule for t in (plain, target)]
+    assert [s.vector for s in best] == ["b", "b"]
+    assert [dict(s.loops).get("x", 1) for s in best] == [4, 1]
+
+
+def test_vectors_of_a_deep_reduction_that_lie_in_rows_apart_are_read_in_blocks_or_packed():
+    """The gradient of weights: 1024 cache lines in rows of their own for each tile (LSGAN on Zen 3: 1.45)."""
+    at = [2 * A("y") + A("p") - 1, 2 * A("x") + A("q") - 1]
+    reads = (access("g", (16, 8, 8, 272), A("b"), A("y"), A("x"), A("f")),
+             access("x", (128, 16, 16, 16), A("c"), *at, A("b"), guards=tuple(Guard(form, 16) for form in at)))
+    every = axes("f:256 c:128 p:4 q:4 b:16r y:8r x:8r")
+    p = program(Stage("s", every, reads, PRODUCT,
+                      access("o", (256, 128, 4, 4), A("f"), A("c"), A("p"), A("q")), "add"))
+    target = replace(machine.named("znver3"), l2=512 << 10)
+    plain = replace(target, family=replace(target.family, cores=(replace(target.core, needs=(), single=0.0),)))
+    best = [candidates(p.kernels[0].stages[0], p.kernels[0], p, t, few=1)[0].schedule for t in (plain, target)]
+    assert [s.vector for s in best] == ["f", "f"]
+    assert [dict(s.loops).get("b", 16) < 16 or any(pack.read == 0 for pack in s.packs) for s in best] == [False, True]
+
+
+def test_boxes_hold_the_pixels_of_an_image_together():
+    """But where a tile takes points of several images: these lie beside each other then (LSGAN on Zen 3: 1.2)."""
+    p, target = halved(16, 8, 128, 256), replace(machine.named("znver3"), l2=512 << 10)
+    found = candidates(p.kernels[0].stages[0], p.kernels[0], p, target)
+    boxes = {(dict(c.schedule.loops).get("b", 1) > 1, copy.order) for c in found if c.schedule.vector == "f"
+             for copy in c.copies if copy.read == 0 and copy.order[-1] == "0"}
+    assert {(False, ("3", "1", "2", "0")), (True, ("1", "2", "3", "0"))} <= boxes
+
+
 def test_tiles_take_points_of_a_longer_axis_where_both_inner_ones_are_short():
     p, target = images(16, 4, 512, 256), replace(machine.named("znver3"), l2=512 << 10)
     best = candidates(p.kernels[0].stages[0], p.kernels[0], p, target, few=1)[0]

@@ -175,6 +175,7 @@ class Nest:
                 cost += SPLIT_LOAD * loads * view.target.vector_bits / (8 * LINE)    # shorter ones seldom do
             if self._overflows(depth):
                 cost += view.core.waiting * view.core.far * loads * view.target.vector_bits / 8
+            cost += view.core.single * self._lines_apart(depth, steps * panels)
         scalars = prod(n for a, n in tile.rows if a in view.read_axes[self.narrow.number]) * steps * panels
         if self._in_rows:
             cost += view.core.rows * scalars + view.core.single * self._short_runs(scalars)
@@ -224,6 +225,20 @@ class Nest:
         if run > SHORT_RUN or sum(self._touched(between)) <= L1_SHARE * view.target.l1:
             return 0.0
         return scalars / inner[along] * max(1.0, run / LINE)
+
+    def _lines_apart(self, depth: int, steps: float) -> float:
+        """Cache lines of the vector operand that tiles take from the second-level cache one by one: where what a tile
+        reads fills the first level, and no neighbour follows, but the next point of the tile (pixels, where images are
+        the lanes) or the next step of the reduction, further away.
+
+        depth, steps  of one tile, and of all of them
+        """
+        view, strides, size = self.view, self.view.strides[self.wide.number], self._bytes(self.wide)
+        following = [*(a for a, n in self.tile.rows if n > 1), *self.reductions[-1:]]
+        if not view.core.single or all(abs(strides[a]) * size < 2 * LINE for a in following):
+            return 0.0
+        lines = self._touched(self.extents[-1])[0] / min(self.tile.vectors * view.lanes * size, LINE)
+        return steps / depth * lines if lines * LINE > view.target.l1 else 0.0
 
     def _taken_up(self, blocks: int) -> float:
         """Cache lines of results that go to the second-level cache and come back between blocks of the reduction."""

@@ -4,7 +4,7 @@ Each way is an `Operand`.  Which of them is best depends on the loops around the
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from math import prod
 
@@ -85,15 +85,19 @@ def _is_box(view: View, number: int) -> bool:
     return all(g.index in read.index and read.shape[read.index.index(g.index)] == g.size for g in read.guards)
 
 
-def _box_order(view: View, number: int, last: str) -> tuple[str, ...]:
+def _box_order(view: View, number: int, last: str, tiled: Collection[str] | None = None) -> tuple[str, ...]:
     """Dimensions, those of parallel axes outside, the one that holds `last` innermost.
+
+    tiled  where it is given, dimensions of one axis that is not among these come first: pixels of one image together
 
     A window that slides is one of the axis with more steps: in the gradient of weights that is the reduction over an
     image, all of which lies together then for each channel.
     """
     index, sizes = view.stage.reads[number].index, view.stage.sizes
     longest = [max(sorted(form.axes), key=sizes.__getitem__, default="") for form in index]
-    dims = sorted(range(len(index)), key=lambda d: (last in index[d].axes, longest[d] in view.stage.reductions, d))
+    inside = [tiled is not None and (len(form.axes) > 1 or bool(form.axes & set(tiled))) for form in index]
+    dims = sorted(range(len(index)), key=lambda d: (last in index[d].axes, longest[d] in view.stage.reductions,
+                                                    inside[d], d))
     return tuple(map(str, dims))
 
 
@@ -178,7 +182,7 @@ def _scalar_ways(view: View, tile: Tile, number: int, reductions: tuple[str, ...
         if _is_box(view, number) and _can_hoist(view, number):
             ranges = [form.range(view.stage.sizes) for form in read.index]
             size = prod(high - low + 1 for low, high in ranges)
-            order = _box_order(view, number, reductions[-1] if reductions else "")
+            order = _box_order(view, number, reductions[-1] if reductions else "", tile.axes)
             low, high = ranges[int(order[-1])]
             pad = apart if (high - low + 1) * read.dtype.bytes % SAME_SET == 0 else 0
             straight = tuple(map(str, range(len(order))))
