@@ -475,6 +475,14 @@ def test_boxes_hold_the_pixels_of_an_image_together():
     assert {(False, ("3", "1", "2", "0")), (True, ("1", "2", "3", "0"))} <= boxes
 
 
+@pytest.mark.parametrize("size, shallow", [(512, True), (1024, False)])
+def test_results_beyond_the_second_level_are_taken_up_seldom(size, shallow):
+    """Panels of 256 steps stay in the first level; results of 4 MiB would come back three times (Zen 3: 0.99)."""
+    p, target = matmul(size, size, size), replace(machine.named("znver3"), l2=512 << 10, l1=32 << 10)
+    best = candidates(p.kernels[0].stages[0], p.kernels[0], p, target, few=1)[0].schedule
+    assert (dict(best.loops).get("k", size) <= 256) == shallow
+
+
 def test_tiles_take_points_of_a_longer_axis_where_both_inner_ones_are_short():
     p, target = images(16, 4, 512, 256), replace(machine.named("znver3"), l2=512 << 10)
     best = candidates(p.kernels[0].stages[0], p.kernels[0], p, target, few=1)[0]

@@ -48,6 +48,7 @@ PACK_SHARE = 0.4               # of the second-level cache: the largest copy tha
 ROWS_AHEAD = 4                 # rows of the scalar operand that the processor fetches ahead by itself
 PAGES_AHEAD = 16               # pages in which it does so at a time, where each step of the reduction takes another row
 SEEN, SEEN_ALONE = 0.2, 4.0    # share of it where panels are fetched ahead, and more where few tiles use a panel
+TAKEN_FAR = 4.0                # how much longer lines of results take that do not stay in the second-level cache
 SHORT_RUN = 4 * LINE           # bytes of a row of scalars that are too few for the processor to fetch ahead
 FEW_POINTS = 7                 # of a tile, with fewer of which it hides no more than its share of one with so many
 
@@ -248,7 +249,8 @@ class Nest:
         last = max(i for i, (a, _) in enumerate(self.loops) if self.trips[i] > 1 and a in view.reductions)
         if sum(self._touched(self.extents[last + 1])) <= L1_SHARE * view.target.l1:
             return 0.0
-        return 2 * (blocks - 1) * _whole(view, -1) * self._result_bytes / LINE
+        size = _whole(view, -1) * self._result_bytes
+        return 2 * (blocks - 1) * size / LINE * (1 if size <= view.target.l2 else TAKEN_FAR)
 
     def _between(self) -> dict[str, int]:
         """Extents of the loops inside of the one that comes back to the same scalars."""
