@@ -420,13 +420,19 @@ def images(count, size, channels, filters, window=2):
                          access("o", (count, size, size, filters), A("b"), A("y"), A("x"), A("f")), "add"))
 
 
+ZEN3 = replace(machine.named("znver3"), l1=32 << 10, l2=512 << 10)
+
+
+def without_and_with_single_lines(p):
+    """The first choices for Zen 3 where single lines from the second-level cache are free, and where they are not."""
+    free = replace(ZEN3, family=replace(ZEN3.family, cores=(replace(ZEN3.core, needs=(), single=0.0),)))
+    return [candidates(p.kernels[0].stages[0], p.kernels[0], p, t, few=1)[0].schedule for t in (free, ZEN3)]
+
+
 def test_where_single_lines_cost_something_the_reduction_is_cut_into_long_blocks():
     """16 channels of a pixel are one cache line, and results go to the second level and back (LSGAN on Zen 3: 1.25)."""
     p = images(16, 8, 256, 128)
-    target = replace(machine.named("znver3"), l2=512 << 10)
-    plain = replace(target, family=replace(target.family, cores=(replace(target.core, needs=(), single=0.0),)))
-    block, single = (dict(candidates(p.kernels[0].stages[0], p.kernels[0], p, t, few=1)[0].schedule.loops).get("c", 256)
-                     for t in (plain, target))
+    block, single = (dict(s.loops).get("c", 256) for s in without_and_with_single_lines(p))
     assert block <= 16 and single >= 64
 
 
@@ -444,9 +450,7 @@ def halved(count, size, channels, filters):
 def test_where_single_lines_cost_something_tiles_take_no_pixels_that_lie_apart():
     """With images as lanes each pixel is a cache line, and a tile of four takes every other one (LSGAN on Zen 3: 2)."""
     p = halved(16, 4, 256, 512)
-    target = replace(machine.named("znver3"), l2=512 << 10)
-    plain = replace(target, family=replace(target.family, cores=(replace(target.core, needs=(), single=0.0),)))
-    best = [candidates(p.kernels[0].stages[0], p.kernels[0], p, t, few=1)[0].schedule for t in (plain, target)]
+    best = without_and_with_single_lines(p)
     assert [s.vector for s in best] == ["b", "b"]
     assert [dict(s.loops).get("x", 1) for s in best] == [4, 1]
 
@@ -459,17 +463,15 @@ def test_vectors_of_a_deep_reduction_that_lie_in_rows_apart_are_read_in_blocks_o
     every = axes("f:256 c:128 p:4 q:4 b:16r y:8r x:8r")
     p = program(Stage("s", every, reads, PRODUCT,
                       access("o", (256, 128, 4, 4), A("f"), A("c"), A("p"), A("q")), "add"))
-    target = replace(machine.named("znver3"), l2=512 << 10)
-    plain = replace(target, family=replace(target.family, cores=(replace(target.core, needs=(), single=0.0),)))
-    best = [candidates(p.kernels[0].stages[0], p.kernels[0], p, t, few=1)[0].schedule for t in (plain, target)]
+    best = without_and_with_single_lines(p)
     assert [s.vector for s in best] == ["f", "f"]
     assert [dict(s.loops).get("b", 16) < 16 or any(pack.read == 0 for pack in s.packs) for s in best] == [False, True]
 
 
 def test_boxes_hold_the_pixels_of_an_image_together():
     """But where a tile takes points of several images: these lie beside each other then (LSGAN on Zen 3: 1.2)."""
-    p, target = halved(16, 8, 128, 256), replace(machine.named("znver3"), l2=512 << 10)
-    found = candidates(p.kernels[0].stages[0], p.kernels[0], p, target)
+    p = halved(16, 8, 128, 256)
+    found = candidates(p.kernels[0].stages[0], p.kernels[0], p, ZEN3)
     boxes = {(dict(c.schedule.loops).get("b", 1) > 1, copy.order) for c in found if c.schedule.vector == "f"
              for copy in c.copies if copy.read == 0 and copy.order[-1] == "0"}
     assert {(False, ("3", "1", "2", "0")), (True, ("1", "2", "3", "0"))} <= boxes
@@ -478,14 +480,14 @@ def test_boxes_hold_the_pixels_of_an_image_together():
 @pytest.mark.parametrize("size, shallow", [(512, True), (1024, False)])
 def test_results_beyond_the_second_level_are_taken_up_seldom(size, shallow):
     """Panels of 256 steps stay in the first level; results of 4 MiB would come back three times (Zen 3: 0.99)."""
-    p, target = matmul(size, size, size), replace(machine.named("znver3"), l2=512 << 10, l1=32 << 10)
-    best = candidates(p.kernels[0].stages[0], p.kernels[0], p, target, few=1)[0].schedule
+    p = matmul(size, size, size)
+    best = candidates(p.kernels[0].stages[0], p.kernels[0], p, ZEN3, few=1)[0].schedule
     assert (dict(best.loops).get("k", size) <= 256) == shallow
 
 
 def test_tiles_take_points_of_a_longer_axis_where_both_inner_ones_are_short():
-    p, target = images(16, 4, 512, 256), replace(machine.named("znver3"), l2=512 << 10)
-    best = candidates(p.kernels[0].stages[0], p.kernels[0], p, target, few=1)[0]
+    p = images(16, 4, 512, 256)
+    best = candidates(p.kernels[0].stages[0], p.kernels[0], p, ZEN3, few=1)[0]
     assert dict(best.schedule.loops)["b"] > 1
 
 

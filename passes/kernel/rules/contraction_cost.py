@@ -25,6 +25,7 @@ from jtc.passes.kernel.rules.contraction_tile import (
     row_of_results,
     tile_cycles,
 )
+from jtc.passes.kernel.rules.walks import addresses, neighbours, whole
 
 PAGES = 64                     # entries of the address cache
 FAR_LOAD, FAR_STEP = 1.0, 8.0  # cycles per vector load, per step with broadcasts, where rows are so far apart
@@ -188,7 +189,7 @@ class Nest:
                 cost += LINE_COST * view.core.apart * self._lines() * steps * panels
             form = view.strides[self.narrow.number]
             if not self.narrow.copy and tile.rows and _crowded(form[tile.rows[-1][0]] * 4, tile.rows[-1][1]):
-                cost += SET_COST * panels * _elements(view.walks[self.narrow.number], view.free) * 4 / LINE
+                cost += SET_COST * panels * addresses(view.walks[self.narrow.number], view.free) * 4 / LINE
         if self._converted(self.wide):
             cost += CONVERT * loads
         if self._converted(self.narrow):
@@ -235,8 +236,10 @@ class Nest:
         depth, steps  of one tile, and of all of them
         """
         view, strides, size = self.view, self.view.strides[self.wide.number], self._bytes(self.wide)
+        if not view.core.single:
+            return 0.0
         following = [*(a for a, n in self.tile.rows if n > 1), *self.reductions[-1:]]
-        if not view.core.single or all(abs(strides[a]) * size < 2 * LINE for a in following):
+        if all(abs(strides[a]) * size < 2 * LINE for a in following):
             return 0.0
         lines = self._touched(self.extents[-1])[0] / min(self.tile.vectors * view.lanes * size, LINE)
         return steps / depth * lines if lines * LINE > view.target.l1 else 0.0
@@ -249,7 +252,7 @@ class Nest:
         last = max(i for i, (a, _) in enumerate(self.loops) if self.trips[i] > 1 and a in view.reductions)
         if sum(self._touched(self.extents[last + 1])) <= L1_SHARE * view.target.l1:
             return 0.0
-        size = _whole(view, -1) * self._result_bytes
+        size = whole(view, -1) * self._result_bytes
         return 2 * (blocks - 1) * size / LINE * (1 if size <= view.target.l2 else TAKEN_FAR)
 
     def _between(self) -> dict[str, int]:
@@ -294,7 +297,7 @@ class Nest:
 
     def _touched(self, extents: dict[str, int]) -> list[float]:
         """Bytes of each operand and of the result that loops of these extents touch."""
-        return [size * _elements(self.view.walks[number], extents) for number, size in self._sizes]
+        return [size * addresses(self.view.walks[number], extents) for number, size in self._sizes]
 
     def _fetched(self) -> float:
         """Cycles of what the loops fetch into the second-level cache.
@@ -304,7 +307,7 @@ class Nest:
         """
         view, size, core = self.view, self.view.kept, self.view.core
         forms = [view.walks[number] for number, _ in self._sizes]
-        depth, totals = 0, [each * _whole(view, number) for number, each in self._sizes]
+        depth, totals = 0, [each * whole(view, number) for number, each in self._sizes]
         parts = totals
         while sum(parts) > size and depth < len(self.loops):
             depth += 1
@@ -344,9 +347,9 @@ class Nest:
         times = prod(self.trips[i] for i in near)
         inside = self.extents[near[-1] + 1]
         touched = sum(a.dtype.bytes for a in at_the_end(view) if a.flat.axes >= view.written.axes)
-        run, gap = _run(walk, inside)
+        run, gap = neighbours(walk, inside)
         apart = max(1.0, min(gap, LINE / size) / run)
-        part = touched * _elements(walk, inside) * apart
+        part = touched * addresses(walk, inside) * apart
         lines = part / max(run * apart * size, LINE)        # or longer pieces
         share = set_share(view.target, (s * size for a, s in walk.items() if inside[a] > 1 and s >= gap))
         if max(part, lines * share) <= view.kept:
@@ -439,40 +442,9 @@ def least_fetched(view: View, wide: Operand, narrow: Operand) -> float:
             continue                    # it may be near already
         size = stage.write.dtype.bytes if number == -1 else \
             min(stage.reads[number].dtype.bytes, view.copied[number].bytes)
-        total = size * _whole(view, number)
+        total = size * whole(view, number)
         cycles += share * total * view.core.byte(total)
     return cycles * (1 - 1e-9)          # whatever the order in which the parts are summed
-
-
-def _whole(view: View, number: int) -> float:
-    """Different addresses of a read, or of the result (-1)."""
-    key = ("addresses", number)
-    if key not in view.memo:
-        view.memo[key] = _elements(view.walks[number], view.free)
-    return float(view.memo[key])
-
-
-def _elements(walk: dict[str, int], extents: dict[str, int]) -> float:
-    """Different addresses that an operand has over these extents; those of sliding windows are counted once.
-
-    walk  see `View.walks`
-    """
-    count, reach = 1.0, 0
-    for axis, stride in walk.items():
-        size = extents[axis]
-        count *= size if stride > reach else 1 + stride * (size - 1) / (reach + 1)
-        reach += stride * (size - 1)
-    return count
-
-
-def _run(walk: dict[str, int], extents: dict[str, int]) -> tuple[int, int]:
-    """(how many neighbours these extents cover from each address on, elements from one such run to the next)."""
-    run = 1
-    for axis, stride in walk.items():
-        if extents[axis] > 1 and stride > run:
-            return run, stride
-        run = max(run, stride * extents[axis])
-    return run, run
 
 
 def _crowded(stride: int, rows: int) -> bool:
